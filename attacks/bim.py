@@ -1,0 +1,26 @@
+"""Basic iterative method (Kurakin et al. 2016, arXiv 1607.02533); original: attacks/bim.py."""
+
+from collections.abc import Callable
+
+import tensorflow as tf
+
+from attacks._common import predicted_one_hot, sign_steps
+
+
+def bim(logits_fn: Callable, x: tf.Tensor, *, eps: float | tf.Tensor, num_steps: int = 10,
+        clip_min: float = -0.5, clip_max: float = 0.5) -> tf.Tensor:
+    """`num_steps` FGSM steps of eps / num_steps; the label is the prediction on the clean image.
+
+    Args:
+      logits_fn: from images to logits [n, L] whose softmax are the class probabilities.
+      x: images float32 [n, h, w, c] in [clip_min, clip_max]; n static.
+      eps: length of all steps together, scalar.
+      num_steps: number of steps.
+      clip_min: lower edge of the box.
+      clip_max: upper edge of the box.
+
+    Returns:
+      Adversarial images like x, within eps of x in every pixel.
+    """
+    return sign_steps(logits_fn, x, target_from=predicted_one_hot, total=eps, num_steps=num_steps,
+                      clip_min=clip_min, clip_max=clip_max)

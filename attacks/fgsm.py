@@ -1,0 +1,27 @@
+"""Fast gradient sign method (Goodfellow et al. 2015, arXiv 1412.6572); original: attacks/fgsm.py."""
+
+from collections.abc import Callable
+
+import tensorflow as tf
+
+from attacks._common import predicted_one_hot, sign_steps
+
+
+def fgsm(logits_fn: Callable, x: tf.Tensor, *, eps: float | tf.Tensor, clip_min: float = -0.5,
+         clip_max: float = 0.5) -> tf.Tensor:
+    """One step of eps along the sign of the gradient of the cross entropy.
+
+    The label is the model's own prediction on x, so no true label leaks into the image.
+
+    Args:
+      logits_fn: from images to logits [n, L] whose softmax are the class probabilities.
+      x: images float32 [n, h, w, c] in [clip_min, clip_max]; n static.
+      eps: size of the step, scalar.
+      clip_min: lower edge of the box.
+      clip_max: upper edge of the box.
+
+    Returns:
+      Adversarial images like x, within eps of x in every pixel.
+    """
+    return sign_steps(logits_fn, x, target_from=predicted_one_hot, total=eps, num_steps=1,
+                      clip_min=clip_min, clip_max=clip_max)

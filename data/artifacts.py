@@ -1,0 +1,464 @@
+"""Every file the project writes, by the names users of the original have scripts for.
+
+Names, formats and checks in one place: result files of an attack, training features, kernels
+(also the original's Matlab files), run records, JSON and CSV. Everything is written to a temporary
+name in the same folder and renamed when complete, so that a killed run leaves no half file.
+
+TensorFlow is not imported here; SciPy only to read a `.mat` file.
+"""
+
+import contextlib
+import csv
+import datetime
+import importlib.metadata
+import json
+import math
+import os
+import subprocess
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from errors import InputError
+
+# Suffix of file and folder names. "Features" (the pooled layer) are called logits on disk.
+OBJECTIVE_TAG = {"ce": "CE", "rce": "RCE"}
+
+RESULT_TEXTS = ("entropy_nor", "entropy_adv", "confidence_nor", "confidence_adv", "logits_nor",
+                "logits_adv", "labels_nor", "labels_adv", "labels_true", "L2_distance")
+RESULT_IMAGES = ("nor_img", "adv_img")
+# Picture beside the result files: some of their images.
+IMAGE_GRID = "images.png"
+
+# What is stored: (file stem, name of the array in it), `{tag}` being RCE or CE.
+KERNEL_NAMES = {"kernels": ("kernel1000_{tag}", "kernel_{tag}")}
+
+# Probabilities are computed in float32: a row may exceed 1 by rounding.
+_CONFIDENCE_SLACK = 1e-6
+_RECORDED_PACKAGES = ("tensorflow", "keras", "tensorflow-datasets", "numpy", "scipy",
+                      "scikit-learn", "matplotlib", "absl-py")
+
+
+# --- Atomic writing ---
+
+@contextlib.contextmanager
+def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
+    """Yields a temporary path beside `path` and renames it to `path` if the block succeeds.
+
+    Args:
+      path: file to write; its folder is made where missing. The temporary name keeps the suffix,
+        because some writers choose the format by it.
+
+    If the block raises, the temporary file is removed and `path` is left as it was.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".tmp-{os.getpid()}-{path.name}")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: str | os.PathLike, obj: Any) -> None:
+    """Writes `obj` as indented JSON; NumPy values as lists and numbers, NaN and ±inf as null."""
+    text = json.dumps(_plain(obj), indent=1, allow_nan=False)
+    with atomic_path(path) as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def write_csv(path: str | os.PathLike, header: Sequence[str], rows: Iterable[Sequence]) -> None:
+    """Writes one header line and `rows` as comma-separated values."""
+    with atomic_path(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows(rows)
+
+
+def _plain(obj):
+    """`obj` with what JSON knows only."""
+    if isinstance(obj, Mapping):
+        return {str(key): _plain(value) for key, value in obj.items()}
+    if isinstance(obj, np.ndarray | np.generic):
+        return _plain(obj.tolist())
+    if isinstance(obj, list | tuple | set):
+        return [_plain(value) for value in obj]
+    if isinstance(obj, float):
+        return obj if math.isfinite(obj) else None
+    if obj is None or isinstance(obj, bool | int | str):
+        return obj
+    return str(obj)
+
+
+# --- Result files of an attack ---
+
+def attack_dir(attack: str, dataset: str) -> Path:
+    """Folder `<attack>_<dataset>`, above the folders of the objectives."""
+    return Path(f"{attack}_{dataset}")
+
+
+def results_dir(attack: str, dataset: str, objective: str,
+                save_pwd: str | os.PathLike | None = None) -> Path:
+    """Folder of an attack's result files: `save_pwd` itself, else `<attack>_<dataset>/<RCE|CE>`."""
+    if save_pwd:
+        return Path(save_pwd)
+    return attack_dir(attack, dataset) / OBJECTIVE_TAG[objective]
+
+
+def save_attack_results(folder: str | os.PathLike, results: Mapping[str, np.ndarray]) -> None:
+    """Writes the result files of one attack, all or none.
+
+    Args:
+      folder: where to; made where missing.
+      results: arrays under the file names RESULT_TEXTS and RESULT_IMAGES, one row per image, the
+        sweep's values of eps one after the other. logits_* are the features float [n, d], *_img
+        the network inputs [n, height, width, channels], everything else [n].
+
+    Raises:
+      InputError: a name is missing or unknown, or the arrays differ in length.
+    """
+    names = RESULT_TEXTS + RESULT_IMAGES
+    if set(results) != set(names):
+        odd = sorted(set(results) ^ set(names))
+        raise InputError(f"results must hold exactly [{', '.join(names)}]. "
+                         f"Received: missing or unknown={odd}.")
+    _check_lengths({name: len(results[name]) for name in names}, folder)
+    with contextlib.ExitStack() as stack:
+        for name in RESULT_TEXTS:
+            temporary = stack.enter_context(atomic_path(Path(folder) / name))
+            np.savetxt(temporary, results[name])
+        for name in RESULT_IMAGES:
+            temporary = stack.enter_context(atomic_path(Path(folder) / f"{name}.npy"))
+            # Differs from the original: float32, which loses nothing, instead of float64.
+            np.save(temporary, np.asarray(results[name], np.float32))
+
+
+def load_attack_results(folder: str | os.PathLike, images: bool = False) -> dict[str, np.ndarray]:
+    """Reads and checks the result files of one attack, the original's included.
+
+    Args:
+      folder: the folder of the files.
+      images: whether to read nor_img.npy and adv_img.npy, too.
+
+    Returns:
+      Arrays under the file names: labels_* int64 [n], logits_* float64 [n, d], other text float64
+      [n], images as stored. entropy_* may hold NaN, as the original's own files can; the caller
+      says how many.
+
+    Raises:
+      InputError: a file is missing or not a table of numbers, lengths differ, a value is not finite
+        (NaN in entropy_* excepted), a confidence lies outside [0, 1] or a label is not an integer.
+    """
+    folder = Path(folder)
+    results = {name: _read_text(folder / name, ndim=2 if name.startswith("logits_") else 1)
+               for name in RESULT_TEXTS}
+    if images:
+        results |= {name: _read_npy(folder / f"{name}.npy") for name in RESULT_IMAGES}
+    _check_lengths({name: len(array) for name, array in results.items()}, folder)
+    widths = [results[name].shape[1] for name in ("logits_nor", "logits_adv")]
+    if widths[0] != widths[1]:
+        raise InputError(f"expected as many columns in logits_adv as in logits_nor in {folder}. "
+                         f"Received: columns={widths[1]} and {widths[0]}.")
+    for name, array in results.items():
+        _check_values(folder / name, name, array)
+        if name.startswith("labels_"):
+            results[name] = _as_labels(folder / name, array)
+    return results
+
+
+def _read_text(path, ndim):
+    """Float64 table of numpy.savetxt: [n], or [n, columns] if `ndim` is 2."""
+    if not path.is_file():
+        raise InputError(f"expected the file {path.name} in {path.parent}. Received: no such file.")
+    with open(path, "rb") as file:
+        file.seek(-min(1, os.path.getsize(path)), os.SEEK_END)
+        # A number cut short is still a number: only the missing line end tells.
+        if file.read(1) != b"\n":
+            raise InputError(f"expected a complete last line in {path}. Received: a file that is "
+                             "empty or ends in the middle of a line.")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # "input contained no data"
+            array = np.loadtxt(path, ndmin=2)
+    except ValueError as error:
+        raise InputError(f"expected rows of numbers of equal length in {path}. "
+                         f"Received: {str(error).split(';')[0].rstrip('.')}.") from None
+    if array.size == 0 or (ndim == 1 and array.shape[1] != 1):
+        raise InputError(f"expected {'one number' if ndim == 1 else 'numbers'} per row in {path}. "
+                         f"Received: shape={array.shape}.")
+    return array if ndim == 2 else array[:, 0]
+
+
+def _read_npy(path):
+    try:
+        return np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise InputError(f"expected a NumPy array in {path}. Received: {error}.") from None
+
+
+def _check_lengths(lengths, folder):
+    """Raises InputError naming the files whose row count is not the most frequent one."""
+    counts = list(lengths.values())
+    usual = max(counts, key=counts.count)
+    odd = {name: count for name, count in lengths.items() if count != usual}
+    if odd:
+        names = ", ".join(f"{name}={count}" for name, count in odd.items())
+        raise InputError(f"expected {usual} rows in every file of {folder}, as in "
+                         f"{next(name for name in lengths if name not in odd)}. Received: {names}.")
+
+
+def _check_values(path, name, array):
+    flat = array.reshape(len(array), -1)
+    good = np.isfinite(flat)
+    expected = "finite numbers"
+    if name.startswith("entropy_"):
+        good |= np.isnan(flat)
+        expected = "finite numbers or NaN"
+    if name.startswith("confidence_"):
+        good &= (flat >= 0) & (flat <= 1 + _CONFIDENCE_SLACK)
+        expected = "numbers in [0, 1]"
+    if not good.all():
+        row, column = np.argwhere(~good)[0]
+        raise InputError(f"expected {expected} in {path}. "
+                         f"Received: row {row + 1}={flat[row, column]:g}.")
+
+
+def _as_labels(path, array):
+    wrong = np.flatnonzero((array != np.round(array)) | (array < 0))
+    if wrong.size:
+        raise InputError(f"expected class numbers 0, 1, 2, ... in {path}. "
+                         f"Received: row {wrong[0] + 1}={array[wrong[0]]:g}.")
+    return array.astype(np.int64)
+
+
+# --- Training features and kernels ---
+
+def kernel_dir(dataset: str) -> Path:
+    """Folder of training features and kernels, `kernel_para_<dataset>`."""
+    return Path(f"kernel_para_{dataset}")
+
+
+def training_features_path(folder: str | os.PathLike, objective: str) -> Path:
+    """The file training_logits_<RCE|CE> in `folder`."""
+    return Path(folder) / f"training_logits_{OBJECTIVE_TAG[objective]}"
+
+
+def _training_labels_path(folder, objective):
+    return Path(folder) / f"training_logitslabels_{OBJECTIVE_TAG[objective]}"
+
+
+def save_training_features(folder: str | os.PathLike, objective: str, features: np.ndarray,
+                           labels: np.ndarray) -> None:
+    """Writes training_logits_<tag>, features float [n, d], and training_logitslabels_<tag>, the
+    true classes int [n]; both or none. The original's others.py, mode kernel_para."""
+    _check_lengths({"features": len(features), "labels": len(labels)}, folder)
+    with (atomic_path(training_features_path(folder, objective)) as features_file,
+          atomic_path(_training_labels_path(folder, objective)) as labels_file):
+        np.savetxt(features_file, features)
+        np.savetxt(labels_file, labels)
+
+
+def load_training_features(folder: str | os.PathLike,
+                           objective: str) -> tuple[np.ndarray, np.ndarray]:
+    """Reads what `save_training_features` or the original wrote.
+
+    Returns:
+      features float64 [n, d], labels int64 [n].
+
+    Raises:
+      InputError: a file is missing, not a table of numbers or not finite; the lengths differ.
+    """
+    features_path = training_features_path(folder, objective)
+    labels_path = _training_labels_path(folder, objective)
+    features = _read_text(features_path, ndim=2)
+    labels = _read_text(labels_path, ndim=1)
+    _check_lengths({features_path.name: len(features), labels_path.name: len(labels)}, folder)
+    _check_values(features_path, features_path.name, features)
+    _check_values(labels_path, labels_path.name, labels)
+    return features, _as_labels(labels_path, labels)
+
+
+def kernels_path(folder: str | os.PathLike, objective: str) -> Path | None:
+    """The file of the kernels: `.npz` before the original's `.mat`; None when there is neither."""
+    stem = KERNEL_NAMES["kernels"][0].format(tag=OBJECTIVE_TAG[objective])
+    candidates = (Path(folder) / f"{stem}{suffix}" for suffix in (".npz", ".mat"))
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def kernels_are_stale(folder: str | os.PathLike, objective: str) -> bool:
+    """Whether the kernels we drew are older than the training features beside them: they may be
+    another network's. Of the original's `.mat` files the dates say nothing."""
+    path, features = kernels_path(folder, objective), training_features_path(folder, objective)
+    return (path is not None and path.suffix == ".npz" and features.is_file()
+            and path.stat().st_mtime < features.stat().st_mtime)
+
+
+def save_kernels(folder: str | os.PathLike, objective: str, kernels: np.ndarray) -> Path:
+    """Writes kernel1000_<tag>.npz.
+
+    Args:
+      folder: where to; made where missing.
+      objective: "ce" or "rce".
+      kernels: float [num_kernels, d, num_classes]. The 1000 in the name is part of the name.
+
+    Returns:
+      The path written.
+    """
+    stem, key = (name.format(tag=OBJECTIVE_TAG[objective]) for name in KERNEL_NAMES["kernels"])
+    path = Path(folder) / f"{stem}.npz"
+    _check_kernels(kernels, path)
+    with atomic_path(path) as temporary:
+        np.savez(temporary, **{key: kernels})
+    return path
+
+
+def load_kernels(folder: str | os.PathLike, objective: str) -> np.ndarray:
+    """Reads kernel1000_<tag>.npz, or the original's Matlab file of the same name.
+
+    Returns:
+      float64 [num_kernels, d, num_classes].
+
+    Raises:
+      InputError: neither file exists, or it does not hold kernel_<tag> of that shape, all finite.
+    """
+    stem, key = (name.format(tag=OBJECTIVE_TAG[objective]) for name in KERNEL_NAMES["kernels"])
+    path = kernels_path(folder, objective)
+    if path is None:
+        raise InputError(f"expected {stem}.npz or {stem}.mat in {folder}. Received: no such file.")
+    arrays = _read_arrays(path)
+    if key not in arrays:
+        found = [name for name in arrays if not name.startswith("__")]
+        raise InputError(f"expected the array {key} in {path}. Received: arrays={found}.")
+    kernels = np.asarray(arrays[key], np.float64)
+    _check_kernels(kernels, path)
+    return kernels
+
+
+def _read_arrays(path):
+    """Name → array of a `.npz` or `.mat` file."""
+    try:
+        if path.suffix == ".mat":
+            import scipy.io
+
+            return scipy.io.loadmat(path)
+        with np.load(path, allow_pickle=False) as file:
+            return dict(file)
+    # A broken file surfaces as one of many exceptions of zipfile, zlib and SciPy's reader.
+    except Exception as error:
+        raise InputError(f"expected a readable {path.suffix} file at {path}. "
+                         f"Received: {type(error).__name__}: {error}.") from None
+
+
+def _check_kernels(kernels, path):
+    if kernels.ndim != 3 or 0 in kernels.shape:
+        raise InputError(f"expected kernels of shape [num_kernels, features, classes] in {path}. "
+                         f"Received: shape={kernels.shape}.")
+    if not np.isfinite(kernels).all():
+        raise InputError(f"expected finite kernels in {path}. Received: "
+                         f"{np.count_nonzero(~np.isfinite(kernels))} NaN or infinite values.")
+
+
+# --- t-SNE ---
+
+def normal_tsne_dir(dataset: str) -> Path:
+    """Folder of the t-SNE of normal images, `nor_tsne_results_<dataset>`."""
+    return Path(f"nor_tsne_results_{dataset}")
+
+
+def tsne_dir(attack: str, dataset: str) -> Path:
+    """Folder of the t-SNE of normal and adversarial images, `<attack>_<dataset>/tSNE`."""
+    return attack_dir(attack, dataset) / "tSNE"
+
+
+def save_tsne(folder: str | os.PathLike, objective: str, points: np.ndarray, labels: np.ndarray,
+              is_adversarial: np.ndarray | None = None) -> str:
+    """Writes tSNE_<tag>, tSNElabels_<tag> and, if given, tSNEisadv_<tag>; all or none.
+
+    Args:
+      folder: where to; made where missing.
+      objective: "ce" or "rce".
+      points: float [n, 2].
+      labels: int [n], true classes.
+      is_adversarial: bool or 0/1 [n].
+
+    Returns:
+      The stem tSNE_<tag>, for a picture beside the files.
+    """
+    arrays = {"tSNE": points, "tSNElabels": labels}
+    if is_adversarial is not None:
+        arrays["tSNEisadv"] = np.asarray(is_adversarial, np.int64)
+    _check_lengths({name: len(array) for name, array in arrays.items()}, folder)
+    tag = OBJECTIVE_TAG[objective]
+    with contextlib.ExitStack() as stack:
+        for name, array in arrays.items():
+            np.savetxt(stack.enter_context(atomic_path(Path(folder) / f"{name}_{tag}")), array)
+    return f"tSNE_{tag}"
+
+
+# --- Run records ---
+
+def write_run_record(folder: str | os.PathLike, name: str, *, flags: Mapping[str, Any],
+                     metrics: Mapping[str, Any]) -> Path:
+    """Writes `<name>_run.json`: how the files beside it came about.
+
+    Args:
+      folder: where to; made where missing.
+      name: the script, e.g. "test_adv".
+      flags: flag name → value of this run; its "seed", if any, is repeated at the top level.
+      metrics: what the run measured. NaN and ±inf become null.
+
+    Returns:
+      The path written.
+    """
+    path = Path(folder) / f"{name}_run.json"
+    write_json(path, {
+        "name": name,
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "seed": flags.get("seed"),
+        "git_revision": _git_revision(),
+        "versions": {package: _version(package) for package in _RECORDED_PACKAGES},
+        "flags": flags,
+        "metrics": metrics,
+    })
+    return path
+
+
+def read_run_record(folder: str | os.PathLike, name: str) -> dict[str, Any] | None:
+    """Reads what `write_run_record` wrote; None when there is no such file.
+
+    Raises:
+      InputError: the file is not a run record.
+    """
+    path = Path(folder) / f"{name}_run.json"
+    if not path.is_file():
+        return None
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"expected JSON in {path}. Received: {error}.") from None
+    if not isinstance(record, dict) or not {"flags", "metrics"} <= record.keys():
+        raise InputError(f"expected a run record with flags and metrics in {path}. "
+                         f"Received: {type(record).__name__} without them.")
+    return record
+
+
+def _version(package):
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _git_revision():
+    """Commit of the checkout this code lies in, "-dirty" if edited; None outside of a checkout."""
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty",
+             "--abbrev=40", "--exclude=*"], capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip() or None

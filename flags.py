@@ -1,0 +1,259 @@
+"""Every command-line flag, once; the start of every script; the devices to run on.
+
+Scripts write `import flags` and read `flags.FLAGS.<name>`; nothing else in the project does. A
+script names the groups it takes in `flags.run(main, flags.define_common, ...)`, so importing it
+defines nothing. TensorFlow is imported inside `make_strategy` only.
+"""
+
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterable
+
+from absl import app
+from absl import flags as absl_flags
+from absl import logging as absl_logging
+
+from errors import InputError
+
+# TensorFlow reads these when it is loaded, so scripts import this module before it; what the user
+# has set stays. oneDNN's kernels are off by default on x86 CPUs without AVX-512, where they train
+# ResNet-32 about 1.4 times faster (benchmarks/train_throughput.py).
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+FLAGS = absl_flags.FLAGS
+
+# In the order of the README; tests hold them against data.inputs.DATASETS and attacks.ATTACKS.
+DATASETS = ("mnist", "cifar10", "cifar100", "digits", "npz")
+ATTACK_METHODS = ("random", "fgsm", "bim", "tgsm")
+OPTIMIZERS = ("sgd", "mom", "adam", "rmsprop")
+
+# The original's sweep of test_adv.py, used when --eps is not given.
+SWEEP_EPS = tuple(round(0.02 * k, 2) for k in range(1, 11))
+
+
+def define_common() -> None:
+    """Flags of every script that reads images or a network."""
+    absl_flags.DEFINE_string("dataset", "", f"Data set: {', '.join(DATASETS)}.")
+    absl_flags.DEFINE_string(
+        "train_data_path", "",
+        "Training images: file, glob or folder (.bin, IDX, .npz). Empty: the data set's source.")
+    absl_flags.DEFINE_string("eval_data_path", "", "Test images, as --train_data_path.")
+    absl_flags.DEFINE_string("data_dir", "", "Folder of tensorflow-datasets. Empty: its default.")
+    absl_flags.DEFINE_integer(
+        "num_classes", 0, "Classes of --dataset=npz. 0: largest label + 1.")
+    absl_flags.DEFINE_string("log_root", "", "Folder of the checkpoints.")
+    absl_flags.DEFINE_integer(
+        "num_gpus", 0, "0: CPU. 1: the GPU, or the CPU where there is none. N: N replicas.")
+    absl_flags.DEFINE_integer(
+        "num_residual_units", 5, "n of ResNet-(6n+2): 5, 9, 18 give ResNet-32, 56, 110.")
+    absl_flags.DEFINE_bool("RCE_train", False, "The network is trained with RCE (False: CE).")
+    absl_flags.DEFINE_string("Optimizer", "mom", f"Optimizer: {', '.join(OPTIMIZERS)}.")
+    absl_flags.DEFINE_string("train_dir", "", "TensorBoard summaries and CSV of training.")
+    _define_seed()
+
+
+def define_train() -> None:
+    """Flags of train.py alone."""
+    _define_mode("train", "train")
+    _define_total_steps(90000)
+    _define_lr_decay()
+    absl_flags.DEFINE_integer("batch_size", 128, "Images per step, over all replicas.")
+    absl_flags.DEFINE_list(
+        "lr_boundaries", [],
+        "Steps at which the learning rate falls tenfold, e.g. 10000,15000,20000. Empty: the "
+        "original's for the data set; digits and npz: 1/2, 3/4 and all of --total_steps.")
+    absl_flags.DEFINE_integer("checkpoint_every", 2500, "Steps between checkpoints.")
+    absl_flags.DEFINE_integer("keep_checkpoints", 5, "Newest checkpoints that are kept.")
+    absl_flags.DEFINE_integer(
+        "steps_per_loop", 20, "Steps per call of the traced loop; no influence on results.")
+
+
+def define_test_nor() -> None:
+    """Flags of test_nor.py alone."""
+    _define_mode("train", "eval (train is the same thing)")
+    _define_total_steps(100000)
+    _define_lr_decay()
+    _define_eval_batches(50)
+    _define_eval_once()
+    absl_flags.DEFINE_string("eval_dir", "", "TensorBoard summaries of evaluation.")
+    absl_flags.DEFINE_integer(
+        "eval_timeout", None, "Seconds to wait for a new checkpoint before ending. None: for ever.")
+
+
+def define_test_adv() -> None:
+    """Flags of test_adv.py alone."""
+    _define_mode("train", "attack or tSNE_logits")
+    _define_eval_batches(10)
+    absl_flags.DEFINE_string("eval_dir", "", "Accepted for the original's commands; not used.")
+    _define_attack()
+    absl_flags.DEFINE_float(
+        "eps", 0.01,
+        "Largest change of a pixel, in (0, 1]. Not given: attack sweeps 0.02, ..., 0.20.")
+    absl_flags.DEFINE_integer(
+        "attack_batch_size", 0,
+        "Images per call of the attack; 0: the fastest measured. No influence on results.")
+
+
+def define_others() -> None:
+    """Flags of others.py alone."""
+    _define_mode("train", "kernel_para, tSNE_logits, export_bin or info")
+    _define_total_steps(100000)
+    _define_lr_decay()
+    _define_eval_batches(50)
+    _define_eval_once()
+    absl_flags.DEFINE_string("eval_dir", "", "Accepted for the original's commands; not used.")
+
+
+def define_detect() -> None:
+    """All flags of detect.py, which reads files only."""
+    absl_flags.DEFINE_string("dataset", "", f"Data set: {', '.join(DATASETS)}.")
+    _define_mode("auc", "auc or select_kernel")
+    _define_attack()
+    absl_flags.DEFINE_integer("num_kernels", 1000, "Training features per class kept as kernels.")
+    absl_flags.DEFINE_integer("eps_round", 0, "Round of the eps sweep, from 1. 0: all.")
+    absl_flags.DEFINE_integer("num_per_eps", 0, "Images per eps. 0: as the run record says.")
+    absl_flags.DEFINE_string("kernel_dir", "", "Folder of kernels. Empty: kernel_para_<dataset>.")
+    absl_flags.DEFINE_string("objective_tag", "", "RCE or CE. Empty: both, where they exist.")
+    _define_seed()
+
+
+def _define_mode(default, modes):
+    absl_flags.DEFINE_string("mode", default, f"What to do: {modes}.")
+
+
+def _define_seed():
+    absl_flags.DEFINE_integer("seed", 0, "Seed of everything drawn at random.")
+
+
+def _define_total_steps(default):
+    absl_flags.DEFINE_integer("total_steps", default, "Training steps of the whole run.")
+
+
+def _define_lr_decay():
+    absl_flags.DEFINE_bool("lr_decay", False, "Does nothing, as in the original.")
+
+
+def _define_eval_batches(default):
+    absl_flags.DEFINE_integer("eval_batch_count", default, "Batches to evaluate; -1: all images.")
+
+
+def _define_eval_once():
+    absl_flags.DEFINE_bool("eval_once", False, "Evaluate the newest checkpoint once and end.")
+
+
+def _define_attack():
+    absl_flags.DEFINE_string("attack_method", "fgsm", f"Attack: {', '.join(ATTACK_METHODS)}.")
+    absl_flags.DEFINE_string(
+        "save_pwd", None, "Folder of the results. None: <attack>_<dataset>/<RCE or CE>.")
+
+
+def run(main: Callable[[], int | None], *groups: Callable[[], None]) -> None:
+    """Defines the flag groups, parses the command line, checks the choices and runs `main`.
+
+    Args:
+      main: called without arguments; what it returns is the exit code (None: 0).
+      *groups: the `define_...` functions of this module that the script takes.
+
+    A value that the user can mend (`InputError`) ends the program with one sentence on standard
+    error and exit code 1, without a traceback.
+    """
+    # Library notes at level INFO are not for the user, whose lines they would interrupt.
+    logging.getLogger("tensorflow").setLevel(logging.WARNING)
+    absl_logging.set_verbosity(absl_logging.WARNING)
+    for define in groups:
+        define()
+    # Without this `--help` of the script would list no flag: they are all defined in this module.
+    for flag in FLAGS.get_flags_for_module(__name__):
+        FLAGS.register_key_flag_for_module(sys.argv[0], flag)
+    app.run(lambda argv: _guarded(main, argv))
+
+
+def _guarded(main, argv):
+    try:
+        _check_command_line(argv)
+        return main()
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+
+
+def _check_command_line(argv):
+    if len(argv) > 1:
+        raise InputError(f"expected flags only, each as --name=value. Received: {argv[1]!r}.")
+    for name, allowed in (("dataset", DATASETS), ("attack_method", ATTACK_METHODS),
+                          ("Optimizer", OPTIMIZERS)):
+        if name in FLAGS:
+            check_choice(name, allowed)
+    if "lr_decay" in FLAGS and FLAGS.lr_decay:
+        warn("--lr_decay does nothing, as in the original; the rate falls at --lr_boundaries.")
+
+
+def check_choice(name: str, allowed: Iterable[str]) -> str:
+    """Value of the flag `name`; raises InputError listing `allowed` when it is none of them."""
+    value = FLAGS[name].value
+    if value not in allowed:
+        raise InputError(
+            f"{name} must be one of [{', '.join(allowed)}]. Received: {name}={value!r}.")
+    return value
+
+
+def check_at_least(name: str, smallest: int, *, or_all: bool = False) -> int:
+    """Value of the integer flag `name`; below `smallest` (but −1 if `or_all`) an InputError."""
+    value = FLAGS[name].value
+    if value >= smallest or (or_all and value == -1):
+        return value
+    also = " (or -1 for all)" if or_all else ""
+    raise InputError(f"{name} must be at least {smallest}{also}. Received: {name}={value}.")
+
+
+def require(name: str) -> str:
+    """Value of the string flag `name`; InputError when it is empty."""
+    if not FLAGS[name].value:
+        raise InputError(f"--{name} must be given. Received: {name}=''.")
+    return FLAGS[name].value
+
+
+def as_dict() -> dict[str, object]:
+    """Every flag of this project with its value, for the run record."""
+    return {flag.name: flag.value for flag in FLAGS.get_flags_for_module(__name__)}
+
+
+def warn(message: str) -> None:
+    """One warning line on standard error."""
+    print(f"warning: {message}", file=sys.stderr)
+
+
+def make_strategy(num_gpus: int):
+    """The tf.distribute strategy for --num_gpus.
+
+    Args:
+      num_gpus: 0 is the CPU; 1 the GPU, or with a warning the CPU where there is none (the original
+        places softly); N ≥ 2 is MirroredStrategy on the first N GPUs.
+
+    Returns:
+      A tf.distribute.Strategy.
+
+    Raises:
+      InputError: num_gpus is negative, or at least 2 and larger than the number of GPUs found.
+    """
+    import tensorflow as tf
+
+    if num_gpus < 0:
+        raise InputError(
+            f"num_gpus must be 0 (CPU) or the number of GPUs. Received: num_gpus={num_gpus}.")
+    if num_gpus == 0:
+        return tf.distribute.OneDeviceStrategy("/cpu:0")
+    gpus = tf.config.list_physical_devices("GPU")
+    for gpu in gpus:
+        tf.config.experimental.set_memory_growth(gpu, True)
+    if num_gpus == 1 and not gpus:
+        warn("--num_gpus=1 but no GPU was found: running on the CPU.")
+        return tf.distribute.OneDeviceStrategy("/cpu:0")
+    if num_gpus > len(gpus):
+        raise InputError(f"num_gpus must be at most the number of GPUs found here, {len(gpus)}. "
+                         f"Received: num_gpus={num_gpus}.")
+    if num_gpus == 1:
+        return tf.distribute.OneDeviceStrategy("/gpu:0")
+    return tf.distribute.MirroredStrategy([f"/gpu:{i}" for i in range(num_gpus)])

@@ -1,0 +1,161 @@
+"""A network as it is used after training: restored, and run over arrays of any length."""
+
+import dataclasses
+from collections.abc import Callable
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+import resnet_model
+from data import checkpoints, inputs
+from defenses import objectives
+
+# Images per call of the network outside training.
+CHUNK_SIZE = 200
+
+
+class ChunkedFunction:
+    """A function of tensors over arrays of any length: fixed chunks, one trace, every replica busy.
+
+    Args:
+      strategy: each of its replicas is given a chunk of its own.
+      fn: called as fn(*rows, *constants); rows are tensors of `chunk_size` rows, zero-padded at the
+        end; returns a tuple of tensors with as many rows.
+      chunk_size: rows per replica and call.
+      prepare: applied to each chunk of the first array, on the host.
+    """
+
+    def __init__(self, strategy: tf.distribute.Strategy, fn: Callable, *,
+                 chunk_size: int = CHUNK_SIZE, prepare: Callable | None = None):
+        self._strategy = strategy
+        self._chunk_size = chunk_size
+        self._prepare = prepare or (lambda chunk: chunk)
+        self._step = tf.function(lambda rows, constants: strategy.run(fn, (*rows, *constants)))
+
+    def __call__(self, *arrays, constants=(), on_rows_done=None) -> tuple[np.ndarray, ...]:
+        """Runs over all rows.
+
+        Args:
+          *arrays: NumPy arrays with the same number of rows, at least one.
+          constants: tensors, the same for every call.
+          on_rows_done: called with the number of rows that each call has finished.
+
+        Returns:
+          The outputs of `fn` as NumPy arrays with the rows of `arrays`.
+        """
+        outputs = []
+        chunks = zip(*(inputs.padded_chunks(a, self._chunk_size) for a in arrays), strict=True)
+        for group in _grouped(chunks, self._strategy.num_replicas_in_sync):
+            valid = [chunk[0][1] for chunk in group]
+            rows = [[part for part, _ in chunk] for chunk in group]
+            for row in rows:
+                row[0] = self._prepare(row[0])
+            results = self._run(rows, constants)
+            outputs += [[part[:n] for part in r] for r, n in zip(results, valid, strict=True)]
+            if on_rows_done:
+                on_rows_done(sum(valid))
+        return tuple(np.concatenate(parts) for parts in zip(*outputs, strict=True))
+
+    def _run(self, rows, constants):
+        """One call; `rows[r]` are the arrays of replica r. Returns each replica's outputs."""
+        # A last group that is not full repeats its first chunk on the idle replicas.
+        replicas = self._strategy.num_replicas_in_sync
+        padded = rows + [rows[0]] * (replicas - len(rows))
+        if replicas == 1:
+            distributed = [tf.convert_to_tensor(part) for part in padded[0]]
+        else:
+            distributed = [
+                self._strategy.experimental_distribute_values_from_function(
+                    lambda context, i=i: tf.convert_to_tensor(
+                        padded[context.replica_id_in_sync_group][i]))
+                for i in range(len(rows[0]))]
+        results = [self._strategy.experimental_local_results(out)
+                   for out in self._step(distributed, tuple(constants))]
+        return [[out[r].numpy() for out in results] for r in range(len(rows))]
+
+
+def _grouped(items, size):
+    group = []
+    for item in items:
+        group.append(item)
+        if len(group) == size:
+            yield group
+            group = []
+    if group:
+        yield group
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """A network with its objective.
+
+    Attributes:
+      model: from images [n, h, w, c] to raw logits [n, L] and features [n, d].
+      objective: gives the sign of the logits.
+    """
+
+    model: keras.Model
+    objective: objectives.Objective
+
+    def logits(self, images: tf.Tensor) -> tf.Tensor:
+        """Sign-adjusted logits float32 [n, L]: their softmax are the class probabilities."""
+        return self.logits_and_features(images)[0]
+
+    def logits_and_features(self, images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Sign-adjusted logits float32 [n, L] and features float32 [n, d] of network inputs."""
+        raw_logits, features = self.model(images, training=False)
+        return self.objective.attack_logits(raw_logits), features
+
+    def forward(self, strategy: tf.distribute.Strategy) -> ChunkedFunction:
+        """`logits_and_features` over network inputs float32 in [-0.5, 0.5], any number of them."""
+        return ChunkedFunction(strategy, self.logits_and_features)
+
+    def forward_stored(self, strategy: tf.distribute.Strategy) -> ChunkedFunction:
+        """As `forward`, over images as they are stored: uint8, or float in [0, 1]."""
+        return ChunkedFunction(strategy, self.logits_and_features, prepare=inputs.to_network_input)
+
+
+@dataclasses.dataclass(frozen=True)
+class Expected:
+    """What a script's flags and data say about the network; fields as in `checkpoints.RunRecord`."""
+
+    dataset: str
+    image_shape: tuple[int, int, int]
+    num_classes: int
+    blocks_per_stage: int
+    objective: str
+
+
+def build_network(strategy: tf.distribute.Strategy, run, *, seed: int = 0) -> Network:
+    """A freshly initialised network for `run`, an `Expected` or a `checkpoints.RunRecord`."""
+    config = resnet_model.ResNetConfig(run.image_shape, run.num_classes, run.blocks_per_stage)
+    with strategy.scope():
+        model = resnet_model.build_resnet(config, seed=seed)
+    return Network(model, objectives.get(run.objective))
+
+
+def load_weights(network: Network, path: str, expected: Expected) -> checkpoints.RunRecord:
+    """Restores the network from the checkpoint at `path` and returns its run record.
+
+    Raises:
+      InputError: the checkpoint is unreadable or contradicts `expected`.
+    """
+    record, _ = checkpoints.read_record(path)
+    checkpoints.check_record(path, record, expected, checkpoints.NETWORK_FIELDS)
+    checkpoints.restore_network(path, resnet_model.named_variables(network.model))
+    return record
+
+
+def restore(strategy: tf.distribute.Strategy, log_root: str, expected: Expected) -> Network:
+    """The network of the newest checkpoint in `log_root`; InputError when there is none."""
+    path = checkpoints.require_latest(log_root)
+    network = build_network(strategy, expected)
+    load_weights(network, path, expected)
+    return network
+
+
+def count_correct(forward: ChunkedFunction, image_set: inputs.ImageSet, num_images: int) -> int:
+    """How many of the first `num_images` images a `forward_stored` classifies correctly."""
+    logits, _ = forward(image_set.images[:num_images])
+    return int(np.sum(np.argmax(logits, axis=-1) == image_set.labels[:num_images]))

@@ -1,0 +1,101 @@
+"""Evaluates the checkpoints of a training run on the test images, as the original's test_nor.py.
+
+    python test_nor.py --dataset=digits --log_root=models_digits/resnet8 --num_residual_units=1 \
+        --mode=eval --RCE_train=True
+
+Ends after a checkpoint that has reached the total steps of its run; until then it waits for new ones.
+"""
+
+import os
+
+import flags
+
+import tensorflow as tf
+
+import inference
+from data import artifacts, checkpoints, inputs
+from defenses import objectives
+from errors import InputError
+
+# Differs from the original: its --mode=eval crashes; both modes do what it was to do.
+MODES = ("train", "eval")
+COUNT_BATCH = 100
+
+
+def evaluate(network: inference.Network, strategy: tf.distribute.Strategy, paths,
+             expected: inference.Expected, image_set: inputs.ImageSet, num_images: int, *,
+             eval_dir: str, total_steps: int | None) -> dict:
+    """Evaluates checkpoints as they come, until one is finished.
+
+    Args:
+      network: built for `expected`; its weights are overwritten.
+      strategy: in whose scope the network was built.
+      paths: iterable of checkpoint paths.
+      expected: what the checkpoints must be of.
+      image_set: test images.
+      num_images: the first so many are used.
+      eval_dir: folder of the TensorBoard scalars Precision and Best Precision.
+      total_steps: step at which to end; None: the total steps recorded in the checkpoint.
+
+    Returns:
+      Figures of the last evaluation: step, precision, best_precision, num_images.
+    """
+    forward = network.forward_stored(strategy)
+    best = 0.0
+    figures = {}
+    with tf.summary.create_file_writer(eval_dir).as_default():
+        for path in paths:
+            run = inference.load_weights(network, path, expected)
+            step = checkpoints.step_of(path)
+            precision = inference.count_correct(forward, image_set, num_images) / num_images
+            best = max(best, precision)
+            print(f"precision: {precision:.5f}, best precision: {best:.5f}", flush=True)
+            tf.summary.scalar("Precision", precision, step=step)
+            tf.summary.scalar("Best Precision", best, step=step)
+            figures = {"step": step, "precision": precision, "best_precision": best,
+                       "num_images": num_images}
+            if step >= (total_steps or run.total_steps):
+                break
+    return figures
+
+
+def _watched_paths(log_root, timeout):
+    """Each checkpoint of log_root once, as it appears; ends when none comes for `timeout` seconds."""
+    if checkpoints.latest(log_root) is None:
+        print(f"No checkpoint in {log_root} yet: waiting for train.py.", flush=True)
+    return tf.train.checkpoints_iterator(log_root, timeout=timeout)
+
+
+def main() -> int:
+    """Turns the flags into an evaluation."""
+    F = flags.FLAGS
+    flags.check_choice("mode", MODES)
+    flags.check_at_least("num_residual_units", 1)
+    batches = flags.check_at_least("eval_batch_count", 1, or_all=True)
+    log_root = flags.require("log_root")
+    strategy = flags.make_strategy(F.num_gpus)
+    image_set = inputs.load(F.dataset, F.eval_data_path, "test", data_dir=F.data_dir,
+                            num_classes=F.num_classes)
+    expected = inference.Expected(
+        F.dataset, image_set.images.shape[1:], image_set.num_classes, F.num_residual_units,
+        objectives.name_of(F.RCE_train))
+    available = len(image_set.labels)
+    wanted = available if batches == -1 else batches * COUNT_BATCH
+    if wanted > available:
+        print(f"{wanted} images asked for, {available} found: each is evaluated once.")
+    paths = ([checkpoints.require_latest(log_root)] if F.eval_once
+             else _watched_paths(log_root, F.eval_timeout))
+    total_steps = F.total_steps if F["total_steps"].present else None
+    eval_dir = F.eval_dir or os.path.join(log_root, "eval")
+    network = inference.build_network(strategy, expected)
+    figures = evaluate(network, strategy, paths, expected, image_set, min(wanted, available),
+                       eval_dir=eval_dir, total_steps=total_steps)
+    if not figures:
+        raise InputError(f"expected a checkpoint in log_root within --eval_timeout={F.eval_timeout} "
+                         f"seconds. Received: none in log_root={log_root!r}.")
+    artifacts.write_run_record(eval_dir, "test_nor", flags=flags.as_dict(), metrics=figures)
+    return 0
+
+
+if __name__ == "__main__":
+    flags.run(main, flags.define_common, flags.define_test_nor)
