@@ -1,0 +1,63 @@
+"""Runs the scripts in this process, as from a shell: fresh flags, exit code, one tiny trained run."""
+
+import ast
+import contextlib
+import functools
+import importlib
+from pathlib import Path
+
+import flags
+
+ROOT = Path(__file__).resolve().parent.parent
+SCRIPTS = ("train", "test_nor", "test_adv", "others", "detect")
+
+# The tiny run that the tests share: ResNet-8 on digits.
+STEPS = 12
+NETWORK = ("--dataset=digits", "--num_residual_units=1", "--RCE_train=True")
+LOG_ROOT = "--log_root=models/tiny"
+
+
+@functools.cache
+def groups_of(script: str) -> tuple[str, ...]:
+    """Names of the flag groups that `flags.run` is given at the end of a script."""
+    tree = ast.parse((ROOT / f"{script}.py").read_text(encoding="utf-8"))
+    call, = (node for node in ast.walk(tree) if isinstance(node, ast.Call)
+             and ast.unparse(node.func) == "flags.run")
+    assert ast.unparse(call.args[0]) == "main"
+    return tuple(group.attr for group in call.args[1:])
+
+
+def define(script: str) -> list[str]:
+    """Defines the flags of a script in place of those of any script before; returns their names."""
+    for flag in list(flags.FLAGS.get_flags_for_module("flags")):
+        delattr(flags.FLAGS, flag.name)
+    for group in groups_of(script):
+        getattr(flags, group)()
+    return [flag.name for flag in flags.FLAGS.get_flags_for_module("flags")]
+
+
+def parse(script: str, *arguments: str) -> list[str]:
+    """Parses a command line; raises absl's error at an unknown flag; returns what is no flag."""
+    define(script)
+    return flags.FLAGS([f"{script}.py", *arguments])
+
+
+def run(script: str, *arguments: str, cwd: Path) -> int:
+    """Exit code of a script run in the folder `cwd`."""
+    argv = parse(script, *arguments)
+    with contextlib.chdir(cwd):
+        return flags._guarded(importlib.import_module(script).main, argv) or 0
+
+
+_tiny = {}
+
+
+def tiny_run(tmp_path_factory) -> Path:
+    """Folder with a finished run in models/tiny: trained once, whoever asks; do not write there."""
+    if "folder" not in _tiny:
+        folder = tmp_path_factory.mktemp("tiny_run")
+        code = run("train", *NETWORK, LOG_ROOT, f"--total_steps={STEPS}", "--batch_size=32",
+                   "--lr_boundaries=4,8", "--checkpoint_every=5", "--seed=3", cwd=folder)
+        assert code == 0
+        _tiny["folder"] = folder
+    return _tiny["folder"]
