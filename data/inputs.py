@@ -1,51 +1,25 @@
-"""Images in: the data sets, their files on disk, and the training pipeline.
+"""Images in: the data sets, the rule of their splits, and the training pipeline.
 
-Readers return an `ImageSet` in the stored form: uint8 stays uint8, float pixels lie in [0, 1].
-Scaling to the network's [-0.5, 0.5] happens once, in `to_network_input` or in `train_dataset`.
-Reading needs NumPy alone; TensorFlow, TFDS and scikit-learn are imported where they are used.
+Images are kept in the stored form: uint8 stays uint8, float pixels lie in [0, 1]. Scaling to the
+network's [-0.5, 0.5] happens once, in `to_network_input` or in `train_dataset`. What the files look
+like is in data/formats.py. TensorFlow is imported where it is used.
 """
 
-import contextlib
 import dataclasses
-import glob
-import gzip
-import os
-import urllib.error
-import urllib.request
-import zipfile
-import zlib
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from data import artifacts, formats
 from errors import InputError
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
-SPLITS = ("train", "test")
 CROP_PADDING = 2  # zero pixels on each side before the random crop: 32x32 is cropped from 36x36
 
 _SHUFFLE_KEY = 498247692  # any number with mixed bits
-_IDX_NDIM = {2051: 3, 2049: 1}  # magic number: images [n, h, w], labels [n]
-_GZIP_MAGIC = b"\x1f\x8b"
-_DAMAGED_FILE = (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error)
-
-# Per split, the names looked for in a folder; the first that matches anything wins. The original's
-# MNIST folder holds its test set twice (data_test.bin, test_batch.bin): it must count once.
-_FOLDER_NAMES = {
-    "train": (
-        "data_batch_*.bin", "data_train.bin", "train.bin", "train-*ubyte", "train-*ubyte.gz",
-    ),
-    "test": ("data_test.bin", "test_batch.bin", "test.bin", "t10k-*ubyte", "t10k-*ubyte.gz"),
-}  # fmt: skip
-
-_DOWNLOAD_HOSTS = {
-    "mnist": "https://storage.googleapis.com",
-    "cifar10": "https://www.cs.toronto.edu",
-    "cifar100": "https://www.cs.toronto.edu",
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,19 +96,19 @@ def load(dataset: str, path: str, split: str, *, data_dir: str = "", num_classes
             download that failed.
     """
     spec = get_spec(dataset)
-    if split not in SPLITS:
-        raise InputError(f"split must be one of {list(SPLITS)}. Received: split={split!r}")
+    if split not in formats.SPLITS:
+        raise InputError(f"split must be one of {list(formats.SPLITS)}. Received: split={split!r}")
     if not path and dataset == "npz":
         raise InputError("dataset 'npz' needs the path of an .npz file. Received: path=''")
     has_splits = True
     limit = spec.num_classes or num_classes
     if path:
-        files, has_splits = _find_files(dataset, path, split)
-        parts = [_checked(part, spec, limit) for part in _read_files(files, spec)]
+        files, has_splits = formats.find_files(dataset, path, split)
+        parts = [formats.checked(part, spec, limit) for part in formats.read_files(files, spec)]
     elif dataset == "digits":
-        parts = [_bundled_digits(split)]
+        parts = [formats.bundled_digits(split)]
     else:
-        parts = [_checked(_download(dataset, split, data_dir), spec, limit)]
+        parts = [formats.checked(formats.download(dataset, split, data_dir), spec, limit)]
     shapes = {images.shape[1:] for images, _ in parts}
     if len(shapes) > 1:
         raise InputError(f"{path}: all files must hold one image shape. Received: shapes={shapes}")
@@ -176,203 +150,6 @@ def load_for_training(
             f"{train_shape}. Received: shape={shape}"
         )
     return train, test
-
-
-def _find_files(dataset: str, path: str, split: str) -> tuple[list[str], bool]:
-    """Returns the files of a split and whether the path itself tells the splits apart."""
-    path = os.path.expanduser(path)
-    if not os.path.isdir(path):
-        files = [path] if os.path.exists(path) else sorted(glob.glob(path))
-        if not files:
-            raise InputError(f"no file is at this path or matches this pattern. Received: {path=}")
-        return files, False
-    names = {key: (f"{key}.npz",) for key in SPLITS} if dataset == "npz" else _FOLDER_NAMES
-    found = {}
-    for key in SPLITS:
-        matches = (sorted(glob.glob(os.path.join(glob.escape(path), n))) for n in names[key])
-        found[key] = next(filter(None, matches), [])
-    if not found[split]:
-        raise InputError(
-            f"no file of the {split} split is in this folder; looked for {list(names[split])}. "
-            f"Received: {path=}"
-        )
-    return found[split], all(found.values())
-
-
-def _read_files(files: list[str], spec: DatasetSpec) -> list[tuple[np.ndarray, np.ndarray, str]]:
-    """Returns one unchecked (images, labels, file name) per file or per pair of IDX files."""
-    if spec.name == "npz":
-        return [_read_npz(file) for file in files]
-    idx_files = [file for file in files if _is_idx(file)]
-    if not idx_files:
-        return [_read_bin(file, spec) for file in files]
-    arrays = [(_read_idx(file), file) for file in idx_files]
-    images = [(array[..., None], file) for array, file in arrays if array.ndim == 3]
-    labels = [array for array, _ in arrays if array.ndim == 1]
-    if len(images) != len(labels) or len(idx_files) != len(files):
-        raise InputError(
-            "IDX files must come in pairs, images and labels: give their folder or a pattern "
-            f"that matches both. Received: {files=}"
-        )
-    return [(x, y, file) for (x, file), y in zip(images, labels, strict=True)]
-
-
-def _read_bytes(file: str) -> bytes:
-    """Returns the contents of a file, unzipped when it is gzipped."""
-    try:
-        with open(file, "rb") as stream:
-            raw = stream.read()
-        return gzip.decompress(raw) if raw.startswith(_GZIP_MAGIC) else raw
-    except _DAMAGED_FILE as error:
-        raise InputError(
-            f"{file}: expected a readable file, whole if gzipped. Received: {error}"
-        ) from error
-
-
-def _is_idx(file: str) -> bool:
-    """Whether a file is IDX. A .bin file never is: its pixels may happen to spell the magic."""
-    name = os.path.basename(file)
-    return not name.endswith(".bin") and ("idx" in name or "ubyte" in name or name.endswith(".gz"))
-
-
-def _read_idx(file: str) -> np.ndarray:
-    """Reads an IDX file: uint8 images [n, h, w] or labels [n]."""
-    raw = _read_bytes(file)
-    magic = int.from_bytes(raw[:4], "big")
-    if magic not in _IDX_NDIM:
-        raise InputError(
-            f"{file}: an IDX file must start with one of {list(_IDX_NDIM)}. Received: {magic=}"
-        )
-    header = 4 + 4 * _IDX_NDIM[magic]
-    shape = [int.from_bytes(raw[i : i + 4], "big") for i in range(4, header, 4)]
-    expected = header + int(np.prod(shape, dtype=np.int64))
-    if len(raw) != expected:
-        raise InputError(f"{file}: the header asks for {expected} bytes. Received: bytes={len(raw)}")
-    return np.frombuffer(raw, np.uint8, offset=header).reshape(shape)
-
-
-def _record_layout(dataset: str, channels: int) -> tuple[str, int]:
-    """Returns the element type of the original's .bin records and the number of label elements."""
-    # CIFAR-100 stores the coarse label and then the fine one, which is the one that counts.
-    return ("<f4", 1) if channels == 1 else ("u1", 2 if dataset == "cifar100" else 1)
-
-
-def _read_bin(file: str, spec: DatasetSpec) -> tuple[np.ndarray, np.ndarray, str]:
-    """Reads records of the original's format; images [n, h, w, c] float32 or uint8."""
-    height, width, channels = spec.image_shape
-    dtype, num_labels = _record_layout(spec.name, channels)
-    length = num_labels + height * width * channels
-    record_bytes = length * np.dtype(dtype).itemsize
-    raw = _read_bytes(file)
-    if len(raw) % record_bytes:
-        raise InputError(
-            f"{file}: a {spec.name} .bin file must be a whole number of {record_bytes}-byte "
-            f"records. Received: bytes={len(raw)}"
-        )
-    records = np.frombuffer(raw, dtype).reshape(-1, length)
-    planes = records[:, num_labels:].reshape(-1, channels, height, width)
-    return np.ascontiguousarray(planes.transpose(0, 2, 3, 1)), records[:, num_labels - 1], file
-
-
-def _read_npz(file: str) -> tuple[np.ndarray, np.ndarray, str]:
-    """Reads `images` and `labels` of an .npz file; images become [n, h, w, c], uint8 or float32."""
-    try:
-        with np.load(file, allow_pickle=False) as archive:
-            images, labels = archive["images"], archive["labels"]
-    except (*_DAMAGED_FILE, TypeError) as error:  # a bare .npy is no archive
-        raise InputError(
-            f"{file}: expected an .npz file with the arrays 'images' and 'labels'. Received: {error}"
-        ) from error
-    if images.dtype != np.uint8 and images.dtype.kind != "f":
-        raise InputError(f"{file}: images must be uint8 or float. Received: dtype={images.dtype}")
-    if labels.dtype.kind not in "iu" or labels.ndim != 1:
-        raise InputError(
-            f"{file}: labels must be integers of shape [n]. "
-            f"Received: dtype={labels.dtype}, shape={labels.shape}"
-        )
-    images = images[..., None] if images.ndim == 3 else images
-    if images.dtype != np.uint8:
-        images = images.astype(np.float32, copy=False)
-    return images, labels, file
-
-
-def _checked(
-    part: tuple[np.ndarray, np.ndarray, str], spec: DatasetSpec, num_classes: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Returns (images, int32 labels) or raises InputError; num_classes 0 sets no upper bound."""
-    images, labels, source = part
-    shape = images.shape[1:]
-    if spec.image_shape and shape != spec.image_shape:
-        raise InputError(f"{source}: images must be {spec.image_shape}. Received: {shape=}")
-    if len(shape) != 3 or shape[0] % 4 or shape[1] % 4 or 0 in shape:
-        raise InputError(
-            f"{source}: images must be [n, h, w] or [n, h, w, c] with h and w divisible by 4. "
-            f"Received: shape={images.shape}"
-        )
-    if len(images) != len(labels):
-        raise InputError(
-            f"{source}: images and labels must be equally many. "
-            f"Received: images={len(images)}, labels={len(labels)}"
-        )
-    if not len(images):
-        raise InputError(f"{source}: expected at least one image. Received: images=0")
-    # Written so that NaN fails each comparison.
-    if images.dtype != np.uint8 and not (images.min() >= 0 and images.max() <= 1):
-        raise InputError(
-            f"{source}: pixels must lie in [0, 1]. Received: min={images.min()}, max={images.max()}"
-        )
-    upper = num_classes - 1 if num_classes else np.iinfo(np.int32).max - 1
-    good = (labels >= 0) & (labels <= upper) & (labels == np.floor(labels))
-    if not good.all():
-        raise InputError(
-            f"{source}: labels must be integers in [0, {upper}]. "
-            f"Received: label={labels[np.argmin(good)]}"
-        )
-    return images, labels.astype(np.int32)
-
-
-def _bundled_digits(split: str) -> tuple[np.ndarray, np.ndarray]:
-    """Returns scikit-learn's 8x8 digits, 1,437 for training and 360 for testing."""
-    from sklearn.datasets import load_digits
-    from sklearn.model_selection import train_test_split
-
-    digits = load_digits()
-    # The same split for everyone: were it drawn from the user's seed, results of two runs would
-    # speak of different test sets.
-    rows = train_test_split(
-        np.arange(len(digits.target)),
-        train_size=1437, test_size=360, random_state=0, stratify=digits.target,
-    )[SPLITS.index(split)]  # fmt: skip
-    images = digits.images[rows, :, :, None].astype(np.float32) / np.float32(16)
-    return images, digits.target[rows].astype(np.int32)
-
-
-def _download(dataset: str, split: str, data_dir: str) -> tuple[np.ndarray, np.ndarray, str]:
-    """Returns one unchecked split from tensorflow-datasets."""
-    try:
-        import tensorflow_datasets as tfds
-
-        builder = tfds.builder(dataset, data_dir=os.path.expanduser(data_dir) or None)
-        if not builder.is_prepared():
-            _require_host(_DOWNLOAD_HOSTS[dataset])
-            builder.download_and_prepare()
-        batches = list(tfds.as_numpy(builder.as_dataset(split=split, batch_size=1024)))
-    except Exception as error:  # TFDS raises many kinds; to the user all mean "no data"
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise InputError(
-            f"{dataset} could not be had from tensorflow-datasets: give --train_data_path and "
-            f"--eval_data_path with .bin or IDX files, or a --data_dir which already holds it. "
-            f"Received: data_dir={data_dir!r} ({reason})"
-        ) from error
-    images = np.concatenate([batch["image"] for batch in batches])
-    labels = np.concatenate([batch["label"] for batch in batches])
-    return images, labels, f"tensorflow-datasets {dataset}"
-
-
-def _require_host(url: str) -> None:
-    """Raises at once when a host cannot be reached; offline, TFDS retries for minutes."""
-    with contextlib.suppress(urllib.error.HTTPError):  # any answer shows that the host is there
-        urllib.request.urlopen(url, timeout=10).close()
 
 
 def to_network_input(images: np.ndarray) -> np.ndarray:
@@ -557,7 +334,7 @@ def save_bin(path: str, image_set: ImageSet, dataset: str = "") -> None:
     channels = images.shape[-1]
     if channels not in (1, 3):
         raise InputError(f"a .bin file takes 1 or 3 channels. Received: {channels=}")
-    dtype, num_labels = _record_layout(dataset, channels)
+    dtype, num_labels = formats.record_layout(dataset, channels)
     if channels == 3:
         images = _as_bytes(images)
         if labels.max() > 255:
@@ -567,15 +344,11 @@ def save_bin(path: str, image_set: ImageSet, dataset: str = "") -> None:
     records = np.zeros((len(images), num_labels + images[0].size), dtype)
     records[:, num_labels - 1] = labels
     records[:, num_labels:] = images.transpose(0, 3, 1, 2).reshape(len(images), -1)
-    temporary = f"{path}.{os.getpid()}.tmp"  # same folder, so that the replace is atomic
     try:
-        records.tofile(temporary)
-        os.replace(temporary, path)
+        with artifacts.atomic_path(path) as temporary:
+            records.tofile(temporary)
     except OSError as error:
         raise InputError(f"expected a writable path ({error}). Received: {path=}") from error
-    finally:
-        if os.path.exists(temporary):
-            os.remove(temporary)
 
 
 def _as_bytes(images: np.ndarray) -> np.ndarray:

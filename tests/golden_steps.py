@@ -7,7 +7,7 @@ oneDNN is chosen when TensorFlow is loaded, so a test process cannot have it bot
 
 import sys
 
-import flags  # noqa: F401 sets TensorFlow's environment
+import flags
 
 import numpy as np
 import tensorflow as tf

@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent
 SCRIPTS = ("train", "test_nor", "test_adv", "others", "detect")
 
 # The tiny run that the tests share: ResNet-8 on digits.
-STEPS = 12
+STEPS = 60
 NETWORK = ("--dataset=digits", "--num_residual_units=1", "--RCE_train=True")
 LOG_ROOT = "--log_root=models/tiny"
 
@@ -57,7 +57,26 @@ def tiny_run(tmp_path_factory) -> Path:
     if "folder" not in _tiny:
         folder = tmp_path_factory.mktemp("tiny_run")
         code = run("train", *NETWORK, LOG_ROOT, f"--total_steps={STEPS}", "--batch_size=32",
-                   "--lr_boundaries=4,8", "--checkpoint_every=5", "--seed=3", cwd=folder)
+                   "--lr_boundaries=40,50", "--checkpoint_every=25", "--seed=3", cwd=folder)
         assert code == 0
         _tiny["folder"] = folder
     return _tiny["folder"]
+
+
+# The original's README (ORIGINAL.md section 1), and detect.py in place of its two Matlab steps.
+_ORIGINAL_COMMON = (
+    "--log_root=models_mnist/resnet32", "--dataset=mnist", "--num_gpus=1",
+    "--num_residual_units=5", "--RCE_train=True")
+ORIGINAL_COMMANDS = (
+    ("train", (*_ORIGINAL_COMMON, "--train_data_path=mnist_dataset/data_train.bin",
+               "--train_dir=models_mnist/resnet32/train", "--mode=train", "--Optimizer=mom",
+               "--total_steps=20000")),
+    ("test_nor", (*_ORIGINAL_COMMON, "--eval_data_path=mnist_dataset/data_test.bin",
+                  "--eval_dir=models_mnist/resnet32/eval", "--mode=eval")),
+    ("test_adv", (*_ORIGINAL_COMMON, "--eval_data_path=mnist_dataset/test_batch.bin",
+                  "--Optimizer=mom", "--mode=attack", "--attack_method=fgsm",
+                  "--eval_batch_count=5")),
+    ("others", (*_ORIGINAL_COMMON, "--eval_data_path=mnist_dataset/data_train.bin",
+                "--mode=kernel_para", "--Optimizer=mom", "--eval_batch_count=500")),
+    ("detect", ("--dataset=mnist", "--attack_method=fgsm")),
+)

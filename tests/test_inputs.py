@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data import inputs
+from data import formats, inputs
 from errors import InputError
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -172,7 +172,7 @@ def test_failed_save_bin_leaves_the_old_file(tmp_path, monkeypatch):
     def broken(*_):
         raise OSError("disk full")
 
-    monkeypatch.setattr(inputs.os, "replace", broken)
+    monkeypatch.setattr(os, "replace", broken)
     with rejects("writable", "disk full"):
         inputs.save_bin(str(path), make_set())
     assert os.listdir(tmp_path) == ["x.bin"] and path.read_bytes() == b"old"
@@ -237,7 +237,7 @@ def test_digits_split_is_fixed_stratified_and_complete():
 @pytest.mark.parametrize("dataset", ["mnist", "cifar10", "cifar100"])
 def test_tfds(dataset, monkeypatch):
     tfds = pytest.importorskip("tensorflow_datasets")
-    monkeypatch.setattr(inputs, "_require_host", lambda url: None)
+    monkeypatch.setattr(formats, "_require_host", lambda url: None)
     spec = inputs.get_spec(dataset)
     with tfds.testing.mock_data(num_examples=7):
         train, test = inputs.load_for_training(dataset, "", "")
@@ -255,7 +255,7 @@ def test_offline_says_what_to_do(tmp_path, monkeypatch):
     def offline(*_, **__):
         raise OSError("no network\nand a long trace")
 
-    monkeypatch.setattr(inputs.urllib.request, "urlopen", offline)
+    monkeypatch.setattr(formats.urllib.request, "urlopen", offline)
     with rejects("--train_data_path", "--eval_data_path", "--data_dir") as caught:
         inputs.load("cifar100", "", "train", data_dir=str(tmp_path))
     assert "no network" in str(caught.value) and "\n" not in str(caught.value)

@@ -1,0 +1,236 @@
+"""The file formats of images: the original's .bin, IDX and .npz, and the two sources without a path.
+
+Readers return (images, labels, source) in the stored form: uint8, or float32 in [0, 1]. NumPy alone;
+TFDS and scikit-learn are imported where they are used.
+"""
+
+import contextlib
+import glob
+import gzip
+import os
+import urllib.error
+import urllib.request
+import zipfile
+import zlib
+
+import numpy as np
+
+from errors import InputError
+
+SPLITS = ("train", "test")
+
+_IDX_NDIM = {2051: 3, 2049: 1}  # magic number: images [n, h, w], labels [n]
+_GZIP_MAGIC = b"\x1f\x8b"
+_DAMAGED_FILE = (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error)
+
+# Per split, the names looked for in a folder; the first that matches anything wins. The original's
+# MNIST folder holds its test set twice (data_test.bin, test_batch.bin): it must count once.
+_FOLDER_NAMES = {
+    "train": (
+        "data_batch_*.bin", "data_train.bin", "train.bin", "train-*ubyte", "train-*ubyte.gz",
+    ),
+    "test": ("data_test.bin", "test_batch.bin", "test.bin", "t10k-*ubyte", "t10k-*ubyte.gz"),
+}  # fmt: skip
+
+_DOWNLOAD_HOSTS = {
+    "mnist": "https://storage.googleapis.com",
+    "cifar10": "https://www.cs.toronto.edu",
+    "cifar100": "https://www.cs.toronto.edu",
+}
+
+
+def find_files(dataset: str, path: str, split: str) -> tuple[list[str], bool]:
+    """Returns the files of a split and whether the path itself tells the splits apart."""
+    path = os.path.expanduser(path)
+    if not os.path.isdir(path):
+        files = [path] if os.path.exists(path) else sorted(glob.glob(path))
+        if not files:
+            raise InputError(f"no file is at this path or matches this pattern. Received: {path=}")
+        return files, False
+    names = {key: (f"{key}.npz",) for key in SPLITS} if dataset == "npz" else _FOLDER_NAMES
+    found = {}
+    for key in SPLITS:
+        matches = (sorted(glob.glob(os.path.join(glob.escape(path), n))) for n in names[key])
+        found[key] = next(filter(None, matches), [])
+    if not found[split]:
+        raise InputError(
+            f"no file of the {split} split is in this folder; looked for {list(names[split])}. "
+            f"Received: {path=}"
+        )
+    return found[split], all(found.values())
+
+
+def read_files(files: list[str], spec) -> list[tuple[np.ndarray, np.ndarray, str]]:
+    """Returns one unchecked (images, labels, file name) per file or per pair of IDX files."""
+    if spec.name == "npz":
+        return [_read_npz(file) for file in files]
+    idx_files = [file for file in files if _is_idx(file)]
+    if not idx_files:
+        return [_read_bin(file, spec) for file in files]
+    arrays = [(_read_idx(file), file) for file in idx_files]
+    images = [(array[..., None], file) for array, file in arrays if array.ndim == 3]
+    labels = [array for array, _ in arrays if array.ndim == 1]
+    if len(images) != len(labels) or len(idx_files) != len(files):
+        raise InputError(
+            "IDX files must come in pairs, images and labels: give their folder or a pattern "
+            f"that matches both. Received: {files=}"
+        )
+    return [(x, y, file) for (x, file), y in zip(images, labels, strict=True)]
+
+
+def _read_bytes(file: str) -> bytes:
+    """Returns the contents of a file, unzipped when it is gzipped."""
+    try:
+        with open(file, "rb") as stream:
+            raw = stream.read()
+        return gzip.decompress(raw) if raw.startswith(_GZIP_MAGIC) else raw
+    except _DAMAGED_FILE as error:
+        raise InputError(
+            f"{file}: expected a readable file, whole if gzipped. Received: {error}"
+        ) from error
+
+
+def _is_idx(file: str) -> bool:
+    """Whether a file is IDX. A .bin file never is: its pixels may happen to spell the magic."""
+    name = os.path.basename(file)
+    return not name.endswith(".bin") and ("idx" in name or "ubyte" in name or name.endswith(".gz"))
+
+
+def _read_idx(file: str) -> np.ndarray:
+    """Reads an IDX file: uint8 images [n, h, w] or labels [n]."""
+    raw = _read_bytes(file)
+    magic = int.from_bytes(raw[:4], "big")
+    if magic not in _IDX_NDIM:
+        raise InputError(
+            f"{file}: an IDX file must start with one of {list(_IDX_NDIM)}. Received: {magic=}"
+        )
+    header = 4 + 4 * _IDX_NDIM[magic]
+    shape = [int.from_bytes(raw[i : i + 4], "big") for i in range(4, header, 4)]
+    expected = header + int(np.prod(shape, dtype=np.int64))
+    if len(raw) != expected:
+        raise InputError(f"{file}: the header asks for {expected} bytes. Received: bytes={len(raw)}")
+    return np.frombuffer(raw, np.uint8, offset=header).reshape(shape)
+
+
+def record_layout(dataset: str, channels: int) -> tuple[str, int]:
+    """Returns the element type of the original's .bin records and the number of label elements."""
+    # CIFAR-100 stores the coarse label and then the fine one, which is the one that counts.
+    return ("<f4", 1) if channels == 1 else ("u1", 2 if dataset == "cifar100" else 1)
+
+
+def _read_bin(file: str, spec) -> tuple[np.ndarray, np.ndarray, str]:
+    """Reads records of the original's format; images [n, h, w, c] float32 or uint8."""
+    height, width, channels = spec.image_shape
+    dtype, num_labels = record_layout(spec.name, channels)
+    length = num_labels + height * width * channels
+    record_bytes = length * np.dtype(dtype).itemsize
+    raw = _read_bytes(file)
+    if len(raw) % record_bytes:
+        raise InputError(
+            f"{file}: a {spec.name} .bin file must be a whole number of {record_bytes}-byte "
+            f"records. Received: bytes={len(raw)}"
+        )
+    records = np.frombuffer(raw, dtype).reshape(-1, length)
+    planes = records[:, num_labels:].reshape(-1, channels, height, width)
+    return np.ascontiguousarray(planes.transpose(0, 2, 3, 1)), records[:, num_labels - 1], file
+
+
+def _read_npz(file: str) -> tuple[np.ndarray, np.ndarray, str]:
+    """Reads `images` and `labels` of an .npz file; images become [n, h, w, c], uint8 or float32."""
+    try:
+        with np.load(file, allow_pickle=False) as archive:
+            images, labels = archive["images"], archive["labels"]
+    except (*_DAMAGED_FILE, TypeError) as error:  # a bare .npy is no archive
+        raise InputError(
+            f"{file}: expected an .npz file with the arrays 'images' and 'labels'. Received: {error}"
+        ) from error
+    if images.dtype != np.uint8 and images.dtype.kind != "f":
+        raise InputError(f"{file}: images must be uint8 or float. Received: dtype={images.dtype}")
+    if labels.dtype.kind not in "iu" or labels.ndim != 1:
+        raise InputError(
+            f"{file}: labels must be integers of shape [n]. "
+            f"Received: dtype={labels.dtype}, shape={labels.shape}"
+        )
+    images = images[..., None] if images.ndim == 3 else images
+    if images.dtype != np.uint8:
+        images = images.astype(np.float32, copy=False)
+    return images, labels, file
+
+
+def checked(
+    part: tuple[np.ndarray, np.ndarray, str], spec, num_classes: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns (images, int32 labels) or raises InputError; num_classes 0 sets no upper bound."""
+    images, labels, source = part
+    shape = images.shape[1:]
+    if spec.image_shape and shape != spec.image_shape:
+        raise InputError(f"{source}: images must be {spec.image_shape}. Received: {shape=}")
+    if len(shape) != 3 or shape[0] % 4 or shape[1] % 4 or 0 in shape:
+        raise InputError(
+            f"{source}: images must be [n, h, w] or [n, h, w, c] with h and w divisible by 4. "
+            f"Received: shape={images.shape}"
+        )
+    if len(images) != len(labels):
+        raise InputError(
+            f"{source}: images and labels must be equally many. "
+            f"Received: images={len(images)}, labels={len(labels)}"
+        )
+    if not len(images):
+        raise InputError(f"{source}: expected at least one image. Received: images=0")
+    # Written so that NaN fails each comparison.
+    if images.dtype != np.uint8 and not (images.min() >= 0 and images.max() <= 1):
+        raise InputError(
+            f"{source}: pixels must lie in [0, 1]. Received: min={images.min()}, max={images.max()}"
+        )
+    upper = num_classes - 1 if num_classes else np.iinfo(np.int32).max - 1
+    good = (labels >= 0) & (labels <= upper) & (labels == np.floor(labels))
+    if not good.all():
+        raise InputError(
+            f"{source}: labels must be integers in [0, {upper}]. "
+            f"Received: label={labels[np.argmin(good)]}"
+        )
+    return images, labels.astype(np.int32)
+
+
+def bundled_digits(split: str) -> tuple[np.ndarray, np.ndarray]:
+    """Returns scikit-learn's 8x8 digits, 1,437 for training and 360 for testing."""
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
+    digits = load_digits()
+    # The same split for everyone: were it drawn from the user's seed, results of two runs would
+    # speak of different test sets.
+    rows = train_test_split(
+        np.arange(len(digits.target)),
+        train_size=1437, test_size=360, random_state=0, stratify=digits.target,
+    )[SPLITS.index(split)]  # fmt: skip
+    images = digits.images[rows, :, :, None].astype(np.float32) / np.float32(16)
+    return images, digits.target[rows].astype(np.int32)
+
+
+def download(dataset: str, split: str, data_dir: str) -> tuple[np.ndarray, np.ndarray, str]:
+    """Returns one unchecked split from tensorflow-datasets."""
+    try:
+        import tensorflow_datasets as tfds
+
+        builder = tfds.builder(dataset, data_dir=os.path.expanduser(data_dir) or None)
+        if not builder.is_prepared():
+            _require_host(_DOWNLOAD_HOSTS[dataset])
+            builder.download_and_prepare()
+        batches = list(tfds.as_numpy(builder.as_dataset(split=split, batch_size=1024)))
+    except Exception as error:  # TFDS raises many kinds; to the user all mean "no data"
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(
+            f"{dataset} could not be had from tensorflow-datasets: give --train_data_path and "
+            f"--eval_data_path with .bin or IDX files, or a --data_dir which already holds it. "
+            f"Received: data_dir={data_dir!r} ({reason})"
+        ) from error
+    images = np.concatenate([batch["image"] for batch in batches])
+    labels = np.concatenate([batch["label"] for batch in batches])
+    return images, labels, f"tensorflow-datasets {dataset}"
+
+
+def _require_host(url: str) -> None:
+    """Raises at once when a host cannot be reached; offline, TFDS retries for minutes."""
+    with contextlib.suppress(urllib.error.HTTPError):  # any answer shows that the host is there
+        urllib.request.urlopen(url, timeout=10).close()
