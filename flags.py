@@ -243,9 +243,11 @@ def make_strategy(num_gpus: int):
     if num_gpus < 0:
         raise InputError(
             f"num_gpus must be 0 (CPU) or the number of GPUs. Received: num_gpus={num_gpus}.")
-    if num_gpus == 0:
-        return tf.distribute.OneDeviceStrategy("/cpu:0")
     gpus = tf.config.list_physical_devices("GPU")
+    if num_gpus == 0:
+        if gpus:
+            tf.config.set_visible_devices([], "GPU")  # or TensorFlow takes their memory unused
+        return tf.distribute.OneDeviceStrategy("/cpu:0")
     for gpu in gpus:
         tf.config.experimental.set_memory_growth(gpu, True)
     if num_gpus == 1 and not gpus:

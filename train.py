@@ -153,7 +153,7 @@ class _StopSignal:
 def train(run: checkpoints.RunRecord, strategy: tf.distribute.Strategy,
           train_set: inputs.ImageSet, test_set: inputs.ImageSet | None, *, log_root: str,
           train_dir: str, checkpoint_every: int = 2500, keep_checkpoints: int = 5,
-          steps_per_loop: int = 20) -> tuple[int, dict]:
+          steps_per_loop: int = 20) -> tuple[int, dict | None]:
     """Trains up to `run.total_steps`, from the newest checkpoint in log_root if there is one.
 
     Args:
@@ -168,7 +168,8 @@ def train(run: checkpoints.RunRecord, strategy: tf.distribute.Strategy,
       steps_per_loop: steps per call of the traced loop; no influence on results.
 
     Returns:
-      Exit code (0, or 128 + the number of the signal that stopped the run) and the last figures.
+      Exit code (0, or 128 + the number of the signal that stopped the run) and the last figures,
+      None when the run was already finished.
     """
     network = inference.build_network(strategy, run, seed=run.seed)
     with strategy.scope():
@@ -181,7 +182,7 @@ def train(run: checkpoints.RunRecord, strategy: tf.distribute.Strategy,
     if start >= run.total_steps:
         print(f"{log_root} has a checkpoint at step {start}: nothing left of the "
               f"{run.total_steps} steps of --total_steps.")
-        return 0, {"step": start}
+        return 0, None
     if start:
         print(f"Resuming at step {start} from {log_root}.")
     batches = strategy.distribute_datasets_from_function(lambda _: inputs.train_dataset(
@@ -284,7 +285,8 @@ def main() -> int:
         run, strategy, train_set, test_set, log_root=log_root, train_dir=train_dir,
         checkpoint_every=F.checkpoint_every, keep_checkpoints=F.keep_checkpoints,
         steps_per_loop=F.steps_per_loop)
-    artifacts.write_run_record(train_dir, "train", flags=flags.as_dict(), metrics=figures)
+    if figures is not None:
+        artifacts.write_run_record(train_dir, "train", flags=flags.as_dict(), metrics=figures)
     return exit_code
 
 

@@ -71,7 +71,7 @@ def run(strategy, model, objective_name, results, *, full):
             costs = []
             for step in range(len(LABELS) if full and tag.startswith("rce") and rate == 0.01 else 3):
                 costs.append(float(loop(iterator, tf.constant(1))))
-                if step < 2:
+                if step < (2 if tag == "rce_mom_lr0.1" else 1):
                     for name, variable in variables.items():
                         results[f"{tag}/after{step + 1}/{tf1_name(name)}"] = variable.numpy()
             results[f"{tag}/cost"] = np.array(costs)

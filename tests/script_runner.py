@@ -4,7 +4,9 @@ import ast
 import contextlib
 import functools
 import importlib
+import io
 from pathlib import Path
+from typing import NamedTuple
 
 import flags
 
@@ -15,6 +17,7 @@ SCRIPTS = ("train", "test_nor", "test_adv", "others", "detect")
 STEPS = 60
 NETWORK = ("--dataset=digits", "--num_residual_units=1", "--RCE_train=True")
 LOG_ROOT = "--log_root=models/tiny"
+TRAINING = ("--batch_size=32", "--lr_boundaries=40,50", "--checkpoint_every=25", "--seed=3")
 
 
 @functools.cache
@@ -42,11 +45,22 @@ def parse(script: str, *arguments: str) -> list[str]:
     return flags.FLAGS([f"{script}.py", *arguments])
 
 
-def run(script: str, *arguments: str, cwd: Path) -> int:
-    """Exit code of a script run in the folder `cwd`."""
+class Result(NamedTuple):
+    """Exit code of a script, its standard output and standard error."""
+
+    code: int
+    out: str
+    err: str
+
+
+def run(script: str, *arguments: str, cwd: Path) -> Result:
+    """Runs a script in the folder `cwd`; an exception of the script passes through."""
     argv = parse(script, *arguments)
-    with contextlib.chdir(cwd):
-        return flags._guarded(importlib.import_module(script).main, argv) or 0
+    out, err = io.StringIO(), io.StringIO()
+    main = importlib.import_module(script).main
+    with (contextlib.chdir(cwd), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err)):
+        code = flags._guarded(main, argv) or 0
+    return Result(code, out.getvalue(), err.getvalue())
 
 
 _tiny = {}
@@ -56,11 +70,15 @@ def tiny_run(tmp_path_factory) -> Path:
     """Folder with a finished run in models/tiny: trained once, whoever asks; do not write there."""
     if "folder" not in _tiny:
         folder = tmp_path_factory.mktemp("tiny_run")
-        code = run("train", *NETWORK, LOG_ROOT, f"--total_steps={STEPS}", "--batch_size=32",
-                   "--lr_boundaries=40,50", "--checkpoint_every=25", "--seed=3", cwd=folder)
-        assert code == 0
-        _tiny["folder"] = folder
+        result = run("train", *NETWORK, *TRAINING, LOG_ROOT, f"--total_steps={STEPS}", cwd=folder)
+        assert result.code == 0, result.err
+        _tiny.update(folder=folder, out=result.out)
     return _tiny["folder"]
+
+
+def tiny_output() -> str:
+    """What the tiny run printed."""
+    return _tiny["out"]
 
 
 # The original's README (ORIGINAL.md section 1), and detect.py in place of its two Matlab steps.

@@ -200,6 +200,14 @@ def test_negative_is_refused():
         flags.make_strategy(-1)
 
 
+def test_0_hides_the_gpus_that_are_found(monkeypatch):
+    hidden = []
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind=None: ["A"])
+    monkeypatch.setattr(tf.config, "set_visible_devices", lambda *given: hidden.append(given))
+    assert "cpu:0" in _only_device(flags.make_strategy(0))
+    assert hidden == [([], "GPU")]
+
+
 def test_gpus_found_are_used_and_grow(monkeypatch):
     grown, asked = [], []
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind=None: ["A", "B", "C"])

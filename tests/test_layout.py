@@ -23,7 +23,8 @@ LEVEL = {
     **dict.fromkeys(SCRIPTS, 4),
 }
 # Packages whose own files may import each other, and what else goes sideways.
-SAME_LEVEL = {("flags", "errors"), ("plots", "data.artifacts"), ("detect", "data.artifacts"), ("detect", "plots")}
+SAME_LEVEL = {("flags", "errors"), ("plots", "data.artifacts"), ("detect", "data.artifacts"),
+              ("detect", "plots")}
 
 
 def _module_name(path):

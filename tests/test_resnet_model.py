@@ -40,15 +40,13 @@ def forward(request):
     model = build_resnet(ResNetConfig(GOLDEN_NETWORKS[request.param], 10, 1), seed=1)
     load_golden_weights(named_variables(model), golden(f"resnet_{request.param}_weights"))
     images, labels = arrays["images"], arrays["labels"]
-    ours = {"num_trainable": num_trainable(model),
-            "weight_decay": resnet_model.weight_decay_loss(model)}
+    ours = {}
     ours["eval_logits"], ours["eval_features"] = tf.function(model)(images, training=False)
     with tf.GradientTape() as tape:
         ours["train_logits"], ours["train_features"] = model(images, training=True)
+        ours["weight_decay"] = resnet_model.weight_decay_loss(model)
         cost = RCELoss()(labels, ours["train_logits"]) + ours["weight_decay"]
-        cost += 0.0 * resnet_model.weight_decay_loss(model)
-        decayed = cost + resnet_model.weight_decay_loss(model) - ours["weight_decay"]
-    gradients = tape.gradient(decayed, model.trainable_variables)
+    gradients = tape.gradient(cost, model.trainable_variables)
     ours["train_rce_cost_total"] = cost
     for variable, gradient in zip(model.trainable_variables, gradients, strict=True):
         name = tf1_name(variable.path.replace(".", "/"))
@@ -77,7 +75,7 @@ def test_golden_rce_cost(forward):
     np.testing.assert_allclose(ours["train_rce_cost_total"], arrays["train_rce_cost_total"], rtol=2e-4)
 
 
-def test_golden_weight_decay_is_exact(forward):
+def test_golden_weight_decay_to_the_last_bit_but_one(forward):
     arrays, ours = forward
     np.testing.assert_array_max_ulp(
         np.float32(ours["weight_decay"]), np.float32(arrays["weight_decay"]), maxulp=2)
@@ -189,7 +187,7 @@ def test_any_size_divisible_by_4_and_any_channels(shape, classes, bottleneck, wi
 
 @pytest.mark.parametrize("shape", [(30, 28, 1), (28, 30, 1), (9, 9, 3), (2, 2, 1)])
 def test_other_sizes_are_refused(shape):
-    with pytest.raises(InputError, match="divisible by 4.*Received: image_shape="):
+    with pytest.raises(InputError, match=r"divisible by 4.*Received: image_shape="):
         ResNetConfig(shape, 10, 1)
 
 
@@ -272,9 +270,10 @@ def test_batch_norm_equals_keras_and_so_do_its_gradients(norm_pair, training):
             y = layer(x, training=training)
             loss = tf.reduce_sum(y * weights)
         sources = [x, layer.gamma.value, layer.beta.value]
-        results.append([y, *tape.gradient(loss, sources), layer.moving_mean, layer.moving_variance])
+        results.append([y, *tape.gradient(loss, sources),
+                        layer.moving_mean.value, layer.moving_variance.value])
     for our_value, their_value in zip(*results, strict=True):
-        scale = np.abs(np.array(their_value)).max()
+        scale = np.abs(their_value).max()
         np.testing.assert_allclose(our_value, their_value, rtol=1e-3, atol=2e-4 * scale)
 
 
