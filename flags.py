@@ -184,7 +184,8 @@ def _check_command_line(argv):
         raise InputError(f"expected flags only, each as --name=value. Received: {argv[1]!r}.")
     for name, allowed in (("dataset", DATASETS), ("attack_method", ATTACK_METHODS),
                           ("Optimizer", OPTIMIZERS)):
-        if name in FLAGS:
+        # No data set is one only to the modes that load images: they say so.
+        if name in FLAGS and (FLAGS[name].value or name != "dataset"):
             check_choice(name, allowed)
     if "lr_decay" in FLAGS and FLAGS.lr_decay:
         warn("--lr_decay does nothing, as in the original; the rate falls at --lr_boundaries.")

@@ -41,21 +41,22 @@ def evaluate(network: inference.Network, strategy: tf.distribute.Strategy, paths
       Figures of the last evaluation: step, precision, best_precision, num_images.
     """
     forward = network.forward_stored(strategy)
-    best = 0.0
-    figures = {}
-    with tf.summary.create_file_writer(eval_dir).as_default():
-        for path in paths:
-            run = inference.load_weights(network, path, expected)
-            step = checkpoints.step_of(path)
-            precision = inference.count_correct(forward, image_set, num_images) / num_images
-            best = max(best, precision)
-            print(f"precision: {precision:.5f}, best precision: {best:.5f}", flush=True)
-            tf.summary.scalar("Precision", precision, step=step)
-            tf.summary.scalar("Best Precision", best, step=step)
-            figures = {"step": step, "precision": precision, "best_precision": best,
-                       "num_images": num_images}
-            if step >= (total_steps or run.total_steps):
-                break
+    best, figures, writer = 0.0, {}, None
+    for path in paths:
+        run = inference.load_weights(network, path, expected)
+        step = checkpoints.step_of(path)
+        precision = inference.count_correct(forward, image_set, num_images) / num_images
+        best = max(best, precision)
+        print(f"precision: {precision:.5f}, best precision: {best:.5f}", flush=True)
+        # Not before a checkpoint has proved good: bad input leaves no file.
+        writer = writer or tf.summary.create_file_writer(eval_dir)
+        with writer.as_default(step=step):
+            tf.summary.scalar("Precision", precision)
+            tf.summary.scalar("Best Precision", best)
+        figures = {"step": step, "precision": precision, "best_precision": best,
+                   "num_images": num_images}
+        if step >= (total_steps or run.total_steps):
+            break
     return figures
 
 
