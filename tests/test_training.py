@@ -43,6 +43,10 @@ def golden_steps(tmp_path_factory):
     for name, switch, extent in (("off", "0", "full"), ("on", "1", "short")):
         environment = {**os.environ, "TF_ENABLE_ONEDNN_OPTS": switch, "PYTHONPATH": str(root),
                        "CUDA_VISIBLE_DEVICES": "-1"}
+        if name == "off":
+            # As the golden runs had; and the two processes run side by side.
+            environment |= {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"}
+        # With oneDNN on the threads stay as a user has them: the error depends on their number.
         processes[name] = subprocess.Popen(
             [sys.executable, str(root / "tests" / "golden_steps.py"), str(folder / f"{name}.npz"),
              extent], env=environment, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
@@ -64,6 +68,8 @@ def debiased(name, value, initial, step):
     return (value - 0.9**step * initial) / (1.0 - 0.9**step)
 
 
+# Largest error seen with oneDNN on: 1.4e-2 with 1 thread (beyond the bound), 9.1e-3 with 2, 2.6e-3
+# with 4, 3.1e-3 with 8.
 @pytest.mark.parametrize(("onednn", "tolerance"), [("off", 5e-5), ("on", 1e-2)])
 @pytest.mark.parametrize("objective", list(objectives.OBJECTIVES))
 def test_golden_gradient_norms(golden_steps, expected_steps, onednn, tolerance, objective):
