@@ -15,6 +15,8 @@ import tensorflow as tf
 from errors import InputError
 
 _CHECKPOINT_NAME = "model.ckpt"
+# What TensorFlow raises for damaged files (IndexError: a cut data file) and missing variables.
+_UNREADABLE = (tf.errors.OpError, ValueError, KeyError, IndexError, AssertionError)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,7 +113,7 @@ class Checkpoints:
         wanted = self._state.record
         found, step = read_record(path)
         check_record(path, found, wanted, RESUME_FIELDS)
-        self._checkpoint.restore(path).assert_existing_objects_matched()
+        _restore(self._checkpoint, path)
         self._state.record = wanted
         return step
 
@@ -145,9 +147,9 @@ def read_record(path: str) -> tuple[RunRecord, int]:
         reader = tf.train.load_checkpoint(path)
         text = reader.get_tensor("record/.ATTRIBUTES/py_state")
         return _parse_record(text.decode())
-    except (tf.errors.OpError, ValueError, KeyError) as error:
-        raise InputError("expected a readable checkpoint written by train.py. "
-                         f"Received: {path!r} ({str(error).splitlines()[0]}).") from error
+    # A record with other fields, of another version, is a TypeError.
+    except (*_UNREADABLE, TypeError) as error:
+        raise _unreadable(path, error) from error
 
 
 def check_record(path: str, found: RunRecord, wanted, fields: tuple[str, ...]) -> None:
@@ -169,8 +171,20 @@ def check_record(path: str, found: RunRecord, wanted, fields: tuple[str, ...]) -
 
 def restore_network(path: str, network: dict[str, tf.Variable]) -> None:
     """Reads the variables of the network, by name, from the checkpoint at `path`."""
-    checkpoint = tf.train.Checkpoint(network=_nested(network))
-    checkpoint.restore(path).expect_partial().assert_existing_objects_matched()
+    _restore(tf.train.Checkpoint(network=_nested(network)), path)
+
+
+def _restore(checkpoint, path):
+    try:
+        checkpoint.restore(path).expect_partial().assert_existing_objects_matched()
+    except _UNREADABLE as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path, error):
+    reason = (str(error).splitlines() or [type(error).__name__])[0]
+    return InputError("expected a whole checkpoint written by train.py. "
+                      f"Received: {path!r} ({reason}).")
 
 
 def _nested(variables):

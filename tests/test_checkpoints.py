@@ -108,7 +108,7 @@ def test_resume_without_a_checkpoint_starts_at_0(tmp_path):
 
 def test_a_missing_variable_is_not_restored_silently(tmp_path):
     path = save_toy(str(tmp_path))
-    with pytest.raises(AssertionError, match="not bound to checkpointed values"):
+    with pytest.raises(InputError, match="not bound"):
         checkpoints.restore_network(path, toy_variables() | {"unit_9/kernel": tf.Variable([0.0])})
 
 
@@ -197,10 +197,23 @@ def truncate(pattern, size):
 def test_an_unreadable_checkpoint_is_refused(tmp_path, damage):
     path = save_toy(str(tmp_path))
     damage(path)
-    with pytest.raises(InputError, match=r"readable checkpoint.*Received: ") as error:
+    with pytest.raises(InputError, match=r"whole checkpoint.*Received: ") as error:
         checkpoints.read_record(path)
     assert path in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("restore", ["weights", "resume"])
+def test_a_checkpoint_cut_behind_its_record_is_refused(tmp_path, restore):
+    store = checkpoints.Checkpoints(str(tmp_path), RUN, {"z": tf.Variable(tf.ones([1000]))}, {})
+    path = store.save(3)
+    data, = glob.glob(f"{path}.data-*")
+    os.truncate(data, os.path.getsize(data) - 3000)
+    with pytest.raises(InputError, match=r"whole checkpoint.*Received: "):
+        if restore == "resume":
+            store.resume()
+        else:
+            checkpoints.restore_network(path, {"z": tf.Variable(tf.zeros([1000]))})
 
 
 def test_a_checkpoint_without_record_is_refused(tmp_path):
