@@ -426,6 +426,9 @@ def _select_kernel_mode(kernel_folder, tag, num_kernels, seed):
         raise _no_training_features(kernel_folder, tag or "<CE or RCE>")
     for objective, (kernels, num_features) in drawn.items():
         _save_kernels(kernel_folder, objective, kernels, num_features)
+    artifacts.write_run_record(kernel_folder, "select_kernel", flags=flags.as_dict(), metrics={
+        artifacts.OBJECTIVE_TAG[objective]: {"num_kernels": len(kernels), "num_features": num_features}
+        for objective, (kernels, num_features) in drawn.items()})
 
 
 def _draw_kernels(folder, objective, num_kernels, seed):

