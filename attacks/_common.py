@@ -27,9 +27,10 @@ def in_chunks(fn: Callable, *tensors: tf.Tensor) -> tf.Tensor:
         padded = tf.pad(tensor, [[0, padding]] + [[0, 0]] * (tensor.shape.rank - 1))
         return tf.reshape(padded, [num_chunks, GRADIENT_CHUNK, *tensor.shape[1:]])
 
-    # A loop even over one chunk: the same graph, and so the same rounding, for every n.
+    # A loop even over one chunk: the same graph, and so the same rounding, for every n. Two chunks at
+    # a time fill the cores where one op cannot: FGSM gains a tenth on two, BIM nothing.
     chunks = tf.map_fn(lambda parts: fn(*parts), tuple(split(t) for t in tensors),
-                       fn_output_signature=tensors[0].dtype, parallel_iterations=1)
+                       fn_output_signature=tensors[0].dtype, parallel_iterations=2)
     return tf.reshape(chunks, [num_chunks * GRADIENT_CHUNK, *tensors[0].shape[1:]])[:rows]
 
 

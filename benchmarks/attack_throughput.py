@@ -10,7 +10,6 @@ up; medians of the rounds and their ratios are printed. Weights are random: they
 arithmetic. A rival that is not installed is named and left out.
 """
 
-import logging
 import os
 import statistics
 import time
@@ -139,7 +138,7 @@ def cleverhans_rival(model, x, labels):
         return fast_gradient_method.fast_gradient_method(
             logits, images, EPS, np.inf, y=classes, **box)
 
-    # Its basic_iterative_method is this without a random start, but with checks that do not trace.
+    # Its basic_iterative_method is this, but with checks that do not trace.
     @tf.function
     def bim():
         return projected_gradient_descent.projected_gradient_descent(
@@ -178,7 +177,6 @@ def median_seconds(calls: dict[str, Callable]) -> dict[str, float]:
 
 
 def main():
-    logging.getLogger().setLevel(logging.ERROR)
     x = make_images()
     network = make_network(x)
     plain_model = make_plain_model(network)
@@ -204,8 +202,8 @@ def main():
                  for who, made in images.items()}
         median = median_seconds(calls)
         for who, seconds in median.items():
-            print(f"{name} {who}: {BATCH / seconds:.0f} images/s ({alike[who]}); "
-                  f"ours / {who}: {seconds / median['ours']:.2f}")
+            ratio = "" if who == "ours" else f"; ours / {who}: {seconds / median['ours']:.2f}"
+            print(f"{name} {who}: {BATCH / seconds:.0f} images/s{ratio} ({alike[who]})")
 
 
 if __name__ == "__main__":
