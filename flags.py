@@ -216,6 +216,21 @@ def require(name: str) -> str:
     return FLAGS[name].value
 
 
+def num_images(batches: int, batch_size: int, available: int, once: str) -> int:
+    """How many images --eval_batch_count means: its batches, −1 or too many of them all there are.
+
+    Args:
+      batches: value of the flag, or a script's own number of batches.
+      batch_size: images that one batch counts for.
+      available: images there are.
+      once: end of the line that says so when more are asked for than there are.
+    """
+    wanted = available if batches == -1 else batches * batch_size
+    if wanted > available:
+        print(f"{wanted} images asked for, {available} found: {once}.")
+    return min(wanted, available)
+
+
 def as_dict() -> dict[str, object]:
     """Every flag of this project with its value, for the run record."""
     return {flag.name: flag.value for flag in FLAGS.get_flags_for_module(__name__)}

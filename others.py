@@ -58,11 +58,8 @@ def _features_of(split, path, num_batches):
     objective = objectives.name_of(F.RCE_train)
     network = inference.restore(strategy, log_root, inference.Expected(
         F.dataset, image_set.images.shape[1:], image_set.num_classes, F.num_residual_units, objective))
-    available = len(image_set.labels)
-    wanted = available if num_batches == -1 else num_batches * COUNT_BATCH
-    if wanted > available:
-        print(f"{wanted} images asked for, {available} found: each is used once.")
-    count = min(wanted, available)
+    count = flags.num_images(
+        num_batches, COUNT_BATCH, len(image_set.labels), "each is used once")
     with tqdm(total=count, unit="image", disable=None) as bar:
         _, features = network.forward_stored(strategy)(
             image_set.images[:count], on_rows_done=bar.update)
@@ -79,9 +76,10 @@ def export_bin() -> None:
     written = {}
     for name, image_set in (("data_train.bin", train_set), ("data_test.bin", test_set)):
         if image_set is not None:
-            inputs.save_bin(os.path.join(folder, name), image_set, F.dataset)
+            path = os.path.join(folder, name)
+            inputs.save_bin(path, image_set, F.dataset)
             written[name] = len(image_set.labels)
-            print(f"Wrote {written[name]} images to {os.path.join(folder, name)}.")
+            print(f"Wrote {written[name]} images to {path}.")
     artifacts.write_run_record(folder, "export_bin", flags=flags.as_dict(),
                                metrics={"num_images": written})
 

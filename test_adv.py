@@ -153,10 +153,9 @@ def attack(network: inference.Network, strategy: tf.distribute.Strategy,
 def _chosen_images(image_set, num_batches, count_batch):
     """Indices of a random subset that depends on the seed alone: the same for every attack."""
     available = len(image_set.labels)
-    wanted = available if num_batches == -1 else num_batches * count_batch
-    if wanted > available:
-        print(f"{wanted} images asked for, {available} found: all of them are attacked once.")
-    return inputs.subset_indices(available, wanted, flags.FLAGS.seed)
+    count = flags.num_images(
+        num_batches, count_batch, available, "all of them are attacked once")
+    return inputs.subset_indices(available, count, flags.FLAGS.seed)
 
 
 def _draw_grid(folder, results, shown, num_per_eps, eps):

@@ -53,6 +53,7 @@ def evaluate(network: inference.Network, strategy: tf.distribute.Strategy, paths
         with writer.as_default(step=step):
             tf.summary.scalar("Precision", precision)
             tf.summary.scalar("Best Precision", best)
+        writer.flush()  # the next checkpoint may be hours away
         figures = {"step": step, "precision": precision, "best_precision": best,
                    "num_images": num_images}
         if step >= (total_steps or run.total_steps):
@@ -80,16 +81,13 @@ def main() -> int:
     expected = inference.Expected(
         F.dataset, image_set.images.shape[1:], image_set.num_classes, F.num_residual_units,
         objectives.name_of(F.RCE_train))
-    available = len(image_set.labels)
-    wanted = available if batches == -1 else batches * COUNT_BATCH
-    if wanted > available:
-        print(f"{wanted} images asked for, {available} found: each is evaluated once.")
+    count = flags.num_images(batches, COUNT_BATCH, len(image_set.labels), "each is evaluated once")
     paths = ([checkpoints.require_latest(log_root)] if F.eval_once
              else _watched_paths(log_root, F.eval_timeout))
     total_steps = F.total_steps if F["total_steps"].present else None
     eval_dir = F.eval_dir or os.path.join(log_root, "eval")
     network = inference.build_network(strategy, expected)
-    figures = evaluate(network, strategy, paths, expected, image_set, min(wanted, available),
+    figures = evaluate(network, strategy, paths, expected, image_set, count,
                        eval_dir=eval_dir, total_steps=total_steps)
     if not figures:
         raise InputError(f"expected a checkpoint in log_root within --eval_timeout={F.eval_timeout} "

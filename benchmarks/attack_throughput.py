@@ -26,6 +26,7 @@ import attacks
 import inference
 import resnet_model
 import test_adv
+from benchmarks.train_throughput import keras_batch_norm
 from defenses import objectives
 
 BATCH = 200
@@ -66,16 +67,11 @@ def make_network(x: np.ndarray) -> inference.Network:
 def make_plain_model(network: inference.Network) -> keras.Model:
     """The same network for the rivals: `keras.layers.BatchNormalization`, images to logits."""
     config = resnet_model.ResNetConfig(IMAGE_SHAPE, NUM_CLASSES, BLOCKS_PER_STAGE)
-    model = resnet_model.build_resnet(config, batch_norm=_keras_batch_norm)
+    model = resnet_model.build_resnet(config, batch_norm=keras_batch_norm)
     weights = resnet_model.named_variables(network.model)
     for name, variable in resnet_model.named_variables(model).items():
         variable.assign(weights[name])
     return keras.Model(model.input, model.output[0])
-
-
-def _keras_batch_norm(name):
-    return keras.layers.BatchNormalization(
-        momentum=resnet_model.BATCH_NORM_MOMENTUM, epsilon=resnet_model.BATCH_NORM_EPSILON, name=name)
 
 
 # Each of these returns, by attack, a callable without arguments that returns the adversarial images
