@@ -26,8 +26,12 @@ FLAGS = absl_flags.FLAGS
 
 # In the order of the README; tests hold them against data.inputs.DATASETS and attacks.ATTACKS.
 DATASETS = ("mnist", "cifar10", "cifar100", "digits", "npz")
-ATTACK_METHODS = ("random", "fgsm", "bim", "tgsm")
+ATTACK_METHODS = ("random", "fgsm", "bim", "tgsm", "jsma", "smda", "carliniL2", "carliniL2_highcon",
+                  "carliniL2_highden", "carliniL2_specific", "pgd")
 OPTIMIZERS = ("sgd", "mom", "adam", "rmsprop")
+
+# Of the flags that set an attack's numbers.
+LARGEST_NUMBER = 10**7
 
 # The original's sweep of test_adv.py, used when --eps is not given.
 SWEEP_EPS = tuple(round(0.02 * k, 2) for k in range(1, 11))
@@ -94,6 +98,22 @@ def define_test_adv() -> None:
     absl_flags.DEFINE_integer(
         "attack_batch_size", 0,
         "Images per call of the attack; 0: the fastest measured. No influence on results.")
+    absl_flags.DEFINE_string(
+        "target", "", "random, least_likely, all (the smallest success), none (untargeted) or a "
+        "class. Empty: the original's for the attack.")
+    _define_attack_numbers()
+    absl_flags.DEFINE_bool("jsma_pair", False, "jsma raises the best pair of pixels per step.")
+    absl_flags.DEFINE_integer("num_restarts", 1, "Random starts of pgd.")
+    absl_flags.DEFINE_string(
+        "cw_abort", "image", "Which images of C&W share the abort rule: image (each its own) or "
+        "batch (the original's ten).")
+    absl_flags.DEFINE_string(
+        "density_form", "log", "Density of the white-box attacks: log (logsumexp) or original.")
+    absl_flags.DEFINE_string(
+        "distance_from", "attack1", "Where the white-box attacks measure distance from: attack1 "
+        "(the result of their first stage) or clean.")
+    _define_kernel_dir()
+    absl_flags.DEFINE_bool("overwrite", False, "Delete unfinished parts of another run.")
 
 
 def define_others() -> None:
@@ -109,12 +129,14 @@ def define_others() -> None:
 def define_detect() -> None:
     """All flags of detect.py, which reads files only."""
     absl_flags.DEFINE_string("dataset", "", f"Data set: {', '.join(DATASETS)}.")
-    _define_mode("auc", "auc or select_kernel")
+    _define_mode("auc", "auc, select_kernel, select_kernel_for_attack or median_for_attack")
     _define_attack()
-    absl_flags.DEFINE_integer("num_kernels", 1000, "Training features per class kept as kernels.")
+    absl_flags.DEFINE_integer(
+        "num_kernels", 1000,
+        "Training features per class kept as kernels; of select_kernel_for_attack 100 if not given.")
     absl_flags.DEFINE_integer("eps_round", 0, "Round of the eps sweep, from 1. 0: all.")
     absl_flags.DEFINE_integer("num_per_eps", 0, "Images per eps. 0: as the run record says.")
-    absl_flags.DEFINE_string("kernel_dir", "", "Folder of kernels. Empty: kernel_para_<dataset>.")
+    _define_kernel_dir()
     absl_flags.DEFINE_string("objective_tag", "", "RCE or CE. Empty: both, where they exist.")
     _define_seed()
 
@@ -141,6 +163,21 @@ def _define_eval_batches(default):
 
 def _define_eval_once():
     absl_flags.DEFINE_bool("eval_once", False, "Evaluate the newest checkpoint once and end.")
+
+
+def _define_kernel_dir():
+    absl_flags.DEFINE_string("kernel_dir", "", "Folder of kernels. Empty: kernel_para_<dataset>.")
+
+
+def _define_attack_numbers():
+    """Numbers of an attack; the white-box attacks take one, or two for their two stages."""
+    for name, what in (("attack_confidence", "Confidence (kappa) of C&W"),
+                       ("attack_iterations", "Steps per image; of C&W per search step"),
+                       ("attack_learning_rate", "Learning rate of C&W"),
+                       ("attack_search_steps", "Binary search steps of C&W"),
+                       ("attack_initial_const", "First tradeoff constant of C&W")):
+        absl_flags.DEFINE_list(
+            name, [], f"{what}; white-box: one for both stages or two, a,b. Empty: the original's.")
 
 
 def _define_attack():
@@ -177,6 +214,9 @@ def _guarded(main, argv):
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on where it can.", file=sys.stderr)
+        return 130  # what a shell reports for SIGINT
 
 
 def _check_command_line(argv):
@@ -187,6 +227,8 @@ def _check_command_line(argv):
         # No data set is one only to the modes that load images: they say so.
         if name in FLAGS and (FLAGS[name].value or name != "dataset"):
             check_choice(name, allowed)
+    if not 0 <= FLAGS.seed < 2**32:
+        raise InputError(f"seed must lie in [0, 2**32). Received: seed={FLAGS.seed}.")
     if "lr_decay" in FLAGS and FLAGS.lr_decay:
         warn("--lr_decay does nothing, as in the original; the rate falls at --lr_boundaries.")
 
@@ -207,6 +249,22 @@ def check_at_least(name: str, smallest: int, *, or_all: bool = False) -> int:
         return value
     also = " (or -1 for all)" if or_all else ""
     raise InputError(f"{name} must be at least {smallest}{also}. Received: {name}={value}.")
+
+
+def numbers(name: str, kind: type, smallest: float, *, above: bool = False) -> tuple:
+    """Values of the list flag `name` as int or float from `smallest` (not itself if `above`) to
+    LARGEST_NUMBER, else InputError."""
+    received = FLAGS[name].value
+    try:
+        values = tuple(kind(text) for text in received)
+    except ValueError:
+        values = (float("nan"),)
+    if all((value > smallest if above else value >= smallest) and value <= LARGEST_NUMBER
+           for value in values):
+        return values
+    what = "whole numbers" if kind is int else "numbers"
+    raise InputError(f"{name} must be {what} {'above' if above else 'of at least'} {smallest} and at "
+                     f"most {LARGEST_NUMBER:g}. Received: {name}={','.join(received)}.")
 
 
 def require(name: str) -> str:

@@ -20,7 +20,25 @@ def check_logits(logits: np.ndarray) -> None:
     if not np.isfinite(logits).all():
         raise InputError("logits must be finite. "
                          f"Received: {(~np.isfinite(logits)).sum()} values that are not.")
-    sums_to_one = np.allclose(logits.sum(axis=-1), 1.0, atol=1e-4)
-    if sums_to_one and logits.min() >= 0.0 and logits.max() <= 1.0:
-        raise InputError("the model function must return logits, not probabilities. "
-                         "Received: rows in [0, 1] that sum to 1.")
+    # Sign-adjusted, the probabilities of an RCE network arrive as −p.
+    for p in (logits, -logits):
+        if p.min() >= 0.0 and p.max() <= 1.0 and np.allclose(p.sum(axis=-1), 1.0, atol=1e-4):
+            raise InputError("the model function must return logits, not probabilities. "
+                             "Received: rows in [0, 1] that sum to 1.")
+
+
+def check_gradients(gradients: np.ndarray) -> int:
+    """How many of a first batch's input gradients [n, h, w, c] are zero everywhere.
+
+    Raises:
+      InputError: all of them, or one is not finite: the attack could not move.
+    """
+    if not np.isfinite(gradients).all():
+        raise InputError("input gradients must be finite. Received: "
+                         f"{(~np.isfinite(gradients)).sum()} values that are not.")
+    num_zero = int(np.count_nonzero(~gradients.any(axis=(1, 2, 3))))
+    if num_zero == len(gradients):
+        raise InputError("the network must have input gradients for this attack to climb. Received: "
+                         f"exactly zero for all {num_zero} images of the first batch (saturated "
+                         "probabilities, or a model function that is not differentiable).")
+    return num_zero

@@ -1,4 +1,7 @@
-"""The attacks: golden images, closed forms on a linear network, and one table over the registry."""
+"""Attacks of one call: golden images, closed forms on a linear network, one table over them all.
+
+Those that search are in test_search_attacks.py.
+"""
 
 import functools
 
@@ -13,16 +16,19 @@ import attacks
 from attacks import _checks, _common
 from attacks.bim import bim
 from attacks.fgsm import fgsm
+from attacks.pgd import pgd
 from attacks.random_noise import random_noise
 from attacks.tgsm import tgsm
 from defenses import objectives
 from errors import InputError
 from resnet_model import ResNetConfig, build_resnet, named_variables
 
-GRADIENT_ATTACKS = [name for name, attack in attacks.ATTACKS.items() if attack.uses_gradient]
+CALLS = [name for name, attack in attacks.ATTACKS.items() if not attack.stages]
+GRADIENT_ATTACKS = [name for name in CALLS if attacks.ATTACKS[name].uses_gradient]
 GOLDEN = golden("attacks_mnist_u1_rce")
 IMAGES = GOLDEN["images"]
 RNG = np.random.default_rng(0)
+INDEX = tf.range(len(IMAGES))
 WEIGHTS = RNG.normal(0.0, 0.5, (28 * 28, 10)).astype(np.float32)
 BIAS = RNG.normal(0.0, 0.5, 10).astype(np.float32)
 
@@ -50,13 +56,19 @@ def traced_attack(name, network, objective):
     def logits_fn(x):
         return sign_adjusted(raw(x))
 
-    function = attacks.get(name).function
-    if name in GRADIENT_ATTACKS:
-        craft = tf.function(lambda x, eps: function(logits_fn, x, eps=eps))
-        return (lambda x, eps, index, seed=0: craft(x, eps).numpy()), logits_fn
-    craft = tf.function(lambda x, eps, index, seed: function(
-        x, eps=eps, seed=seed, image_index=index))
-    return (lambda x, eps, index, seed=0: craft(x, eps, index, tf.constant(seed)).numpy()), logits_fn
+    craft = tf.function(lambda x, eps, index, seed: call(name, logits_fn, x, eps, index, seed))
+    return (lambda x, eps, index=INDEX, seed=0: craft(x, eps, index, tf.constant(seed)).numpy(),
+            logits_fn)
+
+
+def call(name, logits_fn, x, eps, index, seed=0, **settings):
+    """An attack of one call, given what its registry entry says that it takes."""
+    attack = attacks.get(name)
+    first = (logits_fn,) if attack.uses_gradient else ()
+    drawn = {"seed": seed, "image_index": index} if attack.uses_seed else {}
+    if name == "pgd":
+        settings = {"num_steps": 10, **settings}  # for the tests' time
+    return attack.function(*first, x, eps=eps, **drawn, **settings)
 
 
 def eps_of(value):
@@ -75,10 +87,10 @@ def boxed(x):
 # The golden images of the original.
 
 
-@pytest.mark.parametrize("name", GRADIENT_ATTACKS)
+@pytest.mark.parametrize("name", ["fgsm", "bim", "tgsm"])
 def test_golden_images(name):
     craft, _ = traced_attack(name, "resnet", "rce")
-    adversarial = craft(IMAGES, eps_of(0.1), None)
+    adversarial = craft(IMAGES, eps_of(0.1))
     np.testing.assert_allclose(adversarial, GOLDEN[f"{name}_adv"], rtol=0, atol=1e-6)
 
 
@@ -91,17 +103,14 @@ def cases(names):
         for objective in ("ce", "rce")], ids="-".join)
 
 
-INDEX = tf.range(len(IMAGES))
-
-
 @functools.cache
 def crafted(case, eps, call=0):
     """Adversarial images of a case; each `call` is computed anew."""
     craft, _ = traced_attack(*case)
-    return craft(IMAGES, eps_of(eps), INDEX)
+    return craft(IMAGES, eps_of(eps))
 
 
-@cases(attacks.ATTACKS)
+@cases(CALLS)
 def test_shape_box_and_size_of_the_change(case):
     for eps in (0.05, 0.3):
         adversarial = crafted(case, eps)
@@ -114,12 +123,12 @@ def test_shape_box_and_size_of_the_change(case):
         assert change.max() > (0.9 if case[0] in ("random", "fgsm") else 0.5) * eps
 
 
-@cases(attacks.ATTACKS)
+@cases(CALLS)
 def test_eps_0_changes_nothing(case):
     np.testing.assert_array_equal(crafted(case, 0.0), IMAGES)
 
 
-@cases(attacks.ATTACKS)
+@cases(CALLS)
 def test_the_same_call_gives_the_same_bytes(case):
     assert crafted(case, 0.05).tobytes() == crafted(case, 0.05, call=1).tobytes()
 
@@ -209,15 +218,11 @@ def small_network():
     return lambda x: model(x, training=False)[0], images
 
 
-@pytest.fixture(scope="module", params=list(attacks.ATTACKS))
+@pytest.fixture(scope="module", params=CALLS)
 def craft_rows(request, small_network):
     """A function of rows of the 250 images that attacks them in batches of a size."""
     logits_fn, images = small_network
-    function = attacks.get(request.param).function
-    if request.param in GRADIENT_ATTACKS:
-        attack = tf.function(lambda x, index: function(logits_fn, x, eps=0.1))
-    else:
-        attack = tf.function(lambda x, index: function(x, eps=0.1, seed=3, image_index=index))
+    attack = tf.function(lambda x, index: call(request.param, logits_fn, x, 0.1, index, seed=3))
 
     def craft(rows, batch_size):
         batches = [rows[i:i + batch_size] for i in range(0, len(rows), batch_size)]
@@ -248,8 +253,8 @@ def test_the_network_is_always_given_one_number_of_images(rows):
         return linear(x)
 
     for name in GRADIENT_ATTACKS:
-        tf.function(attacks.get(name).function).get_concrete_function(
-            spy, tf.TensorSpec((rows, 28, 28, 1)), eps=0.1)
+        tf.function(lambda x, name=name: call(name, spy, x, 0.1, tf.range(rows))
+                    ).get_concrete_function(tf.TensorSpec((rows, 28, 28, 1)))
     assert set(seen) == {_common.GRADIENT_CHUNK}
 
 
@@ -260,12 +265,42 @@ def test_chunks_cover_every_row_in_order(rows):
     np.testing.assert_array_equal(result, x - 2.0 * y)
 
 
+# PGD.
+
+
+def test_pgd_of_more_restarts_is_never_weaker():
+    """The worst of all restarts is kept, and each restart starts where its number says."""
+    _, logits_fn = traced_attack("pgd", "resnet", "rce")
+    label = np.argmax(logits_fn(tf.constant(IMAGES)), -1)
+    craft = tf.function(lambda restarts: call(
+        "pgd", logits_fn, tf.constant(IMAGES), 0.03, INDEX, num_steps=3, num_restarts=restarts))
+    judged = []
+    for restarts in (1, 2, 4):
+        logits = logits_fn(craft(tf.constant(restarts))).numpy()
+        own = logits[range(16), label]
+        logits[range(16), label] = -np.inf
+        judged.append(logits.max(-1) - own + 1e-5 * restarts)
+    assert np.all(judged[1] >= judged[0]) and np.all(judged[2] >= judged[1])
+    assert np.any(judged[2] > judged[0] + 1e-3)
+
+
+def test_pgd_reaches_the_optimum_of_a_linear_network_of_two_classes():
+    """There the worst image is that of the sign of the weights' difference: FGSM's."""
+    def two(x):
+        return 0.05 * tf.gather(linear(x), [0, 1], axis=1)  # small: no gradient is 0
+
+    x = tf.constant(IMAGES)
+    worst = pgd(two, x, eps=eps_of(0.1), seed=0, image_index=INDEX)
+    np.testing.assert_allclose(worst, fgsm(two, x, eps=eps_of(0.1)), rtol=0, atol=1e-6)
+
+
 # Random noise.
 
 
-def noise_of(seed, index, eps=0.1):
+def noise_of(seed, index, eps=0.1, draw=0):
     x = tf.zeros([len(index), 8, 8, 1])
-    return random_noise(x, eps=eps, seed=seed, image_index=tf.constant(index, tf.int32)).numpy()
+    return random_noise(
+        x, eps=eps, seed=seed, image_index=tf.constant(index, tf.int32), draw=draw).numpy()
 
 
 def test_random_noise_depends_on_seed_and_image_index_alone():
@@ -274,6 +309,7 @@ def test_random_noise_depends_on_seed_and_image_index_alone():
     assert np.any(noise[0] != noise[1])
     np.testing.assert_array_equal(noise_of(0, [5])[0], noise[1])
     assert np.any(noise_of(1, [4])[0] != noise[0])
+    assert np.any(noise_of(0, [4], draw=1)[0] != noise[0])
 
 
 def test_random_noise_is_uniform():
@@ -291,8 +327,8 @@ def test_the_registry_is_what_the_flag_allows():
 
 
 def test_an_unknown_attack_is_refused_with_the_known_ones():
-    with pytest.raises(InputError, match=r"\[random, fgsm, bim, tgsm.*Received: attack_method='pgd'"):
-        attacks.get("pgd")
+    with pytest.raises(InputError, match=r"\[random, fgsm, bim, tgsm.*Received: attack_method='fgms'"):
+        attacks.get("fgms")
 
 
 @pytest.mark.parametrize("value", [-0.5, 0.0, 0.5])
@@ -321,6 +357,9 @@ def test_logits_pass():
 def test_probabilities_are_refused():
     with pytest.raises(InputError, match="logits, not probabilities"):
         _checks.check_logits(softmax(RNG.normal(size=(5, 10)).astype(np.float32)))
+    # Those of an RCE network arrive with the sign of its logits.
+    with pytest.raises(InputError, match="logits, not probabilities"):
+        _checks.check_logits(-softmax(RNG.normal(size=(5, 10)).astype(np.float32)))
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
@@ -329,3 +368,16 @@ def test_logits_that_are_not_finite_are_refused(value):
     logits[2, 4] = value
     with pytest.raises(InputError, match=r"logits must be finite\. Received: 1 values"):
         _checks.check_logits(logits)
+
+
+def test_gradients_of_zero_are_counted_and_refused_when_they_are_all():
+    gradients = RNG.normal(size=(5, 4, 4, 1))
+    assert _checks.check_gradients(gradients) == 0
+    gradients[[1, 3]] = 0.0
+    gradients[0, 1:] = 0.0
+    assert _checks.check_gradients(gradients) == 2
+    with pytest.raises(InputError, match="exactly zero for all 5 images"):
+        _checks.check_gradients(np.zeros((5, 4, 4, 1)))
+    gradients[2, 0, 0, 0] = np.nan
+    with pytest.raises(InputError, match=r"finite\. Received: 1 values"):
+        _checks.check_gradients(gradients)

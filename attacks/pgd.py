@@ -1,0 +1,73 @@
+"""Projected gradient descent with restarts (Madry et al. 2018, arXiv 1706.06083)."""
+
+from collections.abc import Callable
+
+import tensorflow as tf
+
+from attacks._common import in_chunks, predicted_one_hot
+from attacks.random_noise import random_noise
+
+# Length of all steps together, in multiples of eps: a step is 2.5·eps / num_steps, as in the paper.
+TRAVEL = 2.5
+
+
+def pgd(logits_fn: Callable, x: tf.Tensor, *, eps: float | tf.Tensor, seed: int,
+        image_index: tf.Tensor, num_steps: int = 40, num_restarts: int = 1,
+        clip_min: float = -0.5, clip_max: float = 0.5) -> tf.Tensor:
+    """Sign steps from random starts within eps; per image the worst of all restarts is kept.
+
+    Not in the original. Worst is the largest margin of a wrong class over the label. The label is the
+    prediction on the clean image, as for FGSM and BIM.
+
+    Args:
+      logits_fn: from images to logits [n, L] whose softmax are the class probabilities.
+      x: images float32 [n, h, w, c] in [clip_min, clip_max]; n static.
+      eps: largest change of a pixel, scalar.
+      seed: of the random starts.
+      image_index: int32 [n], which image of the data set each row is; with `seed` and the number of
+        the restart it determines the start.
+      num_steps: steps per restart.
+      num_restarts: random starts, at least 1.
+      clip_min: lower edge of the box.
+      clip_max: upper edge of the box.
+
+    Returns:
+      Adversarial images like x, within eps of x in every pixel.
+    """
+    step_size = tf.cast(TRAVEL * tf.cast(eps, tf.float64) / num_steps, x.dtype)
+    radius = tf.cast(eps, x.dtype)
+
+    def attack_chunk(clean, index):
+        label = tf.stop_gradient(predicted_one_hot(logits_fn(clean)))
+        low = tf.maximum(clean - radius, clip_min)
+        high = tf.minimum(clean + radius, clip_max)
+
+        def ascend(image):
+            with tf.GradientTape() as tape:
+                tape.watch(image)
+                loss = tf.nn.softmax_cross_entropy_with_logits(label, logits_fn(image))
+            moved = image + step_size * tf.sign(tape.gradient(loss, image))
+            return tf.clip_by_value(moved, low, high)
+
+        def restart(number, worst, worst_margin):
+            image = random_noise(clean, eps=eps, seed=seed, image_index=index, draw=number,
+                                 clip_min=clip_min, clip_max=clip_max)
+            image = tf.while_loop(lambda i, _: i < num_steps, lambda i, im: (i + 1, ascend(im)),
+                                  (0, image), parallel_iterations=1)[1]
+            margin = _margin(label, logits_fn(image))
+            worse = margin > worst_margin
+            return (number + 1, tf.where(worse[:, None, None, None], image, worst),
+                    tf.where(worse, margin, worst_margin))
+
+        none_yet = tf.fill([clean.shape[0]], -tf.constant(float("inf")))
+        return tf.while_loop(lambda number, *_: number < num_restarts, restart,
+                             (0, clean, none_yet), parallel_iterations=1)[1]
+
+    return in_chunks(attack_chunk, x, image_index)
+
+
+def _margin(label, logits):
+    """Largest logit of the other classes minus that of the label's [n]; unlike the cross entropy it
+    does not saturate."""
+    own = tf.reduce_sum(label * logits, axis=1)
+    return tf.reduce_max(tf.where(label > 0.0, -float("inf"), logits), axis=1) - own
