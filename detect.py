@@ -6,6 +6,8 @@ lower half is the program, which reads the files that test_adv.py and others.py 
 
     python detect.py --dataset=mnist --attack_method=fgsm                       # table, JSON, ROC
     python detect.py --dataset=mnist --mode=select_kernel --num_kernels=1000    # kernels anew
+    python detect.py --dataset=mnist --mode=select_kernel_for_attack            # 100 of them, and
+    python detect.py --dataset=mnist --mode=median_for_attack                   # their densities
 
 Every score is higher for images that look more normal. Only NumPy is imported at the start;
 scikit-learn, SciPy and Matplotlib where they are needed, TensorFlow never.
@@ -29,6 +31,9 @@ from errors import InputError
 KERNEL_BANDWIDTH = {"ce": 1 / 0.26, "rce": 0.1 / 0.26}
 
 SCORES = ("confidence", "non_me", "k_density")
+
+# Kernels per class of the white-box attacks.
+ATTACK_KERNELS = 100
 
 # Elements of the distance matrix held at a time: 32 MB in float64.
 _CHUNK_ELEMENTS = 4_000_000
@@ -216,6 +221,28 @@ def select_kernels(features: np.ndarray, labels: np.ndarray, num_kernels: int, n
     return np.stack([features[labels == c][draw] for c, draw in enumerate(draws)], axis=2)
 
 
+def select_attack_kernels(kernels: np.ndarray, num_kernels: int, seed: int) -> np.ndarray:
+    """Draws some of the kernels of each class, for the white-box attacks.
+
+    Args:
+      kernels: [n, d, num_classes].
+      num_kernels: kernels per class, in [1, n].
+      seed: of the draw.
+
+    Returns:
+      [num_kernels, d, num_classes].
+
+    Source: select_kernel_for_attack.m of the original, which draws 100 of 1,000.
+    """
+    num_drawn_from, num_features, num_classes = kernels.shape
+    if not 1 <= num_kernels <= num_drawn_from:
+        raise InputError(f"num_kernels must lie in [1, {num_drawn_from}], the kernels per class. "
+                         f"Received: num_kernels={num_kernels}.")
+    by_class = np.transpose(kernels, (2, 0, 1)).reshape(-1, num_features)
+    return select_kernels(by_class, np.repeat(np.arange(num_classes), num_drawn_from), num_kernels,
+                          num_classes, seed)
+
+
 def auc(scores_normal: np.ndarray, scores_adversarial: np.ndarray) -> float:
     """Area under the ROC curve of normal (positive) against adversarial images.
 
@@ -337,6 +364,7 @@ def round_rows(eps_round: int, num_per_eps: int) -> slice:
 
 # --- The program: everything below reads and writes files and speaks to the user ---
 
+MODES = ("auc", *artifacts.KERNEL_MODES.values())
 _OBJECTIVES = {tag: objective for objective, tag in artifacts.OBJECTIVE_TAG.items()}
 _SCORE_TITLES = {"confidence": "confidence", "non_me": "non-ME", "k_density": "K-density"}
 # The original's sweep, for result files without a run record.
@@ -366,13 +394,15 @@ class _Side:
 
 def main() -> None:
     """Checks the command line and runs its mode."""
-    mode = flags.check_choice("mode", ("auc", "select_kernel"))
+    mode = flags.check_choice("mode", MODES)
     dataset = flags.check_choice("dataset", flags.DATASETS)
     tag = flags.check_choice("objective_tag", ("", *_OBJECTIVES))
     kernel_folder = Path(flags.FLAGS.kernel_dir or artifacts.kernel_dir(dataset))
     num_kernels = flags.check_at_least("num_kernels", 1)
-    if mode == "select_kernel":
-        _select_kernel_mode(kernel_folder, tag, num_kernels, flags.FLAGS.seed)
+    if mode != "auc":
+        if mode == "select_kernel_for_attack" and not flags.FLAGS["num_kernels"].present:
+            num_kernels = ATTACK_KERNELS
+        _kernel_mode(mode, kernel_folder, tag, num_kernels, flags.FLAGS.seed)
         return
     attack, save_pwd = flags.FLAGS.attack_method, flags.FLAGS.save_pwd
     sides = [_read_side(objective, folder, flags.check_at_least("num_per_eps", 0))
@@ -401,7 +431,8 @@ def _auc_mode(sides, attack, dataset, kernel_folder, output, *, eps_round, num_k
                 side.num_per_eps, eps_round)
     for side in sides:
         if side.kernels_drawn_from:
-            _save_kernels(kernel_folder, side.objective, side.kernels, side.kernels_drawn_from)
+            _save_kernels(kernel_folder, side.objective, side.kernels,
+                          f"{side.kernels_drawn_from} training features")
     print(f"AUC (%) of normal against adversarial images: {attack} on {dataset}\n")
     print(format_table({side.tag: side.table for side in sides}) + "\n")
     _write_tables(output, f"{attack}_{dataset}", {side.tag: side.table for side in sides})
@@ -417,18 +448,45 @@ def _naming(where):
         raise InputError(f"{where}: {error}") from None
 
 
-def _select_kernel_mode(kernel_folder, tag, num_kernels, seed):
-    """Draws the kernels of each objective whose training features exist, then saves them all."""
-    drawn = {objective: _draw_kernels(kernel_folder, objective, num_kernels, seed)
-             for name, objective in _OBJECTIVES.items() if tag in ("", name)
-             and artifacts.training_features_path(kernel_folder, objective).is_file()}
-    if not drawn:
-        raise _no_training_features(kernel_folder, tag or "<CE or RCE>")
-    for objective, (kernels, num_features) in drawn.items():
-        _save_kernels(kernel_folder, objective, kernels, num_features)
-    artifacts.write_run_record(kernel_folder, "select_kernel", flags=flags.as_dict(), metrics={
-        artifacts.OBJECTIVE_TAG[objective]: {"num_kernels": len(kernels), "num_features": num_features}
-        for objective, (kernels, num_features) in drawn.items()})
+def _kernel_mode(mode, folder, tag, num_kernels, seed):
+    """Makes the kernels, or what belongs to them, of each objective that has what it takes."""
+    kind, = (kind for kind, name in artifacts.KERNEL_MODES.items() if name == mode)
+    made = {}
+    for name, objective in _OBJECTIVES.items():
+        if tag in ("", name) and not _missing_source(kind, folder, objective, name):
+            made[objective] = _make(kind, folder, objective, num_kernels, seed)
+    if not made:
+        raise _missing_source(kind, folder, _OBJECTIVES[tag or "RCE"], tag or "<CE or RCE>")
+    for objective, (array, source) in made.items():
+        _save_kernels(folder, objective, array, source, kind)
+    artifacts.write_run_record(folder, mode, flags=flags.as_dict(), metrics={
+        artifacts.OBJECTIVE_TAG[objective]: {"shape": array.shape, "source": source}
+        for objective, (array, source) in made.items()})
+
+
+def _missing_source(kind, folder, objective, tag):
+    """The InputError that names, with `tag`, what `kind` is made from and is not there; or None."""
+    if kind != "attack_kernels" and not artifacts.training_features_path(folder, objective).is_file():
+        return _no_training_features(folder, tag)
+    needed = {"attack_kernels": "kernels", "attack_medians": "attack_kernels"}.get(kind)
+    if needed is None or artifacts.kernels_path(folder, objective, needed):
+        return None
+    return artifacts.no_kernels(folder, tag, needed)
+
+
+def _make(kind, folder, objective, num_kernels, seed):
+    """The array of a kind of KERNEL_NAMES, and what it was made from."""
+    if kind == "kernels":
+        kernels, num_features = _draw_kernels(folder, objective, num_kernels, seed)
+        return kernels, f"{num_features} training features"
+    if kind == "attack_kernels":
+        kernels = artifacts.load_kernels(folder, objective)
+        return (select_attack_kernels(kernels, num_kernels, seed),
+                f"the {len(kernels)} of {artifacts.kernels_path(folder, objective)}")
+    features, labels = artifacts.load_training_features(folder, objective)
+    kernels = artifacts.load_kernels(folder, objective, "attack_kernels")
+    return (density_medians(features, labels, kernels, KERNEL_BANDWIDTH[objective]),
+            f"{len(features)} training features")
 
 
 def _draw_kernels(folder, objective, num_kernels, seed):
@@ -437,10 +495,11 @@ def _draw_kernels(folder, objective, num_kernels, seed):
     return kernels, len(features)
 
 
-def _save_kernels(folder, objective, kernels, num_features):
-    path = artifacts.save_kernels(folder, objective, kernels)
-    print(f"Drew {len(kernels)} kernels for each of {kernels.shape[2]} classes from {num_features} "
-          f"training features: {path}")
+def _save_kernels(folder, objective, array, source, kind="kernels"):
+    path = artifacts.save_kernels(folder, objective, array, kind)
+    made = (f"Median densities of {len(array)} classes" if array.ndim == 1 else
+            f"Drew {len(array)} kernels for each of {array.shape[2]} classes")
+    print(f"{made} from {source}: {path}")
 
 
 def _no_training_features(folder, tag):

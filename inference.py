@@ -1,7 +1,8 @@
 """A network as it is used after training: restored, and run over arrays of any length."""
 
 import dataclasses
-from collections.abc import Callable
+import hashlib
+from collections.abc import Callable, Sequence
 
 import keras
 import numpy as np
@@ -60,19 +61,24 @@ class ChunkedFunction:
     def _run(self, rows, constants):
         """One call; `rows[r]` are the arrays of replica r. Returns each replica's outputs."""
         # A last group that is not full repeats its first chunk on the idle replicas.
-        replicas = self._strategy.num_replicas_in_sync
-        padded = rows + [rows[0]] * (replicas - len(rows))
-        if replicas == 1:
-            distributed = [tf.convert_to_tensor(part) for part in padded[0]]
-        else:
-            distributed = [
-                self._strategy.experimental_distribute_values_from_function(
-                    lambda context, i=i: tf.convert_to_tensor(
-                        padded[context.replica_id_in_sync_group][i]))
-                for i in range(len(rows[0]))]
-        results = [self._strategy.experimental_local_results(out)
-                   for out in self._step(distributed, tuple(constants))]
-        return [[out[r].numpy() for out in results] for r in range(len(rows))]
+        padded = rows + [rows[0]] * (self._strategy.num_replicas_in_sync - len(rows))
+        outputs = self._step([spread(self._strategy, parts) for parts in zip(*padded, strict=True)],
+                             tuple(constants))
+        collected = [collect(self._strategy, out) for out in outputs]
+        return [[out[r] for out in collected] for r in range(len(rows))]
+
+
+def spread(strategy: tf.distribute.Strategy, arrays: Sequence[np.ndarray]):
+    """One array per replica as the value that `strategy.run` hands to each."""
+    if len(arrays) == 1:
+        return tf.convert_to_tensor(arrays[0])
+    return strategy.experimental_distribute_values_from_function(
+        lambda context: tf.convert_to_tensor(arrays[context.replica_id_in_sync_group]))
+
+
+def collect(strategy: tf.distribute.Strategy, value) -> list[np.ndarray]:
+    """The array of each replica, of a value that `strategy.run` returned."""
+    return [part.numpy() for part in strategy.experimental_local_results(value)]
 
 
 def _grouped(items, size):
@@ -107,6 +113,11 @@ class Network:
         raw_logits, features = self.model(images, training=False)
         return self.objective.attack_logits(raw_logits), features
 
+    def weights_sha256(self) -> str:
+        """SHA-256 of all weights and moving averages: which network this is."""
+        variables = resnet_model.named_variables(self.model)
+        return sha256(*(variables[name].numpy() for name in sorted(variables)))
+
     def forward(self, strategy: tf.distribute.Strategy) -> ChunkedFunction:
         """`logits_and_features` over network inputs float32 in [-0.5, 0.5], any number of them."""
         return ChunkedFunction(strategy, self.logits_and_features)
@@ -114,6 +125,14 @@ class Network:
     def forward_stored(self, strategy: tf.distribute.Strategy) -> ChunkedFunction:
         """As `forward`, over images as they are stored: uint8, or float in [0, 1]."""
         return ChunkedFunction(strategy, self.logits_and_features, prepare=inputs.to_network_input)
+
+
+def sha256(*arrays: np.ndarray) -> str:
+    """SHA-256 of the bytes of arrays, in hexadecimal."""
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(np.ascontiguousarray(array))
+    return digest.hexdigest()
 
 
 @dataclasses.dataclass(frozen=True)

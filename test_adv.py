@@ -4,9 +4,10 @@
         --mode=attack --attack_method=fgsm --eval_batch_count=1 --RCE_train=True
 """
 
+import dataclasses
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 
 import flags
@@ -16,116 +17,170 @@ import tensorflow as tf
 from tqdm import tqdm
 
 import attacks
+import crafting
 import detect
 import inference
 import plots
+import sweep
 from attacks import _checks
-from data import artifacts, inputs
+from data import artifacts, attack_parts, inputs
 from defenses import objectives
 from errors import InputError
 
-CLIP_MIN, CLIP_MAX = -0.5, 0.5
 # The round of the sweep that the image grid shows.
 GRID_EPS = 0.1
 GRID_COLUMNS = 10
-# test_adv.py's mode tSNE_logits: batches, and the attacks of which it draws a tenth only.
-TSNE_BATCHES = 5
+# Images whose gradients are looked at before an attack.
+FIRST_BATCH = 100
+# Mode tSNE_logits: batches and their size of the attacks of one call, the saliency attacks and C&W;
+# the attacks of which it draws a tenth.
+TSNE_BATCHES = {"call": (5, 200), "saliency": (1000, 1), "carlini": (100, 10)}
 TSNE_TENTH = ("fgsm", "tgsm")
 
 
-class Crafter:
-    """One attack on one network, traced once, over arrays of any length.
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """What the flags ask for, of one attack on one network.
 
-    Args:
-      network: the network under attack.
-      strategy: whose replicas share the images.
-      attack: from `attacks.get`.
-      seed: of random noise.
-      batch_size: images per call and replica; 0 is the attack's own. No influence on results.
-    """
-
-    def __init__(self, network: inference.Network, strategy: tf.distribute.Strategy,
-                 attack: attacks.Attack, *, seed: int, batch_size: int = 0):
-        box = {"clip_min": CLIP_MIN, "clip_max": CLIP_MAX}
-
-        def craft(x, image_index, eps):
-            if attack.uses_gradient:
-                return (attack.function(network.logits, x, eps=eps, **box),)
-            return (attack.function(x, eps=eps, seed=seed, image_index=image_index, **box),)
-
-        self._run = inference.ChunkedFunction(
-            strategy, craft, chunk_size=batch_size or attack.batch_size)
-
-    def __call__(self, x: np.ndarray, image_index: np.ndarray, eps: float, *,
-                 on_rows_done=None) -> np.ndarray:
-        """Adversarial images like `x`, float32 [n, h, w, c]; `image_index` int [n] seeds noise."""
-        adversarial, = self._run(x, image_index.astype(np.int32), on_rows_done=on_rows_done,
-                                 constants=(tf.constant(eps, tf.float64),))
-        return adversarial
-
-
-def run_sweep(network: inference.Network, strategy: tf.distribute.Strategy, crafter: Crafter,
-              x: np.ndarray, labels: np.ndarray, image_index: np.ndarray,
-              eps_values: Sequence[float], *, on_rows_done: Callable = lambda eps, rows: None,
-              on_round: Callable = lambda averages: None) -> tuple[dict[str, np.ndarray], list[dict]]:
-    """Attacks the same images at each eps and scores them.
-
-    Args:
-      network: the network under attack.
-      strategy: whose replicas share the images.
+    Attributes:
       crafter: the attack.
-      x: clean network inputs float32 [n, h, w, c] in [-0.5, 0.5].
-      labels: true classes int [n].
-      image_index: which image of the data set each row is, int [n].
+      indices: the images to attack.
+      target: kind of target, "" where there is no choice.
       eps_values: one round each.
-      on_rows_done: told eps and the number of images that a call has finished.
-      on_round: told the averages of each round.
-
-    Returns:
-      The arrays of the result files (`artifacts.RESULT_TEXTS` and `RESULT_IMAGES`), the rounds one
-      after the other, and per round its averages.
-
-    Raises:
-      InputError: images outside the box, NaN, or a network that returns probabilities.
+      identity: whatever decides the results, but network and images.
+      log_ratio_fn: features [n, d] and classes [n] to the log density ratio [n]; None but for the
+        white-box attacks.
     """
-    _checks.check_images(x, CLIP_MIN, CLIP_MAX)
-    forward = network.forward(strategy)
-    logits, features = forward(x)
-    _checks.check_logits(logits)
-    clean = _scores("nor", logits, features)
-    rounds, averages = [], []
-    for eps in eps_values:
-        adversarial = crafter(x, image_index, eps, on_rows_done=partial(on_rows_done, eps))
-        scored = _scores("adv", *forward(adversarial))
-        rms = np.sqrt(np.mean(np.square(adversarial - x), axis=(1, 2, 3)))
-        rounds.append({**scored, "L2_distance": rms, "adv_img": adversarial})
-        averages.append(_averages(eps, labels, {**clean, **scored}, rms))
-        on_round(averages[-1])
-    # The clean images are scored once; the files repeat them for each round, as the original's do.
-    repeated = {**clean, "labels_true": labels, "nor_img": x}
-    results = {name: np.concatenate([array] * len(rounds)) for name, array in repeated.items()}
-    results |= {name: np.concatenate([r[name] for r in rounds]) for name in rounds[0]}
-    return results, averages
+
+    crafter: crafting.Crafter
+    indices: np.ndarray
+    target: str
+    eps_values: tuple[float | None, ...]
+    identity: dict[str, object]
+    log_ratio_fn: Callable | None = None
 
 
-def _scores(suffix, logits, features):
-    return {f"entropy_{suffix}": detect.non_me(logits),
-            f"confidence_{suffix}": detect.confidence(logits),
-            f"logits_{suffix}": features,
-            f"labels_{suffix}": np.argmax(logits, axis=-1)}
+def _job(network, strategy, image_set, spec, eps_values, num_batches, batch) -> Job:
+    """Reads the attack's flags and draws its images, so many batches."""
+    F = flags.FLAGS
+    settings, named = _settings(spec)
+    target = _target(spec, image_set.num_classes)
+    if target == "none":
+        settings["targeted"] = False
+    log_ratio_fn = None
+    if spec.uses_kernels:
+        detector = _detector(network)
+        log_ratio_fn = partial(_log_density_ratio, **detector)
+        settings |= detector | {"density_form": F.density_form}
+        named |= {name: inference.sha256(array) for name, array in detector.items()
+                  if name != "bandwidth"} | {"density_form": F.density_form}
+    indices = _chosen_images(image_set, num_batches, batch, target)
+    crafter = crafting.Crafter(
+        network, strategy, spec, seed=F.seed, settings=settings,
+        batch_size=min(F.attack_batch_size or spec.batch_size, len(indices)))
+    gpus = tf.config.list_logical_devices("GPU") and F.num_gpus
+    identity = {
+        "device": "GPU" if gpus else "CPU", "tensorflow": tf.__version__,
+        "attack_method": F.attack_method, "dataset": F.dataset, "eps": eps_values,
+        "objective": network.objective.name, "seed": F.seed, "target": target,
+        "num_images": len(indices), **named}
+    return Job(crafter, indices, target, eps_values, identity, log_ratio_fn)
 
 
-def _averages(eps, labels, scores, rms):
-    return {
-        "eps": eps,
-        "precision_nor": float(np.mean(scores["labels_nor"] == labels)),
-        "precision_adv": float(np.mean(scores["labels_adv"] == labels)),
-        "confidence_nor": float(scores["confidence_nor"].mean()),
-        "confidence_adv": float(scores["confidence_adv"].mean()),
-        "non_me_nor": float(scores["entropy_nor"].mean()),
-        "non_me_adv": float(scores["entropy_adv"].mean()),
-        "L2_distance": float(rms.mean()),
+def _settings(spec):
+    """Keywords of the attack that the flags override, and the same as JSON values."""
+    F = flags.FLAGS
+    kinds = {"attack_confidence": (float, 0.0, False), "attack_iterations": (int, 1, False),
+             "attack_learning_rate": (float, 0.0, True), "attack_search_steps": (int, 1, False),
+             "attack_initial_const": (float, 0.0, True)}
+    settings = {}
+    for flag, (kind, smallest, above) in kinds.items():
+        values = flags.numbers(flag, kind, smallest, above=above)
+        if not values:
+            continue
+        if flag not in spec.settings:
+            raise InputError(f"{F.attack_method} takes no --{flag}. "
+                             f"Received: {flag}={','.join(F[flag].value)}.")
+        most = max(1, spec.stages)
+        if len(values) > most:
+            raise InputError(f"{flag} of {F.attack_method} must be at most {most} "
+                             f"value{'s' * (most > 1)}. Received: {flag}={','.join(F[flag].value)}.")
+        settings[spec.settings[flag]] = values if len(values) == most else values * most
+        if most == 1:
+            settings[spec.settings[flag]], = values
+    settings |= _switches(spec)
+    return settings, dict(settings)
+
+
+def _switches(spec):
+    """Keywords of the flags that belong to some attacks only; an InputError for any other attack."""
+    F = flags.FLAGS
+    flags.check_at_least("num_restarts", 1)
+    abort_groups = {"image": 1, "batch": spec.count_batch}
+    choices = {
+        "jsma_pair": (F.attack_method == "jsma", {"pair": F.jsma_pair}),
+        "num_restarts": (F.attack_method == "pgd", {"num_restarts": F.num_restarts}),
+        "cw_abort": (spec.uses_features and not spec.uses_kernels, {"abort_group": abort_groups[
+            flags.check_choice("cw_abort", abort_groups)]}),
+        "distance_from": (spec.uses_kernels, {"distance_from_clean": flags.check_choice(
+            "distance_from", ("attack1", "clean")) == "clean"}),
+        "density_form": (spec.uses_kernels, {}),
+        "kernel_dir": (spec.uses_kernels, {}),
     }
+    for name, (allowed, _) in choices.items():
+        if F[name].present and not allowed:
+            raise InputError(f"{F.attack_method} takes no --{name}. Received: {name}={F[name].value}.")
+    return {key: value for allowed, keywords in choices.values() if allowed
+            for key, value in keywords.items()}
+
+
+def _target(spec, num_classes):
+    given = flags.FLAGS.target
+    if given and not spec.target:
+        raise InputError(f"{flags.FLAGS.attack_method} takes no --target. Received: target={given!r}.")
+    is_class = given.isdecimal() and int(given) < num_classes
+    if given and given not in spec.targets and not is_class:
+        raise InputError(f"target of {flags.FLAGS.attack_method} must be one of "
+                         f"[{', '.join(spec.targets)}] or a class below {num_classes}. "
+                         f"Received: target={given!r}.")
+    return given or spec.target
+
+
+def _detector(network):
+    """Kernels, medians and bandwidth of the white-box attacks."""
+    objective = network.objective.name
+    folder = flags.FLAGS.kernel_dir or artifacts.kernel_dir(flags.FLAGS.dataset)
+    kernels = artifacts.load_kernels(folder, objective, "attack_kernels")
+    medians = artifacts.load_kernels(folder, objective, "attack_medians")
+    num_classes, num_features = (output.shape[-1] for output in network.model.outputs)
+    if kernels.shape[1:] != (num_features, num_classes) or medians.shape != (num_classes,):
+        raise InputError(
+            f"kernels of {folder} must be of {num_features} features and {num_classes} classes, as "
+            f"the network. Received: kernels={kernels.shape}, medians={medians.shape}.")
+    for kind in ("attack_kernels", "attack_medians"):
+        if artifacts.kernels_are_stale(folder, objective, kind):
+            flags.warn(f"{artifacts.kernels_path(folder, objective, kind)} is older than what it "
+                       f"is made from; detect.py --mode={artifacts.KERNEL_MODES[kind]} makes it anew.")
+    return {"kernels": kernels, "density_medians": medians,
+            "bandwidth": detect.KERNEL_BANDWIDTH[objective]}
+
+
+def _log_density_ratio(features, classes, *, kernels, density_medians, bandwidth):
+    return np.log(density_medians)[classes] - detect.log_kernel_density(
+        features, classes, kernels, bandwidth)
+
+
+def _chosen_images(image_set, num_batches, count_batch, target):
+    """Indices of a random subset that depends on the seed alone: the same for every attack."""
+    order = inputs.subset_indices(len(image_set.labels), -1, flags.FLAGS.seed)
+    if target.isdecimal():
+        # An image of the class to be reached is there already.
+        order = order[image_set.labels[order] != int(target)]
+        if not len(order):
+            raise InputError(f"expected images of other classes than the target. "
+                             f"Received: {len(image_set.labels)} images, all of class {target}.")
+    count = flags.num_images(num_batches, count_batch, len(order), "all of them are attacked once")
+    return order[:count]
 
 
 def attack(network: inference.Network, strategy: tf.distribute.Strategy,
@@ -133,29 +188,52 @@ def attack(network: inference.Network, strategy: tf.distribute.Strategy,
     """--mode=attack: the sweep with the original's lines, its files, a picture, the run record."""
     F = flags.FLAGS
     eps_values = (F.eps,) if F["eps"].present else flags.SWEEP_EPS
-    indices = _chosen_images(image_set, F.eval_batch_count, spec.count_batch)
-    print(f"Num of sample per eps is {len(indices)}")
-    crafter = Crafter(network, strategy, spec, seed=F.seed, batch_size=F.attack_batch_size)
-    with _Progress(len(indices), len(eps_values), spec.count_batch) as progress:
-        results, averages = run_sweep(
-            network, strategy, crafter, inputs.to_network_input(image_set.images[indices]),
-            image_set.labels[indices], indices, eps_values,
-            on_rows_done=progress.rows_done, on_round=progress.round_done)
+    if not spec.uses_eps:
+        eps_values = (None,)
+    job = _job(network, strategy, image_set, spec, eps_values, F.eval_batch_count, spec.count_batch)
+    x, labels = inputs.to_network_input(image_set.images[job.indices]), image_set.labels[job.indices]
+    print(f"Num of sample per eps is {len(labels)}")
+    if spec.uses_gradient:
+        _check_gradients(network, x[:FIRST_BATCH], spec)
     folder = artifacts.results_dir(F.attack_method, F.dataset, network.objective.name, F.save_pwd)
-    artifacts.save_attack_results(folder, results)
-    shown = min(range(len(eps_values)), key=lambda k: abs(eps_values[k] - GRID_EPS))
-    picture = _draw_grid(folder, results, shown, len(indices), eps_values[shown])
+    parts = attack_parts.Parts(folder, job.identity | {
+        "weights_sha256": network.weights_sha256(),
+        "data_sha256": inference.sha256(x, labels, job.indices)}, overwrite=F.overwrite)
+    if parts.names():
+        print(f"Going on after {len(parts.names())} finished parts.")
+    with _Progress(len(labels), len(eps_values), spec) as progress:
+        results, per_image, averages = sweep.run_sweep(
+            network, strategy, job.crafter, x, labels, job.indices, eps_values,
+            choose_targets=lambda logits: crafting.choose_targets(
+                job.target, labels, logits, job.indices, F.seed) if job.target else (),
+            part_size=spec.part_size, parts=parts, on_rows_done=progress.rows_done,
+            on_stage_done=progress.stage_done, on_round=progress.round_done)
+    if job.log_ratio_fn:
+        averages[0] |= _saved_log_ratio(job.log_ratio_fn, results, per_image)
+    artifacts.save_attack_results(folder, results, per_image)
+    shown = min(range(len(eps_values)), key=lambda k: abs((eps_values[k] or 0) - GRID_EPS))
+    picture = _draw_grid(folder, results, shown, len(labels), eps_values[shown])
     artifacts.write_run_record(folder, "test_adv", flags=flags.as_dict(), metrics={
-        "eps": eps_values, "num_per_eps": len(indices), "rounds": averages})
-    print(f"Results are in {folder}, pictures of eps {eps_values[shown]:g} in {picture}.")
+        "eps": eps_values, "num_per_eps": len(labels), "rounds": averages})
+    parts.discard()
+    at_eps = "" if eps_values[shown] is None else f" of eps {eps_values[shown]:g}"
+    print(f"Results are in {folder}, pictures{at_eps} in {picture}.")
 
 
-def _chosen_images(image_set, num_batches, count_batch):
-    """Indices of a random subset that depends on the seed alone: the same for every attack."""
-    available = len(image_set.labels)
-    count = flags.num_images(
-        num_batches, count_batch, available, "all of them are attacked once")
-    return inputs.subset_indices(available, count, flags.FLAGS.seed)
+def _check_gradients(network, x, spec):
+    gradients = crafting.input_gradients(network, x, cross_entropy=spec.ascends_cross_entropy)
+    num_zero = _checks.check_gradients(gradients)
+    if num_zero:
+        flags.warn(f"the input gradient is exactly zero for {num_zero} of the first {len(x)} images: "
+                   "the attack cannot move those.")
+
+
+def _saved_log_ratio(log_ratio_fn, results, per_image):
+    """The log density ratio of the saved images' features, in float64 and for the predicted class."""
+    ratio = log_ratio_fn(results["logits_adv"], results["labels_adv"])
+    mean = sweep.mean_of(ratio, per_image["success"])
+    print(f"Log-density-ratio in saving results of nor/adv is {mean:f}")
+    return {"log_density_ratio_saved": mean}
 
 
 def _draw_grid(folder, results, shown, num_per_eps, eps):
@@ -164,8 +242,9 @@ def _draw_grid(folder, results, shown, num_per_eps, eps):
         results["labels_true"][first], results["labels_nor"][first], results["labels_adv"][first],
         strict=True)]
     path = os.path.join(folder, artifacts.IMAGE_GRID)
+    at_eps = "" if eps is None else f", eps {eps:g}"
     plots.image_grid(path, results["nor_img"][first], results["adv_img"][first],
-                     column_titles=titles, title=f"{flags.FLAGS.attack_method}, eps {eps:g}: "
+                     column_titles=titles, title=f"{flags.FLAGS.attack_method}{at_eps}: "
                      "predicted class of the normal → of the adversarial image")
     return path
 
@@ -173,9 +252,11 @@ def _draw_grid(folder, results, shown, num_per_eps, eps):
 class _Progress:
     """Progress bar over all rounds, and the original's lines above it."""
 
-    def __init__(self, num_per_eps, num_rounds, count_batch):
-        self._num_per_eps, self._count_batch = num_per_eps, count_batch
-        self._rows = 0
+    def __init__(self, num_per_eps, num_rounds, spec):
+        self._num_per_eps, self._spec = num_per_eps, spec
+        self._num_batches = -(-num_per_eps // spec.count_batch)
+        self._rows, self._successes = 0, 0
+        self._stage_rows = [0] * spec.stages
         self._started = time.perf_counter()
         self._bar = tqdm(total=num_per_eps * num_rounds, unit="image", disable=None)
 
@@ -185,47 +266,73 @@ class _Progress:
     def __exit__(self, *_):
         self._bar.close()
 
-    def rows_done(self, eps, rows):
-        num_batches = -(-self._num_per_eps // self._count_batch)
-        seconds = time.perf_counter() - self._started
+    def rows_done(self, eps, rows, successes):
         before, self._rows = self._rows, self._rows + rows
-        finished = (num_batches if self._rows == self._num_per_eps
-                    else self._rows // self._count_batch)
-        for batch in range(before // self._count_batch, finished):
-            tqdm.write(f"The {batch} batch in total {num_batches}, the eps = {eps:f} "
-                       f"({seconds:f} sec)")
+        finished = (self._num_batches if self._rows == self._num_per_eps
+                    else self._rows // self._spec.count_batch)
+        at_eps = "" if eps is None else f", the eps = {eps:f} "
+        for batch in range(before // self._spec.count_batch, finished):
+            tqdm.write(f"The {batch} batch in total {self._num_batches}{at_eps}"
+                       f"({self._seconds():f} sec)")
+        if successes is not None:
+            self._successes += successes
+            self._bar.set_postfix(successes=self._successes, refresh=False)
         self._bar.update(rows)
+
+    def stage_done(self, stage, success):
+        if self._spec.stages < 2:
+            return
+        for is_success in success:
+            tqdm.write(f"Finish attack {stage}. The {self._stage_rows[stage - 1]} batch in total "
+                       f"{self._num_batches}({self._seconds():f} sec) "
+                       f"{'Success' if is_success else 'Fail'}")
+            self._stage_rows[stage - 1] += 1
 
     def round_done(self, a):
         for words, name in (("Precision", "precision"), ("Confidence", "confidence"),
                             ("non-ME", "non_me")):
             tqdm.write(f"{words} on nor images is {a[name + '_nor']:f}, "
                        f"on adv images is {a[name + '_adv']:f}")
-        # Differs from the original: the average of this eps, not of all rounds so far.
         tqdm.write(f"Average L2-distance between nor and adv imgs is {a['L2_distance']:f}")
+        if a["eps"] is None:
+            first = a.get("num_first_success", a["num_success"])
+            tqdm.write(f"Num of attacking success is {a['num_success']}")
+            tqdm.write(f"Total success num of attack 1 is {first}")
+            tqdm.write(f"Total efficient num of attack 1 is {a['num_kept']}")
+        if "log_density_ratio" in a:
+            tqdm.write("Log-density-ratio in attacking function of nor/adv is "
+                       f"{a['log_density_ratio']:f}")
         self._rows = 0
         self._started = time.perf_counter()
+
+    def _seconds(self):
+        return time.perf_counter() - self._started
 
 
 def tsne_features(network: inference.Network, strategy: tf.distribute.Strategy,
                   image_set: inputs.ImageSet, spec: attacks.Attack) -> None:
     """--mode=tSNE_logits: t-SNE of the features of normal and adversarial images together."""
     F = flags.FLAGS
-    indices = _chosen_images(image_set, TSNE_BATCHES, spec.count_batch)
-    x, labels = inputs.to_network_input(image_set.images[indices]), image_set.labels[indices]
-    crafter = Crafter(network, strategy, spec, seed=F.seed, batch_size=F.attack_batch_size)
+    eps = F.eps if spec.uses_eps else None
+    family = "call" if not spec.stages else "carlini" if spec.uses_features else "saliency"
+    num_batches, batch = TSNE_BATCHES[family]
+    job = _job(network, strategy, image_set, spec, (eps,), num_batches, batch)
+    x, labels = inputs.to_network_input(image_set.images[job.indices]), image_set.labels[job.indices]
     forward = network.forward(strategy)
-    _, normal = forward(x)
-    _, adversarial = forward(crafter(x, indices, F.eps))
-    order = _tsne_rows(len(x), spec.count_batch, tenth=F.attack_method in TSNE_TENTH)
+    logits, normal = forward(x)
+    targets = crafting.choose_targets(
+        job.target, labels, logits, job.indices, F.seed) if job.target else ()
+    _, adversarial = forward(job.crafter(x, job.indices, eps=eps, targets=targets)["adversarial"])
+    order = _tsne_rows(len(x), batch, tenth=F.attack_method in TSNE_TENTH)
     is_adversarial = order >= len(x)
     points = plots.tsne(np.concatenate([normal, adversarial])[order], seed=F.seed)
     true_labels = np.concatenate([labels, labels])[order]
     folder = artifacts.tsne_dir(F.attack_method, F.dataset)
     tag = artifacts.save_tsne(folder, network.objective.name, points, true_labels, is_adversarial)
     picture = os.path.join(folder, f"{tag}.png")
+    at_eps = "" if eps is None else f" at eps {eps:g}"
     plots.scatter(picture, points, true_labels, is_adversarial,
-                  title=f"t-SNE of features, {F.attack_method} at eps {F.eps:g}")
+                  title=f"t-SNE of features, {F.attack_method}{at_eps}")
     artifacts.write_run_record(folder, tag, flags=flags.as_dict(), metrics={
         "num_images": len(points), "num_adversarial": int(is_adversarial.sum())})
     print(f"t-SNE of {len(points)} images is in {folder}, its picture in {picture}.")
@@ -254,6 +361,8 @@ def main() -> int:
     if not 0 < F.eps <= 1:
         raise InputError(f"eps must lie in (0, 1]. Received: eps={F.eps}.")
     spec = attacks.get(F.attack_method)
+    if F["eps"].present and not spec.uses_eps:
+        flags.warn(f"--eps does nothing for {F.attack_method}, as in the original.")
     log_root = flags.require("log_root")
     strategy = flags.make_strategy(F.num_gpus)
     image_set = inputs.load(F.dataset, F.eval_data_path, "test", data_dir=F.data_dir,

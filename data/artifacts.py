@@ -33,8 +33,26 @@ RESULT_IMAGES = ("nor_img", "adv_img")
 # Picture beside the result files: some of their images.
 IMAGE_GRID = "images.png"
 
+# One row per image and eps, in results.npz and per_image.csv: units of the network input.
+PER_IMAGE = ("eps", "image_index", "label", "target", "predicted_before", "predicted_after",
+             "success", "kept", "iterations", "rms", "l2", "linf", "l0", "confidence_before",
+             "confidence_after", "non_me_before", "non_me_after")
+# Of the white-box attacks too.
+PER_IMAGE_WHITE_BOX = ("first_success", "log_ratio")
+
 # What is stored: (file stem, name of the array in it), `{tag}` being RCE or CE.
-KERNEL_NAMES = {"kernels": ("kernel1000_{tag}", "kernel_{tag}")}
+KERNEL_NAMES = {
+    "kernels": ("kernel1000_{tag}", "kernel_{tag}"),
+    "attack_kernels": ("kernel1000_for_attack_{tag}", "kernel_{tag}_for_attack"),
+    "attack_medians": ("kernel1000_median_for_attack_{tag}", "median_out"),
+}
+# The mode of detect.py that writes each.
+KERNEL_MODES = {"kernels": "select_kernel", "attack_kernels": "select_kernel_for_attack",
+                "attack_medians": "median_for_attack"}
+
+# What each is made from besides the training features.
+_KERNEL_SOURCES = {"kernels": (), "attack_kernels": ("kernels",),
+                   "attack_medians": ("attack_kernels",)}
 
 # Probabilities are computed in float32: a row may exceed 1 by rounding.
 _CONFIDENCE_SLACK = 1e-6
@@ -109,7 +127,8 @@ def results_dir(attack: str, dataset: str, objective: str,
     return attack_dir(attack, dataset) / OBJECTIVE_TAG[objective]
 
 
-def save_attack_results(folder: str | os.PathLike, results: Mapping[str, np.ndarray]) -> None:
+def save_attack_results(folder: str | os.PathLike, results: Mapping[str, np.ndarray],
+                        per_image: Mapping[str, np.ndarray] | None = None) -> None:
     """Writes the result files of one attack, all or none.
 
     Args:
@@ -117,6 +136,8 @@ def save_attack_results(folder: str | os.PathLike, results: Mapping[str, np.ndar
       results: arrays under the file names RESULT_TEXTS and RESULT_IMAGES, one row per image, the
         sweep's values of eps one after the other. logits_* are the features float [n, d], *_img
         the network inputs [n, height, width, channels], everything else [n].
+      per_image: arrays [n] under the names PER_IMAGE and any of PER_IMAGE_WHITE_BOX, for results.npz
+        and per_image.csv.
 
     Raises:
       InputError: a name is missing or unknown, or the arrays differ in length.
@@ -126,8 +147,18 @@ def save_attack_results(folder: str | os.PathLike, results: Mapping[str, np.ndar
         odd = sorted(set(results) ^ set(names))
         raise InputError(f"results must hold exactly [{', '.join(names)}]. "
                          f"Received: missing or unknown={odd}.")
-    _check_lengths({name: len(results[name]) for name in names}, folder)
+    odd = set(per_image or PER_IMAGE) - set(PER_IMAGE_WHITE_BOX) ^ set(PER_IMAGE)
+    if odd:
+        raise InputError(f"per_image must hold [{', '.join(PER_IMAGE)}]. "
+                         f"Received: missing or unknown={sorted(odd)}.")
+    per_image = {name: per_image[name] for name in PER_IMAGE + PER_IMAGE_WHITE_BOX
+                 if name in per_image} if per_image else {}
+    _check_lengths({name: len(array) for name, array in {**results, **per_image}.items()}, folder)
     with contextlib.ExitStack() as stack:
+        if per_image:
+            np.savez(stack.enter_context(atomic_path(Path(folder) / "results.npz")), **per_image)
+            write_csv(stack.enter_context(atomic_path(Path(folder) / "per_image.csv")),
+                      list(per_image), zip(*(a.tolist() for a in per_image.values()), strict=True))
         for name in RESULT_TEXTS:
             temporary = stack.enter_context(atomic_path(Path(folder) / name))
             np.savetxt(temporary, results[name])
@@ -282,64 +313,80 @@ def load_training_features(folder: str | os.PathLike,
     return features, _as_labels(labels_path, labels)
 
 
-def kernels_path(folder: str | os.PathLike, objective: str) -> Path | None:
-    """The file of the kernels: `.npz` before the original's `.mat`; None when there is neither."""
-    stem = KERNEL_NAMES["kernels"][0].format(tag=OBJECTIVE_TAG[objective])
+def kernels_path(folder: str | os.PathLike, objective: str, kind: str = "kernels") -> Path | None:
+    """The file of a kind of KERNEL_NAMES: `.npz` before the original's `.mat`; None without either."""
+    stem = KERNEL_NAMES[kind][0].format(tag=OBJECTIVE_TAG[objective])
     candidates = (Path(folder) / f"{stem}{suffix}" for suffix in (".npz", ".mat"))
     return next((path for path in candidates if path.is_file()), None)
 
 
-def kernels_are_stale(folder: str | os.PathLike, objective: str) -> bool:
-    """Whether the kernels we drew are older than the training features beside them: they may be
-    another network's. Of the original's `.mat` files the dates say nothing."""
-    path, features = kernels_path(folder, objective), training_features_path(folder, objective)
-    return (path is not None and path.suffix == ".npz" and features.is_file()
-            and path.stat().st_mtime < features.stat().st_mtime)
+def kernels_are_stale(folder: str | os.PathLike, objective: str, kind: str = "kernels") -> bool:
+    """Whether the file we wrote is older than what it is made from beside it: it may belong to
+    another network or other kernels. Of the original's `.mat` files the dates say nothing."""
+    path = kernels_path(folder, objective, kind)
+    sources = [training_features_path(folder, objective),
+               *(kernels_path(folder, objective, source) for source in _KERNEL_SOURCES[kind])]
+    return path is not None and path.suffix == ".npz" and any(
+        path.stat().st_mtime < source.stat().st_mtime
+        for source in sources if source is not None and source.is_file() and source.suffix != ".mat")
 
 
-def save_kernels(folder: str | os.PathLike, objective: str, kernels: np.ndarray) -> Path:
-    """Writes kernel1000_<tag>.npz.
+def save_kernels(folder: str | os.PathLike, objective: str, array: np.ndarray,
+                 kind: str = "kernels") -> Path:
+    """Writes one file of KERNEL_NAMES as `.npz`.
 
     Args:
       folder: where to; made where missing.
       objective: "ce" or "rce".
-      kernels: float [num_kernels, d, num_classes]. The 1000 in the name is part of the name.
+      array: kernels float [num_kernels, d, num_classes] or medians float [num_classes]. The 1000 in
+        the names is part of the name.
+      kind: key of KERNEL_NAMES.
 
     Returns:
       The path written.
     """
-    stem, key = (name.format(tag=OBJECTIVE_TAG[objective]) for name in KERNEL_NAMES["kernels"])
+    stem, key = (name.format(tag=OBJECTIVE_TAG[objective]) for name in KERNEL_NAMES[kind])
     path = Path(folder) / f"{stem}.npz"
-    _check_kernels(kernels, path)
+    _KERNEL_CHECKS[kind](array, path)
     with atomic_path(path) as temporary:
-        np.savez(temporary, **{key: kernels})
+        np.savez(temporary, **{key: array})
     return path
 
 
-def load_kernels(folder: str | os.PathLike, objective: str) -> np.ndarray:
-    """Reads kernel1000_<tag>.npz, or the original's Matlab file of the same name.
+def load_kernels(folder: str | os.PathLike, objective: str, kind: str = "kernels") -> np.ndarray:
+    """Reads one file of KERNEL_NAMES, or the original's Matlab file of the same name.
 
     Returns:
-      float64 [num_kernels, d, num_classes].
+      float64: kernels [num_kernels, d, num_classes], or medians [num_classes].
 
     Raises:
-      InputError: neither file exists, or it does not hold kernel_<tag> of that shape, all finite.
+      InputError: neither file exists, or it does not hold its array of that shape, all finite.
     """
-    stem, key = (name.format(tag=OBJECTIVE_TAG[objective]) for name in KERNEL_NAMES["kernels"])
-    path = kernels_path(folder, objective)
+    key = KERNEL_NAMES[kind][1].format(tag=OBJECTIVE_TAG[objective])
+    path = kernels_path(folder, objective, kind)
     if path is None:
-        raise InputError(f"expected {stem}.npz or {stem}.mat in {folder}. Received: no such file.")
-    arrays = _read_arrays(path)
+        raise no_kernels(folder, OBJECTIVE_TAG[objective], kind)
+    arrays = read_arrays(path)
     if key not in arrays:
         found = [name for name in arrays if not name.startswith("__")]
         raise InputError(f"expected the array {key} in {path}. Received: arrays={found}.")
-    kernels = np.asarray(arrays[key], np.float64)
-    _check_kernels(kernels, path)
-    return kernels
+    array = np.asarray(arrays[key], np.float64)
+    if kind == "attack_medians" and array.ndim == 2 and array.shape[1] == 1:
+        array = array[:, 0]  # a column in Matlab's file
+    _KERNEL_CHECKS[kind](array, path)
+    return array
 
 
-def _read_arrays(path):
-    """Name → array of a `.npz` or `.mat` file."""
+def no_kernels(folder: str | os.PathLike, tag: str, kind: str) -> InputError:
+    """The error that names the missing file of KERNEL_NAMES and the command that writes it."""
+    stem = KERNEL_NAMES[kind][0].format(tag=tag)
+    return InputError(
+        f"expected {stem}.npz or {stem}.mat in {folder}, which `python detect.py --dataset=<data set> "
+        f"--mode={KERNEL_MODES[kind]} --kernel_dir={folder}` writes. Received: no such file.")
+
+
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """Name → array of a `.npz` or `.mat` file; InputError when it is not one."""
     try:
         if path.suffix == ".mat":
             import scipy.io
@@ -360,6 +407,18 @@ def _check_kernels(kernels, path):
     if not np.isfinite(kernels).all():
         raise InputError(f"expected finite kernels in {path}. Received: "
                          f"{np.count_nonzero(~np.isfinite(kernels))} NaN or infinite values.")
+
+
+def _check_medians(medians, path):
+    if medians.ndim != 1 or not len(medians):
+        raise InputError(f"expected medians of shape [classes] or [classes, 1] in {path}. "
+                         f"Received: shape={medians.shape}.")
+    if not (np.isfinite(medians).all() and (medians > 0).all()):
+        raise InputError(f"expected positive medians in {path}. Received: {medians.tolist()}.")
+
+
+_KERNEL_CHECKS = {"kernels": _check_kernels, "attack_kernels": _check_kernels,
+                  "attack_medians": _check_medians}
 
 
 # --- t-SNE ---

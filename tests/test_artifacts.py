@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -250,6 +251,66 @@ def test_kernels_are_stale_when_features_are_newer(tmp_path):
     assert not artifacts.kernels_are_stale(tmp_path, "ce")
     artifacts.save_training_features(tmp_path, "ce", np.zeros((3, 2)), np.zeros(3))
     assert artifacts.kernels_are_stale(tmp_path, "ce")
+
+
+def test_what_the_white_box_attacks_need_round_trips_and_reads_matlab(tmp_path):
+    kernels = np.random.default_rng(0).normal(size=(4, 3, 2))
+    medians = np.array([0.25, 0.5])
+    scipy.io.savemat(tmp_path / "kernel1000_for_attack_CE.mat", {"kernel_CE_for_attack": kernels})
+    scipy.io.savemat(tmp_path / "kernel1000_median_for_attack_CE.mat",
+                     {"median_out": medians[:, None]})
+    for _ in range(2):  # Matlab's, then ours
+        np.testing.assert_array_equal(
+            artifacts.load_kernels(tmp_path, "ce", "attack_kernels"), kernels)
+        np.testing.assert_array_equal(
+            artifacts.load_kernels(tmp_path, "ce", "attack_medians"), medians)
+        artifacts.save_kernels(tmp_path, "ce", kernels, "attack_kernels")
+        path = artifacts.save_kernels(tmp_path, "ce", medians, "attack_medians")
+    assert path.name == "kernel1000_median_for_attack_CE.npz"
+    for wrong in (np.zeros((2, 2)), np.array([0.5, 0.0]), np.array([0.5, np.nan])):
+        with pytest.raises(InputError, match=r"expected (positive )?medians .*Received: "):
+            artifacts.save_kernels(tmp_path, "ce", wrong, "attack_medians")
+
+
+def test_each_kind_is_stale_when_what_it_is_made_from_is_newer(tmp_path):
+    order = ("kernels", "attack_kernels", "attack_medians")
+
+    def write(kind, seconds):
+        path = artifacts.save_kernels(
+            tmp_path, "ce", np.ones(1) if kind == "attack_medians" else np.zeros((1, 2, 1)), kind)
+        os.utime(path, (seconds, seconds))
+
+    artifacts.save_training_features(tmp_path, "ce", np.zeros((3, 2)), np.zeros(3))
+    os.utime(tmp_path / "training_logits_CE", (1, 1))
+    for seconds, kind in enumerate(order, 2):
+        write(kind, seconds)
+    stale = [artifacts.kernels_are_stale(tmp_path, "ce", kind) for kind in order]
+    assert stale == [False, False, False]
+    write("attack_kernels", 9)
+    assert artifacts.kernels_are_stale(tmp_path, "ce", "attack_medians")
+    write("kernels", 10)
+    assert artifacts.kernels_are_stale(tmp_path, "ce", "attack_kernels")
+    os.utime(tmp_path / "training_logits_CE", (20, 20))
+    assert all(artifacts.kernels_are_stale(tmp_path, "ce", kind) for kind in order)
+
+
+def test_per_image_results_are_a_table_and_an_array_file(results, tmp_path):
+    count = len(results["labels_true"])
+    per_image = {name: np.arange(count) for name in artifacts.PER_IMAGE}
+    per_image["success"] = np.arange(count) % 2 == 0
+    artifacts.save_attack_results(tmp_path / "a", results, per_image)
+    artifacts.save_attack_results(tmp_path / "b", results, per_image)
+    for name in ("results.npz", "per_image.csv"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+    head, first, *_ = (tmp_path / "a/per_image.csv").read_text().splitlines()
+    assert head == ",".join(artifacts.PER_IMAGE)
+    assert first.split(",")[artifacts.PER_IMAGE.index("success")] == "True"
+    with np.load(tmp_path / "a/results.npz") as file:
+        assert tuple(file) == artifacts.PER_IMAGE
+    per_image["odd"] = per_image.pop("rms")
+    with pytest.raises(InputError, match=r"missing or unknown=\['odd', 'rms'\]"):
+        artifacts.save_attack_results(tmp_path / "c", results, per_image)
+    assert not (tmp_path / "c").exists()
 
 
 def test_kernels_that_are_missing_broken_or_misshapen_are_refused(tmp_path):

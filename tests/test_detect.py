@@ -420,6 +420,41 @@ def test_select_kernel_draws_for_each_objective_or_the_one_named(workspace):
     assert (artifacts.load_kernels(folder, "ce") != before).any()
 
 
+def test_kernels_for_the_attack_are_some_of_the_kernels_with_their_medians(workspace):
+    folder = workspace / "kernel_para_digits"
+
+    def made(mode, *more):
+        return _run(workspace, "--dataset=digits", f"--mode={mode}", *more)
+
+    _check_error(made("select_kernel_for_attack"), "kernel1000_<CE or RCE>.npz",
+                 "--mode=select_kernel ")
+    assert made("select_kernel", "--num_kernels=20").returncode == 0
+    _check_error(made("median_for_attack"), "kernel1000_for_attack_<CE or RCE>.npz",
+                 "--mode=select_kernel_for_attack ")
+    # 100 are asked for where --num_kernels is not given.
+    _check_error(made("select_kernel_for_attack"), "[1, 20]", "num_kernels=100")
+    done = made("select_kernel_for_attack", "--num_kernels=6")
+    assert "Drew 6 kernels for each of 3 classes from the 20 of " in done.stdout
+    # Of one objective the features are gone: the other's medians are made.
+    (folder / "training_logits_CE").unlink()
+    done = made("median_for_attack")
+    assert done.stdout.count("Median densities of 3 classes from 90 training features") == 1
+    for objective in ("ce", "rce"):
+        kernels = artifacts.load_kernels(folder, objective)
+        some = artifacts.load_kernels(folder, objective, "attack_kernels")
+        assert some.shape == (6, 5, 3)
+        for c in range(3):
+            rows = [np.flatnonzero((kernels[:, :, c] == row).all(axis=1)) for row in some[:, :, c]]
+            assert len({int(row[0]) for row in rows}) == 6
+    features, labels = artifacts.load_training_features(folder, "rce")
+    medians = artifacts.load_kernels(folder, "rce", "attack_medians")
+    for c in range(3):
+        rows = labels == c
+        density = detect.kernel_density(features[rows], labels[rows], some, RCE)
+        assert medians[c] == np.median(density)
+    assert artifacts.kernels_path(folder, "ce", "attack_medians") is None
+
+
 def test_the_seed_alone_decides_the_kernels_of_both_modes(workspace):
     folder = workspace / "kernel_para_digits"
     assert _run(workspace, "--dataset=digits", "--num_kernels=10", "--seed=3").returncode == 0
@@ -540,7 +575,7 @@ def _wrong_record(folder):
     (None, ["--num_kernels=0"], ["Received: num_kernels=0."]),
     (None, ["--mode=select_kernel", "--num_kernels=31"], ["[1, 30]"]),
     (None, ["--mode=select_kernel", "--kernel_dir=no"], ["training_logits_<CE or RCE> in no"]),
-    (None, ["--mode=roc"], ["mode must be one of [auc, select_kernel]", "mode='roc'"]),
+    (None, ["--mode=roc"], ["mode must be one of [auc, select_kernel, ", "mode='roc'"]),
     (None, ["--objective_tag=rce"], ["objective_tag must be one of", "objective_tag='rce'"]),
     (None, ["--attack_method=bim"], ["bim_digits/CE or bim_digits/RCE", "python test_adv.py"]),
     (None, ["--save_pwd=no", "--objective_tag=CE"], ["entropy_nor in no", "no such file"]),

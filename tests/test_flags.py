@@ -34,7 +34,11 @@ NEW = {
     "train": {**_NEW_COMMON, "batch_size": 128, "lr_boundaries": [], "checkpoint_every": 2500,
               "keep_checkpoints": 5, "steps_per_loop": 20},
     "test_nor": {**_NEW_COMMON, "eval_timeout": None},
-    "test_adv": {**_NEW_COMMON, "attack_batch_size": 0},
+    "test_adv": {
+        **_NEW_COMMON, "attack_batch_size": 0, "target": "", "attack_confidence": [],
+        "attack_iterations": [], "attack_learning_rate": [], "attack_search_steps": [],
+        "attack_initial_const": [], "jsma_pair": False, "num_restarts": 1, "cw_abort": "image",
+        "density_form": "log", "distance_from": "attack1", "kernel_dir": "", "overwrite": False},
     "others": _NEW_COMMON,
     "detect": {"dataset": "", "mode": "auc", "attack_method": "fgsm", "save_pwd": None,
                "num_kernels": 1000, "eps_round": 0, "num_per_eps": 0, "kernel_dir": "",

@@ -1,0 +1,153 @@
+"""The same images attacked at each eps: crafted in parts that survive a kill, scored, averaged."""
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import numpy as np
+import tensorflow as tf
+
+import crafting
+import detect
+import inference
+from attacks import _checks
+from data import artifacts, attack_parts
+
+# Pixels of float images count as changed (L0) from half a grey level on.
+HALF_GREY_LEVEL = 0.5 / 255
+
+
+def run_sweep(network: inference.Network, strategy: tf.distribute.Strategy,
+              crafter: crafting.Crafter, x: np.ndarray, labels: np.ndarray,
+              image_index: np.ndarray, eps_values: Sequence[float | None], *,
+              choose_targets: Callable = lambda logits: (), part_size: int = 1000,
+              parts: attack_parts.Parts | None = None,
+              on_rows_done: Callable = lambda eps, rows, successes: None,
+              on_stage_done: Callable = lambda stage, success: None,
+              on_round: Callable = lambda averages: None
+              ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], list[dict]]:
+    """Attacks the same images at each eps and scores them.
+
+    Args:
+      network: the network under attack.
+      strategy: whose replicas share the images.
+      crafter: the attack.
+      x: clean network inputs float32 [n, h, w, c] in [-0.5, 0.5].
+      labels: true classes int [n].
+      image_index: which image of the data set each row is, int [n].
+      eps_values: one round each; (None,) for an attack without eps.
+      choose_targets: clean logits [n, L] to arrays of target classes int [n]; none for an attack
+        that has no choice.
+      part_size: images per finished part.
+      parts: where finished parts are saved and found.
+      on_rows_done: told eps, the number of images that are finished and of the successes among
+        them (None: not known yet).
+      on_stage_done: told the stage of a search and success bool [m] of its images.
+      on_round: told the averages of each round.
+
+    Returns:
+      The arrays of the result files (`artifacts.RESULT_TEXTS` and `RESULT_IMAGES`), those of
+      `artifacts.PER_IMAGE`, both with the rounds one after the other, and per round its averages.
+
+    Raises:
+      InputError: images outside the box, NaN, or a network that returns probabilities.
+    """
+    _checks.check_images(x, crafting.CLIP_MIN, crafting.CLIP_MAX)
+    forward = network.forward(strategy)
+    logits, features = forward(x)
+    _checks.check_logits(logits)
+    clean = _scores("nor", logits, features)
+    targets = choose_targets(logits)
+    rounds, per_image, averages = [], [], []
+    for number, eps in enumerate(eps_values):
+        listener = crafting.Listener(partial(on_rows_done, eps), on_stage_done)
+        crafted = _craft_parts(crafter, x, image_index, eps, targets, part_size, parts, number,
+                               listener)
+        scored = _scores("adv", *forward(crafted["adversarial"]))
+        image_rows = _per_image(eps, image_index, labels, {**clean, **scored}, x, crafted)
+        rounds.append(scored | {"L2_distance": image_rows["rms"], "adv_img": crafted["adversarial"]})
+        per_image.append(image_rows)
+        averages.append(_averages(eps, labels, {**clean, **scored}, image_rows)
+                        | {"seconds": float(crafted["seconds"].sum())})
+        on_round(averages[-1])
+    # The clean images are scored once; the files repeat them for each round, as the original's do.
+    repeated = {**clean, "labels_true": labels, "nor_img": x}
+    results = {name: np.concatenate([array] * len(rounds)) for name, array in repeated.items()}
+    results |= {name: np.concatenate([r[name] for r in rounds]) for name in rounds[0]}
+    joined = {name: np.concatenate([r[name] for r in per_image]) for name in per_image[0]}
+    return results, joined, averages
+
+
+def _craft_parts(crafter, x, image_index, eps, targets, part_size, parts, number, listener):
+    """One round, part by part; those saved before are read instead. All arrays, and "seconds"."""
+    done = []
+    for start in range(0, len(x), part_size):
+        rows = slice(start, start + part_size)
+        name = f"round{number:02d}_image{start:06d}"
+        part = parts.load(name) if parts else None
+        if part is not None:
+            listener.tell_of(part)
+        else:
+            started = time.perf_counter()
+            part = crafter(x[rows], image_index[rows], eps=eps, targets=[t[rows] for t in targets],
+                           listener=listener)
+            part["seconds"] = np.array([time.perf_counter() - started])
+            if parts:
+                parts.save(name, part)
+        done.append(part)
+    return {name: np.concatenate([part[name] for part in done]) for name in done[0]}
+
+
+def _scores(suffix, logits, features):
+    return {f"entropy_{suffix}": detect.non_me(logits),
+            f"confidence_{suffix}": detect.confidence(logits),
+            f"logits_{suffix}": features,
+            f"labels_{suffix}": np.argmax(logits, axis=-1)}
+
+
+def _per_image(eps, image_index, labels, scores, x, crafted):
+    """The arrays of `artifacts.PER_IMAGE` of one round."""
+    change = (crafted["adversarial"] - x).reshape(len(x), -1)
+    # An attack that does not judge its own success has it where the class is wrong.
+    success = crafted.get("success", scores["labels_adv"] != labels)
+    squares = np.square(change).sum(axis=1, dtype=np.float64)
+    return {
+        "eps": np.full(len(x), np.nan if eps is None else eps), "image_index": image_index,
+        "label": labels, "target": crafted.get("target", np.full(len(x), -1)),
+        "predicted_before": scores["labels_nor"], "predicted_after": scores["labels_adv"],
+        "success": success, "kept": success & (scores["labels_nor"] == labels),
+        "iterations": crafted["iterations"], "rms": np.sqrt(squares / change.shape[1]),
+        "l2": np.sqrt(squares), "linf": np.abs(change).max(axis=1),
+        "l0": np.count_nonzero(np.abs(change) > HALF_GREY_LEVEL, axis=1),
+        "confidence_before": scores["confidence_nor"],
+        "confidence_after": scores["confidence_adv"],
+        "non_me_before": scores["entropy_nor"], "non_me_after": scores["entropy_adv"],
+        **{name: crafted[name] for name in artifacts.PER_IMAGE_WHITE_BOX if name in crafted},
+    }
+
+
+def _averages(eps, labels, scores, image_rows):
+    kept = image_rows["kept"]
+    # Differs from the original: of this eps, not of all rounds so far. As there, without eps of
+    # the images that count.
+    rms = image_rows["rms"][kept] if eps is None else image_rows["rms"]
+    return {
+        "eps": eps,
+        "precision_nor": float(np.mean(scores["labels_nor"] == labels)),
+        "precision_adv": float(np.mean(scores["labels_adv"] == labels)),
+        "confidence_nor": float(scores["confidence_nor"].mean()),
+        "confidence_adv": float(scores["confidence_adv"].mean()),
+        "non_me_nor": float(scores["entropy_nor"].mean()),
+        "non_me_adv": float(scores["entropy_adv"].mean()),
+        "L2_distance": float(rms.mean()) if rms.size else math.nan,
+        "num_success": int(image_rows["success"].sum()), "num_kept": int(kept.sum()),
+        **({"num_first_success": int(image_rows["first_success"].sum()),
+            "log_density_ratio": mean_of(image_rows["log_ratio"], image_rows["success"])}
+           if "log_ratio" in image_rows else {}),
+    }
+
+
+def mean_of(values: np.ndarray, chosen: np.ndarray) -> float:
+    """Mean of the values [n] where `chosen` bool [n] holds; NaN where it never does."""
+    return float(values[chosen].mean()) if chosen.any() else math.nan
