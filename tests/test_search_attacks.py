@@ -518,7 +518,7 @@ def test_batch_place_and_company_have_no_influence(name, small):
     together = craft(name, search, images, target)
     assert np.mean(together["success"]) < 1
     assert np.any(together["success"]) or name == "carliniL2_highden"
-    for row in (0, 31, 32, 63):
+    for row in everything if name == "jsma" else (0, 31, 32, 63):
         alone = craft(name, search, images[[row]], target[[row]])
         assert_same(rows_of(alone, [0]), rows_of(together, [row]))
     some = craft(name, search, images[20:45], target[20:45])
