@@ -518,7 +518,7 @@ def test_batch_place_and_company_have_no_influence(name, small):
     together = craft(name, search, images, target)
     assert np.mean(together["success"]) < 1
     assert np.any(together["success"]) or name == "carliniL2_highden"
-    for row in everything if name == "jsma" else (0, 31, 32, 63):
+    for row in everything if name == "jsma" else (0, 15, 16, 63):
         alone = craft(name, search, images[[row]], target[[row]])
         assert_same(rows_of(alone, [0]), rows_of(together, [row]))
     some = craft(name, search, images[20:45], target[20:45])
@@ -554,12 +554,12 @@ def test_images_that_have_ended_cost_nothing():
     ends = [1] * 45 + [3] * 20 + [6] * 5
     result, seen = counted_search(ends, compact=True)
     np.testing.assert_array_equal(result["x"][:, 0, 0, 0], ends)
-    # Chunks of 32: 70, 25, 25, 5, 5, 5 images.
-    assert len(seen) == 3 + 1 + 1 + 1 + 1 + 1
+    # Chunks of 16: 70, 25, 25, 5, 5, 5 images.
+    assert len(seen) == 5 + 2 + 2 + 1 + 1 + 1
     assert sum(seen) == sum(ends)
     result, seen = counted_search(ends, compact=False)
     np.testing.assert_array_equal(result["x"][:, 0, 0, 0], ends)
-    assert len(seen) == 6 * 3
+    assert len(seen) == 6 * 5
 
 
 def test_the_network_is_always_given_one_number_of_images_and_traced_once():
