@@ -46,7 +46,6 @@ class Job:
       crafter: the attack.
       indices: the images to attack.
       target: kind of target, "" where there is no choice.
-      eps_values: one round each.
       identity: whatever decides the results, but network and images.
       log_ratio_fn: features [n, d] and classes [n] to the log density ratio [n]; None but for the
         white-box attacks.
@@ -55,9 +54,14 @@ class Job:
     crafter: crafting.Crafter
     indices: np.ndarray
     target: str
-    eps_values: tuple[float | None, ...]
     identity: dict[str, object]
     log_ratio_fn: Callable | None = None
+
+    def choose_targets(self, labels: np.ndarray, logits: np.ndarray) -> list[np.ndarray]:
+        """Target classes of the images, whose true classes int [n] and clean logits are given."""
+        if not self.target:
+            return []
+        return crafting.choose_targets(self.target, labels, logits, self.indices, flags.FLAGS.seed)
 
 
 def _job(network, strategy, image_set, spec, eps_values, num_batches, batch) -> Job:
@@ -84,7 +88,7 @@ def _job(network, strategy, image_set, spec, eps_values, num_batches, batch) -> 
         "attack_method": F.attack_method, "dataset": F.dataset, "eps": eps_values,
         "objective": network.objective.name, "seed": F.seed, "target": target,
         "num_images": len(indices), **named}
-    return Job(crafter, indices, target, eps_values, identity, log_ratio_fn)
+    return Job(crafter, indices, target, identity, log_ratio_fn)
 
 
 def _settings(spec):
@@ -204,10 +208,9 @@ def attack(network: inference.Network, strategy: tf.distribute.Strategy,
     with _Progress(len(labels), len(eps_values), spec) as progress:
         results, per_image, averages = sweep.run_sweep(
             network, strategy, job.crafter, x, labels, job.indices, eps_values,
-            choose_targets=lambda logits: crafting.choose_targets(
-                job.target, labels, logits, job.indices, F.seed) if job.target else (),
-            part_size=spec.part_size, parts=parts, on_rows_done=progress.rows_done,
-            on_stage_done=progress.stage_done, on_round=progress.round_done)
+            choose_targets=partial(job.choose_targets, labels), part_size=spec.part_size,
+            parts=parts, on_rows_done=progress.rows_done, on_stage_done=progress.stage_done,
+            on_round=progress.round_done)
     if job.log_ratio_fn:
         averages[0] |= _saved_log_ratio(job.log_ratio_fn, results, per_image)
     artifacts.save_attack_results(folder, results, per_image)
@@ -320,9 +323,8 @@ def tsne_features(network: inference.Network, strategy: tf.distribute.Strategy,
     x, labels = inputs.to_network_input(image_set.images[job.indices]), image_set.labels[job.indices]
     forward = network.forward(strategy)
     logits, normal = forward(x)
-    targets = crafting.choose_targets(
-        job.target, labels, logits, job.indices, F.seed) if job.target else ()
-    _, adversarial = forward(job.crafter(x, job.indices, eps=eps, targets=targets)["adversarial"])
+    crafted = job.crafter(x, job.indices, eps=eps, targets=job.choose_targets(labels, logits))
+    _, adversarial = forward(crafted["adversarial"])
     order = _tsne_rows(len(x), batch, tenth=F.attack_method in TSNE_TENTH)
     is_adversarial = order >= len(x)
     points = plots.tsne(np.concatenate([normal, adversarial])[order], seed=F.seed)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
+from attacks._common import own_and_other
 from attacks._search import SEARCH_CHUNK, Search, keep_rows
 
 # Adam of TensorFlow 1, its defaults.
@@ -102,7 +103,7 @@ def carlini_search(logits_and_features_fn: Callable, *, kappa: float, num_steps:
             image = to_image(w)
             logits, features = logits_and_features_fn(image)
             l2 = tf.reduce_sum(tf.square(image - state["anchor"]), axis=[1, 2, 3])
-            own, other = _own_and_other(logits, state["target"])
+            own, other = own_and_other(logits, state["target"])
             lacking = (other - own if targeted else own - other) + kappa
             excess = tf.maximum(0.0, lacking)
             log_ratio = log_ratio_fn(features, state["target"]) if log_ratio_fn else -tf.ones_like(l2)
@@ -146,13 +147,6 @@ def carlini_search(logits_and_features_fn: Callable, *, kappa: float, num_steps:
     # Whole groups in every chunk: neighbours end their search steps, and leave, together.
     return Search(start, step, CHANGES, finish, first=first, compact=compact,
                   chunk=math.lcm(SEARCH_CHUNK, abort_group))
-
-
-def _own_and_other(logits, target):
-    """Logit of the target class, and the largest other one; both [n]."""
-    is_target = tf.one_hot(target, logits.shape[-1], on_value=True, off_value=False, dtype=tf.bool)
-    own = tf.reduce_sum(tf.where(is_target, logits, 0.0), axis=1)
-    return own, tf.reduce_max(tf.where(is_target, -float("inf"), logits), axis=1)
 
 
 def _group_sum(loss, group):

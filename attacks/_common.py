@@ -76,6 +76,13 @@ def sign_steps(logits_fn: Callable, x: tf.Tensor, *, target_from: Callable, tota
     return in_chunks(attack_chunk, x)
 
 
+def own_and_other(logits: tf.Tensor, classes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Of logits [n, L] the logit of each row's class [n], and the largest other one [n]."""
+    is_own = tf.one_hot(classes, logits.shape[-1], on_value=True, off_value=False, dtype=tf.bool)
+    own = tf.reduce_sum(tf.where(is_own, logits, 0.0), axis=1)
+    return own, tf.reduce_max(tf.where(is_own, -float("inf"), logits), axis=1)
+
+
 def predicted_one_hot(logits: tf.Tensor) -> tf.Tensor:
     """One-hot of the predicted class, float32 [n, L], of logits [n, L]."""
     return tf.one_hot(tf.argmax(logits, axis=-1), logits.shape[-1], dtype=logits.dtype)

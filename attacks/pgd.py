@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from attacks._common import in_chunks, predicted_one_hot
+from attacks._common import in_chunks, own_and_other, predicted_one_hot
 from attacks.random_noise import random_noise
 
 # Length of all steps together, in multiples of eps: a step is 2.5·eps / num_steps, as in the paper.
@@ -54,7 +54,9 @@ def pgd(logits_fn: Callable, x: tf.Tensor, *, eps: float | tf.Tensor, seed: int,
                                  clip_min=clip_min, clip_max=clip_max)
             image = tf.while_loop(lambda i, _: i < num_steps, lambda i, im: (i + 1, ascend(im)),
                                   (0, image), parallel_iterations=1)[1]
-            margin = _margin(label, logits_fn(image))
+            # Unlike the cross entropy, the margin does not saturate.
+            own, other = own_and_other(logits_fn(image), tf.argmax(label, axis=-1))
+            margin = other - own
             worse = margin > worst_margin
             return (number + 1, tf.where(worse[:, None, None, None], image, worst),
                     tf.where(worse, margin, worst_margin))
@@ -64,10 +66,3 @@ def pgd(logits_fn: Callable, x: tf.Tensor, *, eps: float | tf.Tensor, seed: int,
                              (0, clean, none_yet), parallel_iterations=1)[1]
 
     return in_chunks(attack_chunk, x, image_index)
-
-
-def _margin(label, logits):
-    """Largest logit of the other classes minus that of the label's [n]; unlike the cross entropy it
-    does not saturate."""
-    own = tf.reduce_sum(label * logits, axis=1)
-    return tf.reduce_max(tf.where(label > 0.0, -float("inf"), logits), axis=1) - own
