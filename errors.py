@@ -1,4 +1,4 @@
-"""The one exception that means "the user can mend this"."""
+"""The exceptions that a script answers with one line and exit code 1, without a traceback."""
 
 
 class InputError(ValueError):
@@ -7,4 +7,11 @@ class InputError(ValueError):
     The message is one sentence: what was expected, the allowed set where there is one, then
     ``Received: name=value``. `flags.run` prints it on standard error without a traceback and exits
     with code 1; library users catch it as a `ValueError`.
+    """
+
+
+class RunError(RuntimeError):
+    """A run that cannot go on, though its flags are right: full disk, lost host, loss not finite.
+
+    The message says what happened, which checkpoint is the last good one, and what to do.
     """

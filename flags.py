@@ -14,7 +14,7 @@ from absl import app
 from absl import flags as absl_flags
 from absl import logging as absl_logging
 
-from errors import InputError
+from errors import InputError, RunError
 
 # TensorFlow reads these when it is loaded, so scripts import this module before it; what the user
 # has set stays. oneDNN's kernels are off by default on x86 CPUs without AVX-512, where they train
@@ -29,6 +29,7 @@ DATASETS = ("mnist", "cifar10", "cifar100", "digits", "npz")
 ATTACK_METHODS = ("random", "fgsm", "bim", "tgsm", "jsma", "smda", "carliniL2", "carliniL2_highcon",
                   "carliniL2_highden", "carliniL2_specific", "pgd")
 OPTIMIZERS = ("sgd", "mom", "adam", "rmsprop")
+MIXED_PRECISIONS = ("bfloat16", "float16")
 
 # Of the flags that set an attack's numbers.
 LARGEST_NUMBER = 10**7
@@ -51,6 +52,8 @@ def define_common() -> None:
     absl_flags.DEFINE_integer(
         "num_gpus", 0, "0: CPU. 1: the GPU, or the CPU where there is none. N: N replicas.")
     absl_flags.DEFINE_integer(
+        "num_cpu_replicas", 1, "With --num_gpus=0: replicas on the CPU, as on so many GPUs.")
+    absl_flags.DEFINE_integer(
         "num_residual_units", 5, "n of ResNet-(6n+2): 5, 9, 18 give ResNet-32, 56, 110.")
     absl_flags.DEFINE_bool("RCE_train", False, "The network is trained with RCE (False: CE).")
     absl_flags.DEFINE_string("Optimizer", "mom", f"Optimizer: {', '.join(OPTIMIZERS)}.")
@@ -72,6 +75,13 @@ def define_train() -> None:
     absl_flags.DEFINE_integer("keep_checkpoints", 5, "Newest checkpoints that are kept.")
     absl_flags.DEFINE_integer(
         "steps_per_loop", 20, "Steps per call of the traced loop; no influence on results.")
+    absl_flags.DEFINE_bool(
+        "sync_batch_norm", False, "Batch-norm statistics of the global batch, not per replica.")
+    absl_flags.DEFINE_string(
+        "mixed_precision", "", f"Compute in {' or '.join(MIXED_PRECISIONS)}. Empty: float32.")
+    absl_flags.DEFINE_bool("jit_compile", False, "Compile the gradients with XLA.")
+    absl_flags.DEFINE_bool(
+        "deterministic", False, "Only deterministic kernels: the same bytes on a GPU, too, slower.")
 
 
 def define_test_nor() -> None:
@@ -193,8 +203,8 @@ def run(main: Callable[[], int | None], *groups: Callable[[], None]) -> None:
       main: called without arguments; what it returns is the exit code (None: 0).
       *groups: the `define_...` functions of this module that the script takes.
 
-    A value that the user can mend (`InputError`) ends the program with one sentence on standard
-    error and exit code 1, without a traceback.
+    A value that the user can mend (`InputError`) or a run that cannot go on (`RunError`) ends the
+    program with its message on standard error and exit code 1, without a traceback.
     """
     # Library notes at level INFO are not for the user, whose lines they would interrupt.
     logging.getLogger("tensorflow").setLevel(logging.WARNING)
@@ -211,7 +221,7 @@ def _guarded(main, argv):
     try:
         _check_command_line(argv)
         return main()
-    except InputError as error:
+    except (InputError, RunError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -299,29 +309,51 @@ def warn(message: str) -> None:
     print(f"warning: {message}", file=sys.stderr)
 
 
-def make_strategy(num_gpus: int):
-    """The tf.distribute strategy for --num_gpus.
+def make_strategy(num_gpus: int, num_cpu_replicas: int = 1):
+    """The tf.distribute strategy on the devices of this host.
 
     Args:
       num_gpus: 0 is the CPU; 1 the GPU, or with a warning the CPU where there is none (the original
         places softly); N ≥ 2 is MirroredStrategy on the first N GPUs.
+      num_cpu_replicas: with num_gpus = 0, N ≥ 2 is MirroredStrategy on N logical CPUs: what N GPUs
+        compute, on a machine without any.
 
     Returns:
       A tf.distribute.Strategy.
 
     Raises:
-      InputError: num_gpus is negative, or at least 2 and larger than the number of GPUs found.
+      InputError: num_gpus is negative, or at least 2 and larger than the number of GPUs found;
+        num_cpu_replicas is below 1, or above 1 beside GPUs.
     """
-    import tensorflow as tf
-
     if num_gpus < 0:
         raise InputError(
             f"num_gpus must be 0 (CPU) or the number of GPUs. Received: num_gpus={num_gpus}.")
-    gpus = tf.config.list_physical_devices("GPU")
+    if num_cpu_replicas < 1 or (num_gpus and num_cpu_replicas > 1):
+        raise InputError("num_cpu_replicas must be at least 1, and 1 unless --num_gpus=0. "
+                         f"Received: num_cpu_replicas={num_cpu_replicas}, num_gpus={num_gpus}.")
     if num_gpus == 0:
-        if gpus:
-            tf.config.set_visible_devices([], "GPU")  # or TensorFlow takes their memory unused
+        return _cpu_strategy(num_cpu_replicas)
+    return _gpu_strategy(num_gpus)
+
+
+def _cpu_strategy(num_replicas):
+    import tensorflow as tf
+
+    if tf.config.list_physical_devices("GPU"):
+        tf.config.set_visible_devices([], "GPU")  # or TensorFlow takes their memory unused
+    if num_replicas == 1:
         return tf.distribute.OneDeviceStrategy("/cpu:0")
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    if len(tf.config.get_logical_device_configuration(cpu) or [cpu]) < num_replicas:
+        tf.config.set_logical_device_configuration(
+            cpu, [tf.config.LogicalDeviceConfiguration()] * num_replicas)
+    return tf.distribute.MirroredStrategy([f"/cpu:{i}" for i in range(num_replicas)])
+
+
+def _gpu_strategy(num_gpus):
+    import tensorflow as tf
+
+    gpus = tf.config.list_physical_devices("GPU")
     for gpu in gpus:
         tf.config.experimental.set_memory_growth(gpu, True)
     if num_gpus == 1 and not gpus:

@@ -1,6 +1,7 @@
 """A network as it is used after training: restored, and run over arrays of any length."""
 
 import dataclasses
+import functools
 import hashlib
 from collections.abc import Callable, Sequence
 
@@ -30,6 +31,8 @@ class ChunkedFunction:
     def __init__(self, strategy: tf.distribute.Strategy, fn: Callable, *,
                  chunk_size: int = CHUNK_SIZE, prepare: Callable | None = None):
         self._strategy = strategy
+        # Of a cluster those of this host: the others are not asked.
+        self._replicas = len(strategy.extended.worker_devices)
         self._chunk_size = chunk_size
         self._prepare = prepare or (lambda chunk: chunk)
         self._step = tf.function(lambda rows, constants: strategy.run(fn, (*rows, *constants)))
@@ -47,7 +50,7 @@ class ChunkedFunction:
         """
         outputs = []
         chunks = zip(*(inputs.padded_chunks(a, self._chunk_size) for a in arrays), strict=True)
-        for group in _grouped(chunks, self._strategy.num_replicas_in_sync):
+        for group in _grouped(chunks, self._replicas):
             valid = [chunk[0][1] for chunk in group]
             rows = [[part for part, _ in chunk] for chunk in group]
             for row in rows:
@@ -61,7 +64,7 @@ class ChunkedFunction:
     def _run(self, rows, constants):
         """One call; `rows[r]` are the arrays of replica r. Returns each replica's outputs."""
         # A last group that is not full repeats its first chunk on the idle replicas.
-        padded = rows + [rows[0]] * (self._strategy.num_replicas_in_sync - len(rows))
+        padded = rows + [rows[0]] * (self._replicas - len(rows))
         outputs = self._step([spread(self._strategy, parts) for parts in zip(*padded, strict=True)],
                              tuple(constants))
         collected = [collect(self._strategy, out) for out in outputs]
@@ -146,11 +149,18 @@ class Expected:
     objective: str
 
 
-def build_network(strategy: tf.distribute.Strategy, run, *, seed: int = 0) -> Network:
-    """A freshly initialised network for `run`, an `Expected` or a `checkpoints.RunRecord`."""
+def build_network(strategy: tf.distribute.Strategy, run, *, seed: int = 0,
+                  sync_batch_norm: bool = False, mixed_precision: str = "") -> Network:
+    """A freshly initialised network for `run`, an `Expected` or a `checkpoints.RunRecord`.
+
+    What it is computed in, and whether training shares its batch statistics among the replicas,
+    belongs to a training run: see `resnet_model.build_resnet` and `FusedBatchNorm`.
+    """
     config = resnet_model.ResNetConfig(run.image_shape, run.num_classes, run.blocks_per_stage)
+    batch_norm = functools.partial(resnet_model.FusedBatchNorm, synchronized=sync_batch_norm)
     with strategy.scope():
-        model = resnet_model.build_resnet(config, seed=seed)
+        model = resnet_model.build_resnet(
+            config, seed=seed, batch_norm=batch_norm, mixed_precision=mixed_precision)
     return Network(model, objectives.get(run.objective))
 
 
@@ -166,9 +176,13 @@ def load_weights(network: Network, path: str, expected: Expected) -> checkpoints
     return record
 
 
-def restore(strategy: tf.distribute.Strategy, log_root: str, expected: Expected) -> Network:
-    """The network of the newest checkpoint in `log_root`; InputError when there is none."""
-    path = checkpoints.require_latest(log_root)
+def restore(strategy: tf.distribute.Strategy, log_root: str, expected: Expected,
+            note: Callable[[str], None] = lambda sentence: None) -> Network:
+    """The network of the newest whole checkpoint in `log_root`; InputError when there is none.
+
+    `note` is told what the user should know of how it was found, a sentence each.
+    """
+    path = checkpoints.require_whole(log_root, note)
     network = build_network(strategy, expected)
     load_weights(network, path, expected)
     return network

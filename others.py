@@ -53,11 +53,12 @@ def _features_of(split, path, num_batches):
     F = flags.FLAGS
     flags.check_at_least("num_residual_units", 1)
     log_root = flags.require("log_root")
-    strategy = flags.make_strategy(F.num_gpus)
+    strategy = flags.make_strategy(F.num_gpus, F.num_cpu_replicas)
     image_set = inputs.load(F.dataset, path, split, data_dir=F.data_dir, num_classes=F.num_classes)
     objective = objectives.name_of(F.RCE_train)
     network = inference.restore(strategy, log_root, inference.Expected(
-        F.dataset, image_set.images.shape[1:], image_set.num_classes, F.num_residual_units, objective))
+        F.dataset, image_set.images.shape[1:], image_set.num_classes, F.num_residual_units, objective),
+        flags.warn)
     count = flags.num_images(
         num_batches, COUNT_BATCH, len(image_set.labels), "each is used once")
     with tqdm(total=count, unit="image", disable=None) as bar:
@@ -87,7 +88,7 @@ def export_bin() -> None:
 def info() -> None:
     """Prints what is in --log_root: the run's record and its checkpoints."""
     log_root = flags.require("log_root")
-    newest = checkpoints.require_latest(log_root)
+    newest = checkpoints.require_whole(log_root, flags.warn)
     record, step = checkpoints.read_record(newest)
     for field, value in dataclasses.asdict(record).items():
         print(f"{field}: {value}")

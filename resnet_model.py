@@ -62,8 +62,18 @@ class FusedBatchNorm(layers.Layer):
     """Batch norm over NHWC on TensorFlow's fused kernel (cuDNN on a GPU, oneDNN on a CPU).
 
     Same variables and result as `keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-3)`,
-    which Keras 3 decomposes into many element-wise ops: see benchmarks/train_throughput.py.
+    which Keras 3 decomposes into many element-wise ops: see benchmarks/train_throughput.py. Its
+    variables and statistics are float32 whatever the images are computed in.
+
+    Args:
+      synchronized: trains on the statistics of all replicas' images together, not of each
+        replica's own.
+      **kwargs: of `keras.layers.Layer`.
     """
+
+    def __init__(self, synchronized=False, **kwargs):
+        super().__init__(autocast=False, **kwargs)
+        self._synchronized = synchronized
 
     def build(self, input_shape):
         shape = (input_shape[-1],)
@@ -78,13 +88,30 @@ class FusedBatchNorm(layers.Layer):
 
     def call(self, x, training=False):
         if training:
-            return self._normalize_by_batch(x)
+            return self._by_global_batch(x) if self._synchronized else self._by_batch(x)
+        return self._normalize(x, self.moving_mean, self.moving_variance)
+
+    def _normalize(self, x, mean, variance):
         # The whole layer is one multiply-add here; as the fused inference kernel it has no faster
         # gradient, and attacks differentiate through it.
-        scale = self.gamma * tf.math.rsqrt(self.moving_variance + BATCH_NORM_EPSILON)
-        return x * scale + (self.beta - self.moving_mean * scale)
+        scale = self.gamma * tf.math.rsqrt(variance + BATCH_NORM_EPSILON)
+        return tf.cast(tf.cast(x, tf.float32) * scale + (self.beta - mean * scale), x.dtype)
 
-    def _normalize_by_batch(self, x):
+    def _by_global_batch(self, x):
+        def global_mean(values):
+            local = tf.reduce_mean(values, axis=(0, 1, 2))
+            replica = tf.distribute.get_replica_context()
+            return replica.all_reduce(tf.distribute.ReduceOp.MEAN, local)
+
+        pixels = tf.cast(x, tf.float32)
+        # Two passes: E[x²] − E[x]² in one would lose the digits that the difference needs.
+        mean = global_mean(pixels)
+        variance = global_mean(tf.square(pixels - mean))
+        self._average(self.moving_mean, mean)
+        self._average(self.moving_variance, variance)
+        return self._normalize(x, mean, variance)
+
+    def _by_batch(self, x):
         y, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
             x=x, scale=self.gamma, offset=self.beta, mean=[], variance=[],
             epsilon=BATCH_NORM_EPSILON, is_training=True)
@@ -98,20 +125,23 @@ class FusedBatchNorm(layers.Layer):
         moving.assign(moving * BATCH_NORM_MOMENTUM + batch_value * (1.0 - BATCH_NORM_MOMENTUM))
 
 
-def build_resnet(config: ResNetConfig, *, seed: int = 0, batch_norm=FusedBatchNorm) -> keras.Model:
+def build_resnet(config: ResNetConfig, *, seed: int = 0, batch_norm=FusedBatchNorm,
+                 mixed_precision: str = "") -> keras.Model:
     """The network as a Keras model.
 
     Args:
       config: shape and depth.
       seed: of the initial weights; every kernel draws from a stream of its own.
       batch_norm: layer class with a `name` argument and the variables of `FusedBatchNorm`.
+      mixed_precision: "bfloat16" or "float16" to compute the convolutions in; "" is float32.
+        Variables, batch statistics, features and logits are float32 in any case.
 
     Returns:
       A model from images float32 [n, height, width, channels] in [-0.5, 0.5] to a pair:
       logits float32 [n, num_classes] and features float32 [n, 64] (256 with bottlenecks), the
       pooled activations that the original calls `t_SNE_logits`.
     """
-    build = _Builder(seed, batch_norm)
+    build = _Builder(seed, batch_norm, f"mixed_{mixed_precision}" if mixed_precision else "float32")
     add_unit = build.bottleneck_unit if config.use_bottleneck else build.residual_unit
     images = keras.Input(config.image_shape, name="images")
     x = build.conv(images, 16, 3, 1, "init.init_conv")
@@ -128,8 +158,9 @@ def build_resnet(config: ResNetConfig, *, seed: int = 0, batch_norm=FusedBatchNo
 class _Builder:
     """Adds layers under the TF1 variable names, '.' standing for the '/' that Keras refuses."""
 
-    def __init__(self, seed, batch_norm):
+    def __init__(self, seed, batch_norm, dtype):
         self._seed = seed
+        self._dtype = dtype
         self._kernels_drawn = 0
         self._batch_norm = batch_norm
 
@@ -142,7 +173,7 @@ class _Builder:
         x = self.conv(activated, filters, 3, stride, f"{unit}.sub1.conv1")
         x = self.norm_relu(x, f"{unit}.sub2.bn2")
         x = self.conv(x, filters, 3, 1, f"{unit}.sub2.conv2")
-        return layers.Add(name=f"{unit}.add")([x, shortcut])
+        return layers.Add(name=f"{unit}.add", dtype=self._dtype)([x, shortcut])
 
     def bottleneck_unit(self, x, filters, stride, unit):
         first = unit == "unit_1_0"
@@ -156,17 +187,18 @@ class _Builder:
         x = self.conv(x, filters, 1, 1, f"{unit}.sub3.conv3")
         if shortcut.shape[-1] != filters:
             shortcut = self.conv(shortcut, filters, 1, stride, f"{unit}.sub_add.project")
-        return layers.Add(name=f"{unit}.add")([x, shortcut])
+        return layers.Add(name=f"{unit}.add", dtype=self._dtype)([x, shortcut])
 
     def conv(self, x, filters, size, stride, name):
         initializer = keras.initializers.RandomNormal(
             stddev=math.sqrt(2.0 / (size * size * filters)), seed=self._kernel_seed())
         return layers.Conv2D(filters, size, strides=stride, padding="same", use_bias=False,
-                             kernel_initializer=initializer, name=name)(x)
+                             kernel_initializer=initializer, name=name, dtype=self._dtype)(x)
 
     def norm_relu(self, x, name):
         x = self._batch_norm(name=name)(x)
-        return layers.LeakyReLU(negative_slope=LEAKY_SLOPE, name=f"{name}.relu")(x)
+        return layers.LeakyReLU(
+            negative_slope=LEAKY_SLOPE, name=f"{name}.relu", dtype=self._dtype)(x)
 
     def logits(self, features, num_classes):
         limit = math.sqrt(3.0 / features.shape[-1])
@@ -177,7 +209,7 @@ class _Builder:
         if x.shape[-1] == filters:
             return x
         padding = (filters - x.shape[-1]) // 2
-        x = layers.AveragePooling2D(stride, stride, padding="valid")(x)
+        x = layers.AveragePooling2D(stride, stride, padding="valid", dtype=self._dtype)(x)
         return keras.ops.pad(x, [(0, 0), (0, 0), (0, 0), (padding, padding)])
 
     def _kernel_seed(self):

@@ -366,12 +366,12 @@ def main() -> int:
     if F["eps"].present and not spec.uses_eps:
         flags.warn(f"--eps does nothing for {F.attack_method}, as in the original.")
     log_root = flags.require("log_root")
-    strategy = flags.make_strategy(F.num_gpus)
+    strategy = flags.make_strategy(F.num_gpus, F.num_cpu_replicas)
     image_set = inputs.load(F.dataset, F.eval_data_path, "test", data_dir=F.data_dir,
                             num_classes=F.num_classes)
     network = inference.restore(strategy, log_root, inference.Expected(
         F.dataset, image_set.images.shape[1:], image_set.num_classes, F.num_residual_units,
-        objectives.name_of(F.RCE_train)))
+        objectives.name_of(F.RCE_train)), flags.warn)
     print(f"attacking method is {F.attack_method}")
     print(f"mode is {F.mode}")
     mode(network, strategy, image_set, spec)

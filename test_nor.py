@@ -75,14 +75,14 @@ def main() -> int:
     flags.check_at_least("num_residual_units", 1)
     batches = flags.check_at_least("eval_batch_count", 1, or_all=True)
     log_root = flags.require("log_root")
-    strategy = flags.make_strategy(F.num_gpus)
+    strategy = flags.make_strategy(F.num_gpus, F.num_cpu_replicas)
     image_set = inputs.load(F.dataset, F.eval_data_path, "test", data_dir=F.data_dir,
                             num_classes=F.num_classes)
     expected = inference.Expected(
         F.dataset, image_set.images.shape[1:], image_set.num_classes, F.num_residual_units,
         objectives.name_of(F.RCE_train))
     count = flags.num_images(batches, COUNT_BATCH, len(image_set.labels), "each is evaluated once")
-    paths = ([checkpoints.require_latest(log_root)] if F.eval_once
+    paths = ([checkpoints.require_whole(log_root, flags.warn)] if F.eval_once
              else _watched_paths(log_root, F.eval_timeout))
     total_steps = F.total_steps if F["total_steps"].present else None
     eval_dir = F.eval_dir or os.path.join(log_root, "eval")

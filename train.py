@@ -4,6 +4,7 @@
         --total_steps=1000 --RCE_train=True
 """
 
+import contextlib
 import signal
 import time
 
@@ -13,11 +14,12 @@ import keras
 import tensorflow as tf
 from tqdm import tqdm
 
+import cluster
 import inference
-from data import artifacts, checkpoints, inputs
+from data import artifacts, checkpoints, inputs, run_lock
 from data.training_log import TrainingLog
 from defenses import objectives
-from errors import InputError
+from errors import InputError, RunError
 from resnet_model import named_variables, weight_decay_loss
 
 BASE_LEARNING_RATE = 0.1
@@ -27,6 +29,8 @@ LR_BOUNDARIES = {
     "cifar10": (40000, 60000, 80000),
     "cifar100": (40000, 60000, 80000),
 }
+# No training that goes on comes near it; one that diverges passes it within a few steps.
+LARGEST_COST = 1e6
 TEST_EVERY = 500
 TEST_IMAGES = 50 * 200
 MODES = ("train",)
@@ -95,7 +99,8 @@ def learning_rate_schedule(boundaries: tuple[int, ...]):
     return keras.optimizers.schedules.PiecewiseConstantDecay([b - 1 for b in boundaries], rates)
 
 
-def make_train_loop(strategy, model, optimizer, objective: objectives.Objective, batch_size: int):
+def make_train_loop(strategy, model, optimizer, objective: objectives.Objective, batch_size: int,
+                    *, jit_compile: bool = False):
     """The traced training loop.
 
     Args:
@@ -104,31 +109,48 @@ def make_train_loop(strategy, model, optimizer, objective: objectives.Objective,
       optimizer: built for the model's trainable variables.
       objective: whose loss is minimised, with weight decay.
       batch_size: images per step over all replicas.
+      jit_compile: whether XLA compiles the gradients.
 
     Returns:
-      A tf.function (iterator, num_steps int32 scalar) → cost of the last step, float32 scalar: loss
-      and weight decay, before that step's update.
+      A tf.function (iterator, num_steps int32 scalar) → (cost float32 scalar, good_steps int32
+      scalar). The cost is loss and weight decay before a step's update: of the last step, or of the
+      first one that is NaN or above LARGEST_COST; good_steps is the number of steps before that.
     """
-    def replica_step(images, labels):
+    def gradients(images, labels):
         with tf.GradientTape() as tape:
             logits, _ = model(images, training=True)
             # Replicas' gradients are summed: each divides by the global batch, and the decay, which
             # every replica has in full, by their number.
             loss = tf.reduce_sum(objective.loss(labels, logits)) / batch_size
             cost = loss + weight_decay_loss(model) / strategy.num_replicas_in_sync
-        gradients = tape.gradient(cost, model.trainable_variables)
-        optimizer.apply(gradients, model.trainable_variables)
+            scaled = optimizer.scale_loss(cost)
+        return cost, tape.gradient(scaled, model.trainable_variables)
+
+    if jit_compile:
+        gradients = tf.function(gradients, jit_compile=True)
+
+    def replica_step(images, labels):
+        cost, slopes = gradients(images, labels)
+        optimizer.apply(slopes, model.trainable_variables)
         return cost
 
     @tf.function
     def train_loop(iterator, num_steps):
-        cost = tf.constant(0.0)
+        cost, good_steps = tf.constant(0.0), tf.constant(0)
         for _ in tf.range(num_steps):
             per_replica = strategy.run(replica_step, args=next(iterator))
-            cost = strategy.reduce(tf.distribute.ReduceOp.SUM, per_replica, axis=None)
-        return cost
+            new = strategy.reduce(tf.distribute.ReduceOp.SUM, per_replica, axis=None)
+            # Kept on the device: looking at it on the host would halt a GPU at every step.
+            is_good = _is_good(cost)
+            cost = tf.where(is_good, new, cost)
+            good_steps += tf.cast(is_good & _is_good(new), tf.int32)
+        return cost, good_steps
 
     return train_loop
+
+
+def _is_good(cost):
+    return cost <= LARGEST_COST  # false of NaN, too
 
 
 class _StopSignal:
@@ -149,83 +171,174 @@ class _StopSignal:
     def _remember(self, number, _):
         self.number = number
 
+    @property
+    def name(self):
+        """Name of the signal; that of another worker's is not known."""
+        return signal.Signals(self.number).name if self.number else "a signal to another host"
+
+    @property
+    def exit_code(self):
+        """What a shell reports for the signal."""
+        return 128 + (self.number or signal.SIGTERM)
+
 
 def train(run: checkpoints.RunRecord, strategy: tf.distribute.Strategy,
           train_set: inputs.ImageSet, test_set: inputs.ImageSet | None, *, log_root: str,
           train_dir: str, checkpoint_every: int = 2500, keep_checkpoints: int = 5,
-          steps_per_loop: int = 20) -> tuple[int, dict | None]:
-    """Trains up to `run.total_steps`, from the newest checkpoint in log_root if there is one.
+          steps_per_loop: int = 20, jit_compile: bool = False) -> tuple[int, dict | None]:
+    """Trains up to `run.total_steps`, from the newest whole checkpoint in log_root if there is one.
 
     Args:
       run: what is trained, and how; stored in every checkpoint.
-      strategy: from `flags.make_strategy`.
+      strategy: from `flags.make_strategy` or `cluster.make_strategy`; of a cluster only the chief
+        writes.
       train_set: images to train on.
       test_set: images for the test precision every 500 steps, or None.
-      log_root: folder of the checkpoints.
+      log_root: folder of the checkpoints; of a cluster on a file system that all hosts share.
       train_dir: folder of TensorBoard events and training.csv.
       checkpoint_every: steps between checkpoints.
       keep_checkpoints: how many of the newest stay.
       steps_per_loop: steps per call of the traced loop; no influence on results.
+      jit_compile: whether XLA compiles the gradients.
 
     Returns:
       Exit code (0, or 128 + the number of the signal that stopped the run) and the last figures,
-      None when the run was already finished.
+      None when the run was already finished or is another worker's to report.
+
+    Raises:
+      InputError: log_root holds another run, or another process trains there.
+      RunError: the loss is not finite or explodes, the disk is full, or a worker is lost.
     """
-    network = inference.build_network(strategy, run, seed=run.seed)
-    with strategy.scope():
-        optimizer = make_optimizer(run.optimizer, learning_rate_schedule(run.lr_boundaries))
-        optimizer.build(network.model.trainable_variables)
+    network, optimizer = _build(run, strategy)
     store = checkpoints.Checkpoints(
         log_root, run, named_variables(network.model), named_variables(optimizer),
         keep=keep_checkpoints)
-    start = store.resume()
-    if start >= run.total_steps:
-        print(f"{log_root} has a checkpoint at step {start}: nothing left of the "
-              f"{run.total_steps} steps of --total_steps.")
-        return 0, None
-    if start:
-        print(f"Resuming at step {start} from {log_root}.")
-    batches = strategy.distribute_datasets_from_function(lambda _: inputs.train_dataset(
-        train_set, batch_size=run.batch_size, seed=run.seed, start_step=start,
-        num_steps=run.total_steps, augment=inputs.get_spec(run.dataset).augment,
-        num_replicas=strategy.num_replicas_in_sync))
-    train_loop = make_train_loop(
-        strategy, network.model, optimizer, network.objective, run.batch_size)
-    summary_every = max(1, run.total_steps // 200)
-    periods = (summary_every, TEST_EVERY, checkpoint_every)
-    reporter = _Reporter(run, network, strategy, test_set, train_dir, start, summary_every)
-    iterator = iter(batches)
-    step = start
+    workers = cluster.Workers(strategy)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(workers.loss_reported(log_root))
+        if workers.is_chief:
+            taken_over = stack.enter_context(run_lock.hold(log_root))
+            if taken_over:
+                flags.warn(taken_over)
+        start = _resume(store, workers, run)
+        if start >= run.total_steps:
+            return 0, None
+        reporter = stack.enter_context(
+            _Reporter(run, network, strategy, test_set, train_dir, start) if workers.is_chief
+            else _Silent())
+        loop = make_train_loop(strategy, network.model, optimizer, network.objective,
+                               run.batch_size, jit_compile=jit_compile)
+        iterator = iter(_batches(strategy, run, train_set, start))
+        exit_code = _run_steps(loop, iterator, start, run, store, workers, reporter,
+                               checkpoint_every=checkpoint_every, steps_per_loop=steps_per_loop)
+    return exit_code, reporter.figures
+
+
+def _run_steps(loop, iterator, start, run, store, workers, reporter, *, checkpoint_every,
+               steps_per_loop):
+    """The steps from `start` on; ends with the last or with a signal. Returns the exit code."""
+    periods = (_summary_every(run.total_steps), TEST_EVERY, checkpoint_every)
+    step, stopped = start, False
     with _StopSignal() as stop:
-        while step < run.total_steps and not stop.number:
+        while step < run.total_steps and not stopped:
             ahead = min(step + steps_per_loop, run.total_steps,
                         *(step - step % period + period for period in periods))
-            cost = train_loop(iterator, tf.constant(ahead - step))
+            cost, good_steps = loop(iterator, tf.constant(ahead - step))
+            bad_step = step + int(good_steps) + 1
+            if bad_step <= ahead:
+                raise RunError(f"the training has diverged: the loss of step {bad_step} is "
+                               f"{float(cost):g}. {store.last_good()}")
             step = ahead
             reporter.report(step, cost)
-            if step % checkpoint_every == 0 or step == run.total_steps or stop.number:
+            stopped = workers.any(stop.number)
+            if workers.is_chief and (
+                    step % checkpoint_every == 0 or step == run.total_steps or stopped):
                 store.save(step)
-    reporter.close()
-    if stop.number:
-        print(f"Stopped by {signal.Signals(stop.number).name} at step {step}; saved in {log_root}. "
-              "The same command goes on from there.")
-    return (128 + stop.number if stop.number else 0), reporter.figures
+    if not stopped:
+        return 0
+    print(f"Stopped by {stop.name} at step {step}; saved in {store.log_root}. "
+          "The same command goes on from there.")
+    return stop.exit_code
+
+
+def _summary_every(total_steps):
+    return max(1, total_steps // 200)
+
+
+def _build(run, strategy):
+    """A fresh network and its optimizer."""
+    network = inference.build_network(
+        strategy, run, seed=run.seed, sync_batch_norm=run.sync_batch_norm,
+        mixed_precision=run.mixed_precision)
+    with strategy.scope():
+        optimizer = make_optimizer(run.optimizer, learning_rate_schedule(run.lr_boundaries))
+        if run.mixed_precision == "float16":
+            optimizer = keras.optimizers.LossScaleOptimizer(optimizer, name="loss_scale")
+        optimizer.build(network.model.trainable_variables)
+    return network, optimizer
+
+
+def _resume(store, workers, run):
+    """Restores the newest whole checkpoint, says so, and returns its step."""
+    start, path, damaged = store.resume()
+    workers.check_same(start, f"the step of the newest checkpoint in {store.log_root}")
+    for sentence in damaged:
+        flags.warn(f"{sentence} Using {path} instead.")
+    if start >= run.total_steps:
+        print(f"{store.log_root} has a checkpoint at step {start}: nothing left of the "
+              f"{run.total_steps} steps of --total_steps.")
+    elif start:
+        print(f"Resuming at step {start} from {store.log_root}.")
+    return start
+
+
+def _batches(strategy, run, train_set, start):
+    """The rest of the training batches; each worker of a cluster makes those of its replicas."""
+    def dataset(context):
+        local = strategy.num_replicas_in_sync // context.num_input_pipelines
+        first = context.input_pipeline_id * local
+        return inputs.train_dataset(
+            train_set, batch_size=run.batch_size, seed=run.seed, start_step=start,
+            num_steps=run.total_steps, augment=inputs.get_spec(run.dataset).augment,
+            num_replicas=strategy.num_replicas_in_sync, replica_ids=range(first, first + local))
+
+    return strategy.distribute_datasets_from_function(dataset)
+
+
+class _Silent(contextlib.nullcontext):
+    """In place of a `_Reporter`, on the workers that write nothing."""
+
+    figures = None
+
+    def __enter__(self):
+        return self
+
+    def report(self, step, cost):
+        """Says nothing."""
 
 
 class _Reporter:
     """Progress bar, scalars and the original's test precision lines of one run."""
 
-    def __init__(self, run, network, strategy, test_set, train_dir, start, summary_every):
+    def __init__(self, run, network, strategy, test_set, train_dir, start):
         self._run = run
         self._schedule = learning_rate_schedule(run.lr_boundaries)
+        self._model = network.model
         self._forward = network.forward_stored(strategy)
         self._test_set = test_set
-        self._summary_every = summary_every
+        self._summary_every = _summary_every(run.total_steps)
         self._log = TrainingLog(train_dir, start)
         # disable=None: no bar where the output is not a terminal.
         self._bar = tqdm(total=run.total_steps, initial=start, unit="step", disable=None)
         self._started = (start, time.perf_counter())
         self.figures = {}
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._bar.close()
+        self._log.close()
 
     def report(self, step, cost):
         scalars = {}
@@ -249,12 +362,11 @@ class _Reporter:
         return (step - first_step) * self._run.batch_size / (time.perf_counter() - started)
 
     def _test_precision(self):
+        for variable in self._model.non_trainable_variables:
+            # Each replica has moving averages of its own; a checkpoint holds those of the first.
+            variable.assign(variable.value)
         num_images = min(TEST_IMAGES, len(self._test_set.labels))
         return inference.count_correct(self._forward, self._test_set, num_images) / num_images
-
-    def close(self):
-        self._bar.close()
-        self._log.close()
 
 
 def main() -> int:
@@ -265,10 +377,7 @@ def main() -> int:
                  "steps_per_loop", "num_residual_units"):
         flags.check_at_least(name, 1)
     log_root = flags.require("log_root")
-    strategy = flags.make_strategy(F.num_gpus)
-    if F.batch_size % strategy.num_replicas_in_sync:
-        raise InputError(f"batch_size must be divisible by the {strategy.num_replicas_in_sync} "
-                         f"replicas of --num_gpus. Received: batch_size={F.batch_size}.")
+    strategy = _strategy()
     train_set, test_set = inputs.load_for_training(
         F.dataset, F.train_data_path, F.eval_data_path, data_dir=F.data_dir,
         num_classes=F.num_classes)
@@ -279,15 +388,40 @@ def main() -> int:
         num_classes=train_set.num_classes, blocks_per_stage=F.num_residual_units,
         objective=objectives.name_of(F.RCE_train), optimizer=F.Optimizer,
         batch_size=F.batch_size, lr_boundaries=_boundaries(F.lr_boundaries),
-        total_steps=F.total_steps, seed=F.seed)
+        total_steps=F.total_steps, seed=F.seed, sync_batch_norm=F.sync_batch_norm,
+        mixed_precision=F.mixed_precision)
     train_dir = F.train_dir or f"{log_root}/train"
     exit_code, figures = train(
         run, strategy, train_set, test_set, log_root=log_root, train_dir=train_dir,
         checkpoint_every=F.checkpoint_every, keep_checkpoints=F.keep_checkpoints,
-        steps_per_loop=F.steps_per_loop)
+        steps_per_loop=F.steps_per_loop, jit_compile=F.jit_compile)
     if figures is not None:
         artifacts.write_run_record(train_dir, "train", flags=flags.as_dict(), metrics=figures)
     return exit_code
+
+
+def _strategy():
+    """The strategy of the flags and of TF_CONFIG, and how its devices compute."""
+    F = flags.FLAGS
+    if F.mixed_precision:
+        flags.check_choice("mixed_precision", flags.MIXED_PRECISIONS)
+    if F.jit_compile and F.sync_batch_norm:
+        raise InputError("jit_compile and sync_batch_norm exclude each other: XLA cannot wait for "
+                         "other replicas. Received: both.")
+    if F.deterministic:
+        keras.utils.set_random_seed(F.seed)
+        tf.config.experimental.enable_op_determinism()
+    if cluster.is_configured():
+        if F.num_cpu_replicas > 1:
+            raise InputError("num_cpu_replicas must be 1 where TF_CONFIG names several hosts. "
+                             f"Received: num_cpu_replicas={F.num_cpu_replicas}.")
+        strategy = cluster.make_strategy(F.num_gpus)
+    else:
+        strategy = flags.make_strategy(F.num_gpus, F.num_cpu_replicas)
+    if F.batch_size % strategy.num_replicas_in_sync:
+        raise InputError(f"batch_size must be divisible by the {strategy.num_replicas_in_sync} "
+                         f"replicas. Received: batch_size={F.batch_size}.")
+    return strategy
 
 
 def _boundaries(texts):

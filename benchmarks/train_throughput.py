@@ -39,7 +39,7 @@ def make_step(strategy, batch_norm):
     images = tf.random.stateless_uniform([BATCH, 28, 28, 1], [0, 1], -0.5, 0.5)
     labels = tf.random.stateless_uniform([BATCH], [0, 2], 0, 10, tf.int32)
     iterator = iter(tf.data.Dataset.from_tensors((images, labels)).repeat())
-    return lambda: loop(iterator, tf.constant(STEPS_PER_ROUND)).numpy()
+    return lambda: loop(iterator, tf.constant(STEPS_PER_ROUND))[0].numpy()
 
 
 def keras_batch_norm(name):

@@ -5,16 +5,26 @@ A checkpoint is a `tf.train.Checkpoint` of nested dicts, so that its keys are th
 stores positions, which any refactoring breaks.
 """
 
+import contextlib
 import dataclasses
 import json
 import os
 import re
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
-from errors import InputError
+from data import artifacts
+from errors import InputError, RunError
 
 _CHECKPOINT_NAME = "model.ckpt"
+# Folders in which a checkpoint is written before it gets its name.
+_UNFINISHED = ".saving-"
 # What TensorFlow raises for damaged files (IndexError: a cut data file) and missing variables.
 _UNREADABLE = (tf.errors.OpError, ValueError, KeyError, IndexError, AssertionError)
 
@@ -37,6 +47,8 @@ class RunRecord:
     lr_boundaries: tuple[int, ...]
     total_steps: int
     seed: int
+    sync_batch_norm: bool = False
+    mixed_precision: str = ""
 
 
 # What a script calls each field, for messages; the order is that of the checks.
@@ -49,6 +61,8 @@ _FLAG_OF_FIELD = {
     "optimizer": "--Optimizer",
     "batch_size": "--batch_size",
     "seed": "--seed",
+    "sync_batch_norm": "--sync_batch_norm",
+    "mixed_precision": "--mixed_precision",
 }
 NETWORK_FIELDS = ("objective", "dataset", "blocks_per_stage", "image_shape", "num_classes")
 # A run goes on exactly only with these unchanged; it may be given more steps or other boundaries.
@@ -78,8 +92,30 @@ def _parse_record(text):
     return RunRecord(**run), stored["step"]
 
 
+class DamagedCheckpoint(InputError):
+    """A checkpoint whose files cannot be read to the end."""
+
+
+class Resumed(NamedTuple):
+    """Where a run goes on.
+
+    Attributes:
+      step: of the checkpoint; 0 without one.
+      path: of the checkpoint; None without one.
+      damaged: one sentence per newer checkpoint that was passed over.
+    """
+
+    step: int
+    path: str | None
+    damaged: tuple[str, ...]
+
+
 class Checkpoints:
     """The checkpoints of one run in `log_root`: the network, the optimizer slots and the record.
+
+    A checkpoint is written under another name, read back and then renamed, so that whatever carries
+    the name of one was whole; the older ones go only after that. (tf.train.CheckpointManager deletes
+    them unread.)
 
     Args:
       log_root: folder, made when the first checkpoint is saved.
@@ -87,49 +123,163 @@ class Checkpoints:
       network: variables by name, as `resnet_model.named_variables` gives them.
       optimizer: variables of the optimizer by name.
       keep: how many of the newest stay.
+
+    Attributes:
+      log_root: as given.
     """
 
     def __init__(self, log_root, record, network, optimizer, *, keep=5):
+        self.log_root, self._keep = log_root, keep
         self._state = _RecordState(record)
+        self._variables = {**network, **optimizer}
         self._checkpoint = tf.train.Checkpoint(
             record=self._state, network=_nested(network), optimizer=_nested(optimizer))
-        self._manager = tf.train.CheckpointManager(
-            self._checkpoint, log_root, max_to_keep=keep, checkpoint_name=_CHECKPOINT_NAME)
+        self._paths = []
+
+    @property
+    def newest(self) -> str | None:
+        """The newest good checkpoint; None before the first."""
+        return self._paths[-1] if self._paths else None
 
     def save(self, step: int) -> str:
-        """Saves everything under `step` and returns the path."""
-        self._state.step = step
-        return self._manager.save(checkpoint_number=step)
+        """Saves everything under `step` and returns the path.
 
-    def resume(self) -> int:
-        """Restores the newest checkpoint of log_root, if any; returns its step, else 0.
+        Raises:
+          RunError: a variable is not finite, or the disk refuses; the older checkpoints stay.
+        """
+        path = os.path.join(self.log_root, f"{_CHECKPOINT_NAME}-{step}")
+        if path == self.newest:
+            return path
+        self._state.step = step
+        for name, variable in self._variables.items():
+            if variable.dtype.is_floating and not np.isfinite(variable.numpy()).all():
+                raise RunError(f"{name} is not finite at step {step}: the training has diverged. "
+                               f"{self.last_good()}")
+        try:
+            os.makedirs(self.log_root, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=self.log_root, prefix=_UNFINISHED) as folder:
+                written = self._checkpoint.write(os.path.join(folder, _CHECKPOINT_NAME))
+                _read_all(written)
+                _rename(written, path)
+            kept = [*self._paths, path][-self._keep:]
+            self._write_state(kept)
+        except (*_UNREADABLE, OSError) as error:
+            raise RunError(f"could not save step {step} in {self.log_root} ({_first_line(error)}). "
+                           f"{self.last_good()}") from error
+        for old in set(self._paths) - set(kept):
+            _delete(old)
+        self._paths = kept
+        return path
+
+    def resume(self) -> Resumed:
+        """Restores the newest checkpoint of log_root that is whole, if there is any.
 
         Raises:
           InputError: the checkpoint is of another run (`RESUME_FIELDS` differ).
+          DamagedCheckpoint: there are checkpoints, but none is whole.
         """
-        path = self._manager.latest_checkpoint
+        for unfinished in Path(self.log_root).glob(f"{_UNFINISHED}*"):
+            shutil.rmtree(unfinished, ignore_errors=True)  # a run was killed while it saved
+        path, damaged = newest_whole(self.log_root)
         if path is None:
-            return 0
+            return Resumed(0, None, damaged)
         wanted = self._state.record
         found, step = read_record(path)
         check_record(path, found, wanted, RESUME_FIELDS)
         _restore(self._checkpoint, path)
         self._state.record = wanted
-        return step
+        older = [p for p in _paths_in(self.log_root) if step_of(p) < step]
+        self._paths = [*sorted(older, key=step_of), path]
+        return Resumed(step, path, damaged)
+
+    def _write_state(self, paths):
+        """The file that tf.train.latest_checkpoint reads."""
+        names = [os.path.basename(path) for path in paths]
+        lines = [f'model_checkpoint_path: "{names[-1]}"',
+                 *(f'all_model_checkpoint_paths: "{name}"' for name in names)]
+        with artifacts.atomic_path(os.path.join(self.log_root, "checkpoint")) as temporary:
+            temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+    def last_good(self) -> str:
+        """A sentence that names the newest good checkpoint."""
+        if self._paths:
+            return f"The last good checkpoint is {self._paths[-1]}."
+        return "There is no checkpoint yet."
+
+
+def newest_whole(log_root: str) -> tuple[str | None, tuple[str, ...]]:
+    """The newest checkpoint in `log_root` that can be read to the end, None without any checkpoint.
+
+    Returns:
+      Its path, and one sentence for each newer one that is damaged.
+
+    Raises:
+      DamagedCheckpoint: there are checkpoints, but none is whole; the sentence is the newest's.
+    """
+    damaged = []
+    for path in _paths_in(log_root):
+        try:
+            _read_all(path)
+            return path, tuple(map(str, damaged))
+        except _UNREADABLE as error:
+            damaged.append(_unreadable(path, error))
+    if damaged:
+        raise damaged[0]
+    return None, ()
 
 
 def latest(log_root: str) -> str | None:
-    """Path of the newest checkpoint in `log_root`, None when there is none."""
-    return tf.train.latest_checkpoint(log_root) if os.path.isdir(log_root) else None
+    """Path of the newest checkpoint in `log_root`, whole or not; None when there is none."""
+    return next(iter(_paths_in(log_root)), None)
 
 
-def require_latest(log_root: str) -> str:
-    """Path of the newest checkpoint in `log_root`; InputError when there is none."""
-    path = latest(log_root)
+def require_whole(log_root: str, note: Callable[[str], None]) -> str:
+    """Path of the newest whole checkpoint in `log_root`; InputError when there is none.
+
+    Args:
+      log_root: folder.
+      note: told one sentence for each newer checkpoint that is damaged.
+    """
+    path, damaged = newest_whole(log_root)
     if path is None:
         raise InputError("expected a folder with a checkpoint written by train.py. "
                          f"Received: log_root={log_root!r}.")
+    for sentence in damaged:
+        note(f"{sentence} Using {path} instead.")
     return path
+
+
+def _paths_in(log_root):
+    """Paths of the checkpoints, the one that the state file names first, then from the newest on."""
+    paths = {str(path.with_suffix("")) for suffix in ("index", "data-00000-of-*")
+             for path in Path(log_root).glob(f"{_CHECKPOINT_NAME}-*.{suffix}")}
+    paths = sorted((path for path in paths if re.search(r"-\d+$", path)), key=step_of, reverse=True)
+    state = tf.train.get_checkpoint_state(log_root)
+    # By its last part: the folder may have been moved since.
+    current = state and os.path.join(log_root, os.path.basename(state.model_checkpoint_path))
+    return sorted(paths, key=lambda path: path != current)
+
+
+def _read_all(path):
+    """Reads every tensor of a checkpoint, which compares its checksums."""
+    reader = tf.train.load_checkpoint(path)
+    for name in reader.get_variable_to_shape_map():
+        reader.get_tensor(name)
+
+
+def _rename(written, path):
+    """Moves the files of a checkpoint; its index last, without which it is none."""
+    files = Path(written).parent.glob(f"{_CHECKPOINT_NAME}.*")
+    for file in sorted(files, key=lambda file: file.suffix == ".index"):
+        with open(file, "rb") as opened:
+            os.fsync(opened.fileno())
+        os.replace(file, path + file.name.removeprefix(_CHECKPOINT_NAME))
+
+
+def _delete(path):
+    for file in (Path(f"{path}.index"), *Path(path).parent.glob(f"{Path(path).name}.data-*")):
+        with contextlib.suppress(OSError):
+            file.unlink()
 
 
 def step_of(path: str) -> int:
@@ -141,7 +291,7 @@ def read_record(path: str) -> tuple[RunRecord, int]:
     """The run record and the step of the checkpoint at `path`.
 
     Raises:
-      InputError: the checkpoint cannot be read, or holds no record.
+      DamagedCheckpoint: the checkpoint cannot be read, or holds no record.
     """
     try:
         reader = tf.train.load_checkpoint(path)
@@ -176,15 +326,18 @@ def restore_network(path: str, network: dict[str, tf.Variable]) -> None:
 
 def _restore(checkpoint, path):
     try:
-        checkpoint.restore(path).expect_partial().assert_existing_objects_matched()
+        checkpoint.read(path).expect_partial().assert_existing_objects_matched()
     except _UNREADABLE as error:
         raise _unreadable(path, error) from error
 
 
 def _unreadable(path, error):
-    reason = (str(error).splitlines() or [type(error).__name__])[0]
-    return InputError("expected a whole checkpoint written by train.py. "
-                      f"Received: {path!r} ({reason}).")
+    return DamagedCheckpoint("expected a whole checkpoint written by train.py. "
+                             f"Received: {path!r} ({_first_line(error)}).")
+
+
+def _first_line(error):
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _nested(variables):

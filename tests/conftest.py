@@ -12,7 +12,7 @@ GOLDEN = Path(__file__).parent / "golden"
 
 # Two logical CPUs in every test process: one strategy with two replicas is tested without a GPU.
 tf.config.set_logical_device_configuration(
-    tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2)
+    tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 4)
 
 
 def tf1_name(name: str) -> str:

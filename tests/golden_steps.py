@@ -32,6 +32,9 @@ class GradientRecorder:
     def __init__(self, variables):
         self.gradients = [tf.Variable(tf.zeros(v.shape)) for v in variables]
 
+    def scale_loss(self, loss):
+        return loss
+
     def apply(self, gradients, variables):
         for kept, gradient in zip(self.gradients, gradients, strict=True):
             kept.assign(gradient)
@@ -70,7 +73,7 @@ def run(strategy, model, objective_name, results, *, full):
             tag = f"{objective_name}_{optimizer_name}_lr{rate}"
             costs = []
             for step in range(len(LABELS) if full and tag.startswith("rce") and rate == 0.01 else 3):
-                costs.append(float(loop(iterator, tf.constant(1))))
+                costs.append(float(loop(iterator, tf.constant(1))[0]))
                 if step < (2 if tag == "rce_mom_lr0.1" else 1):
                     for name, variable in variables.items():
                         results[f"{tag}/after{step + 1}/{tf1_name(name)}"] = variable.numpy()

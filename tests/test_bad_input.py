@@ -309,7 +309,7 @@ def test_positional_argument(work, script):
 
 
 def test_batch_size_that_the_replicas_cannot_share(work, monkeypatch, two_cpus):
-    monkeypatch.setattr(flags, "make_strategy", lambda _: two_cpus)
+    monkeypatch.setattr(flags, "make_strategy", lambda *_: two_cpus)
     refused("train", *NETWORK, "--log_root=m", "--num_gpus=2", "--batch_size=33", cwd=work,
             words=["divisible by the 2 replicas", "Received: batch_size=33"])
 

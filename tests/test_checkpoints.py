@@ -19,7 +19,8 @@ RUN = RunRecord(
     optimizer="mom", batch_size=16, lr_boundaries=(4, 5), total_steps=6, seed=0)
 # A contradiction of every field that is checked.
 OTHER = {"objective": "ce", "dataset": "mnist", "blocks_per_stage": 5, "image_shape": (12, 8, 1),
-         "num_classes": 7, "optimizer": "adam", "batch_size": 32, "seed": 1}
+         "num_classes": 7, "optimizer": "adam", "batch_size": 32, "seed": 1,
+         "sync_batch_norm": True, "mixed_precision": "bfloat16"}
 EXPECTED = inference.Expected(
     *(getattr(RUN, field.name) for field in dataclasses.fields(inference.Expected)))
 
@@ -40,7 +41,7 @@ def save_toy(log_root, record=RUN, step=3, start=0.0, **options):
 
 def resume_toy(log_root, record=RUN):
     network, optimizer = toy_variables(-100.0), {"mom/logit_bias_momentum": tf.Variable([-100.0])}
-    return Checkpoints(log_root, record, network, optimizer).resume(), network, optimizer
+    return Checkpoints(log_root, record, network, optimizer).resume().step, network, optimizer
 
 
 def assert_equal_variables(ours, expected):
@@ -179,7 +180,7 @@ def test_a_log_root_without_checkpoint_is_refused(tmp_path, exists):
         os.mkdir(log_root)
     assert checkpoints.latest(log_root) is None
     with pytest.raises(InputError, match=f"Received: log_root='{log_root}'"):
-        checkpoints.require_latest(log_root)
+        checkpoints.require_whole(log_root, print)
 
 
 def truncate(pattern, size):

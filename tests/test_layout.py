@@ -19,6 +19,7 @@ LEVEL = {
     "flags": 0, "errors": 0,
     "resnet_model": 1, "detect": 1, "plots": 1, "data": 1,
     "defenses": 2,
+    "cluster": 2,
     "attacks": 3, "inference": 3, "crafting": 3, "sweep": 3,
     **dict.fromkeys(SCRIPTS, 4),
 }
