@@ -16,7 +16,7 @@ from errors import InputError
 
 _CHECKPOINT_NAME = "model.ckpt"
 # What TensorFlow raises for damaged files (IndexError: a cut data file) and missing variables.
-_UNREADABLE = (tf.errors.OpError, ValueError, KeyError, IndexError, AssertionError)
+UNREADABLE = (tf.errors.OpError, ValueError, KeyError, IndexError, AssertionError)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,7 +148,7 @@ def read_record(path: str) -> tuple[RunRecord, int]:
         text = reader.get_tensor("record/.ATTRIBUTES/py_state")
         return _parse_record(text.decode())
     # A record with other fields, of another version, is a TypeError.
-    except (*_UNREADABLE, TypeError) as error:
+    except (*UNREADABLE, TypeError) as error:
         raise _unreadable(path, error) from error
 
 
@@ -177,7 +177,7 @@ def restore_network(path: str, network: dict[str, tf.Variable]) -> None:
 def _restore(checkpoint, path):
     try:
         checkpoint.restore(path).expect_partial().assert_existing_objects_matched()
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise _unreadable(path, error) from error
 
 
