@@ -112,6 +112,7 @@ def import_checkpoint() -> None:
     network, optimizer = _training_state(run)
     step = tf1_checkpoints.restore_network(path, network)
     tf1_checkpoints.restore_optimizer(path, network, optimizer, run.optimizer)
+    _make(folder)
     saved = checkpoints.Checkpoints(folder, run, network, optimizer).save(step)
     _record(folder, path, step)
     print(f"Imported {path} as {saved}: ResNet-{6 * run.blocks_per_stage + 2} for {F.dataset}, "
@@ -150,6 +151,7 @@ def export_checkpoint() -> None:
     run, _ = checkpoints.read_record(path)
     network, optimizer = _training_state(run)
     step = checkpoints.Checkpoints(log_root, run, network, optimizer).resume()
+    _make(folder)
     saved = tf1_checkpoints.save(
         folder, {name: variable.numpy() for name, variable in network.items()},
         tf1_checkpoints.optimizer_slots(network, optimizer, run.optimizer), step)
@@ -171,6 +173,7 @@ def export_model() -> None:
         F.dataset, known.image_shape, known.num_classes, F.num_residual_units,
         objectives.name_of(F.RCE_train)))
     config = ResNetConfig(known.image_shape, known.num_classes, F.num_residual_units)
+    _make(folder)
     exporting.save(exporting.portable_model(network, config), folder)
     _record(folder, path, checkpoints.step_of(path))
     print(f"Exported {path} as {exporting.KERAS_FILE} and {exporting.SAVED_MODEL} in {folder}.")
@@ -192,13 +195,20 @@ def _output_dir(log_root, *written):
     folder = flags.require("output_dir")
     if os.path.realpath(folder) == os.path.realpath(log_root):
         raise InputError(f"output_dir must be another folder than log_root. Received: both={folder!r}.")
-    if os.path.exists(folder) and not os.path.isdir(folder):
-        raise InputError(f"output_dir must be a folder. Received: the file {folder!r}.")
     taken = next((name for name in written if os.path.exists(os.path.join(folder, name))), None)
     if taken:
         raise InputError(f"output_dir must not hold an earlier {taken}, which is kept. "
                          f"Received: output_dir={folder!r}.")
     return folder
+
+
+def _make(folder):
+    """Makes --output_dir, once there is something to write in it; InputError where that fails."""
+    try:
+        os.makedirs(folder, exist_ok=True)
+    except OSError as error:
+        raise InputError("output_dir must be a folder, or one that can be made. "
+                         f"Received: output_dir={folder!r} ({error.strerror}).") from error
 
 
 def _record(folder, path, step):

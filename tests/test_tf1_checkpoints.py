@@ -391,10 +391,11 @@ def test_export_refuses_a_checkpoint_of_the_original(tmp_path):
             words=("written by train.py",))
 
 
-def test_import_refuses_a_file_as_folder(tmp_path):
+@pytest.mark.parametrize("folder", ["file", "file/out"])
+def test_import_refuses_a_file_as_folder(tmp_path, folder):
     (tmp_path / "file").touch()
-    refused(*IMPORT, f"--log_root={LOG_ROOT}", "--output_dir=file", cwd=tmp_path,
-            words=("must be a folder",))
+    refused(*IMPORT, f"--log_root={LOG_ROOT}", f"--output_dir={folder}", cwd=tmp_path,
+            words=("must be a folder", f"output_dir='{folder}'"))
 
 
 def test_import_needs_the_slots_of_the_optimizer(tmp_path):
