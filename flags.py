@@ -128,12 +128,15 @@ def define_test_adv() -> None:
 
 def define_others() -> None:
     """Flags of others.py alone."""
-    _define_mode("train", "kernel_para, tSNE_logits, export_bin or info")
+    _define_mode("train", "kernel_para, tSNE_logits, export_bin, info, import_checkpoint, "
+                 "export_checkpoint or export_model")
     _define_total_steps(100000)
     _define_lr_decay()
     _define_eval_batches(50)
     _define_eval_once()
     absl_flags.DEFINE_string("eval_dir", "", "Accepted for the original's commands; not used.")
+    absl_flags.DEFINE_string(
+        "output_dir", "", "Folder that import_checkpoint, export_checkpoint and export_model write.")
 
 
 def define_detect() -> None:

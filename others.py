@@ -12,13 +12,19 @@ import flags
 import tensorflow as tf
 from tqdm import tqdm
 
+import exporting
 import inference
+import optimizers
 import plots
-from data import artifacts, checkpoints, inputs
+from data import artifacts, checkpoints, inputs, tf1_checkpoints
 from defenses import objectives
+from errors import InputError
+from resnet_model import ResNetConfig, named_variables
 
 COUNT_BATCH = 100
 TSNE_BATCHES = 10
+# Of every run of the original.
+TF1_BATCH_SIZE = 128
 
 
 def kernel_para() -> None:
@@ -97,8 +103,124 @@ def info() -> None:
     print(f"newest at step {step} of {record.total_steps}")
 
 
+def import_checkpoint() -> None:
+    """A checkpoint of the original TensorFlow 1 code as one of ours, from which train.py resumes."""
+    F = flags.FLAGS
+    log_root = flags.require("log_root")
+    folder = _output_dir(log_root, "checkpoint")
+    path = checkpoints.require_latest(log_root)
+    run = _imported_run(path, tf1_checkpoints.describe(path))
+    network, optimizer = _training_state(run)
+    step = tf1_checkpoints.restore_network(path, network)
+    tf1_checkpoints.restore_optimizer(path, network, optimizer, run.optimizer)
+    _make(folder)
+    saved = checkpoints.Checkpoints(folder, run, network, optimizer).save(step)
+    _record(folder, path, step)
+    print(f"Imported {path} as {saved}: ResNet-{6 * run.blocks_per_stage + 2} for {F.dataset}, "
+          f"objective {run.objective}, --Optimizer={run.optimizer}, step {step}.")
+
+
+def _imported_run(path, structure):
+    """The run record of the original's checkpoint; InputError if --dataset does not fit it."""
+    F = flags.FLAGS
+    spec = inputs.get_spec(F.dataset)
+    if spec.image_shape is None:
+        raise InputError("dataset must be one whose image shape is fixed, as in the original. "
+                         f"Received: dataset={F.dataset!r}.")
+    if structure.use_bottleneck:
+        raise InputError("expected a network without bottlenecks, which no flag can ask for. "
+                         f"Received: {path!r} with bottlenecks.")
+    channels = spec.image_shape[-1]
+    if (structure.channels, structure.num_classes) != (channels, spec.num_classes):
+        raise InputError(
+            f"--dataset contradicts the checkpoint {path}: expected a network for {channels} channels "
+            f"and {spec.num_classes} classes, as {F.dataset} has. Received: channels="
+            f"{structure.channels}, num_classes={structure.num_classes}.")
+    return checkpoints.RunRecord(
+        dataset=F.dataset, image_shape=spec.image_shape, num_classes=structure.num_classes,
+        blocks_per_stage=structure.blocks_per_stage, objective=objectives.name_of(F.RCE_train),
+        optimizer=structure.optimizer or F.Optimizer, batch_size=TF1_BATCH_SIZE,
+        lr_boundaries=optimizers.default_boundaries(F.dataset, structure.step),
+        total_steps=structure.step, seed=F.seed)
+
+
+def export_checkpoint() -> None:
+    """Our newest checkpoint under the original's names, for its tf.train.Saver."""
+    log_root = flags.require("log_root")
+    folder = _output_dir(log_root, "checkpoint")
+    path = checkpoints.require_latest(log_root)
+    run, _ = checkpoints.read_record(path)
+    network, optimizer = _training_state(run)
+    step = checkpoints.Checkpoints(log_root, run, network, optimizer).resume()
+    _make(folder)
+    saved = tf1_checkpoints.save(
+        folder, {name: variable.numpy() for name, variable in network.items()},
+        tf1_checkpoints.optimizer_slots(network, optimizer, run.optimizer), step)
+    _record(folder, path, step)
+    print(f"Exported {path} as {saved}, with the original's names.")
+
+
+def export_model() -> None:
+    """The network as model.keras and SavedModel, which load without this project."""
+    F = flags.FLAGS
+    flags.check_at_least("num_residual_units", 1)
+    log_root = flags.require("log_root")
+    folder = _output_dir(log_root, exporting.KERAS_FILE, exporting.SAVED_MODEL)
+    path = checkpoints.require_latest(log_root)
+    spec = inputs.get_spec(F.dataset)
+    # Where the file decides the shape (npz), only the run record still knows it.
+    known = spec if spec.image_shape else checkpoints.read_record(path)[0]
+    network = inference.restore(flags.make_strategy(F.num_gpus), log_root, inference.Expected(
+        F.dataset, known.image_shape, known.num_classes, F.num_residual_units,
+        objectives.name_of(F.RCE_train)))
+    config = ResNetConfig(known.image_shape, known.num_classes, F.num_residual_units)
+    _make(folder)
+    exporting.save(exporting.portable_model(network, config), folder)
+    _record(folder, path, checkpoints.step_of(path))
+    print(f"Exported {path} as {exporting.KERAS_FILE} and {exporting.SAVED_MODEL} in {folder}.")
+
+
+def _training_state(run):
+    """Variables by name of a network and of its optimizer, as train.py makes them for `run`."""
+    strategy = flags.make_strategy(flags.FLAGS.num_gpus)
+    network = inference.build_network(strategy, run)
+    with strategy.scope():
+        optimizer = optimizers.make_optimizer(
+            run.optimizer, optimizers.learning_rate_schedule(run.lr_boundaries))
+        optimizer.build(network.model.trainable_variables)
+    return named_variables(network.model), named_variables(optimizer)
+
+
+def _output_dir(log_root, *written):
+    """--output_dir; InputError when it is log_root or holds one of the names `written`."""
+    folder = flags.require("output_dir")
+    if os.path.realpath(folder) == os.path.realpath(log_root):
+        raise InputError(f"output_dir must be another folder than log_root. Received: both={folder!r}.")
+    taken = next((name for name in written if os.path.exists(os.path.join(folder, name))), None)
+    if taken:
+        raise InputError(f"output_dir must not hold an earlier {taken}, which is kept. "
+                         f"Received: output_dir={folder!r}.")
+    return folder
+
+
+def _make(folder):
+    """Makes --output_dir, once there is something to write in it; InputError where that fails."""
+    try:
+        os.makedirs(folder, exist_ok=True)
+    except OSError as error:
+        raise InputError("output_dir must be a folder, or one that can be made. "
+                         f"Received: output_dir={folder!r} ({error.strerror}).") from error
+
+
+def _record(folder, path, step):
+    F = flags.FLAGS
+    artifacts.write_run_record(folder, F.mode, flags=flags.as_dict(),
+                               metrics={"checkpoint": path, "step": step})
+
+
 MODES = {"kernel_para": kernel_para, "tSNE_logits": tsne_features, "export_bin": export_bin,
-         "info": info}
+         "info": info, "import_checkpoint": import_checkpoint,
+         "export_checkpoint": export_checkpoint, "export_model": export_model}
 
 
 def main() -> int:

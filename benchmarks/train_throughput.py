@@ -14,6 +14,7 @@ import flags  # noqa: F401 sets TensorFlow's environment
 import keras
 import tensorflow as tf
 
+import optimizers
 import resnet_model
 import train
 from data.checkpoints import RunRecord
@@ -33,7 +34,7 @@ def make_step(strategy, batch_norm):
     config = resnet_model.ResNetConfig(run.image_shape, run.num_classes, run.blocks_per_stage)
     with strategy.scope():
         model = resnet_model.build_resnet(config, batch_norm=batch_norm)
-        optimizer = train.make_optimizer(run.optimizer, 0.01)
+        optimizer = optimizers.make_optimizer(run.optimizer, 0.01)
         optimizer.build(model.trainable_variables)
     loop = train.make_train_loop(strategy, model, optimizer, objectives.get("rce"), BATCH)
     images = tf.random.stateless_uniform([BATCH, 28, 28, 1], [0, 1], -0.5, 0.5)

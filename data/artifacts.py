@@ -15,6 +15,7 @@ import json
 import math
 import os
 import subprocess
+import tempfile
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -80,6 +81,23 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def atomic_folder(folder: str | os.PathLike) -> Iterator[Path]:
+    """Yields a temporary folder in `folder`; if the block succeeds its contents move to `folder`.
+
+    Args:
+      folder: where the files and folders are to lie; made where missing.
+
+    They move in the order of their names. If the block raises, `folder` is left as it was.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".tmp-", dir=folder) as name:
+        yield Path(name)
+        for path in sorted(Path(name).iterdir()):
+            os.replace(path, folder / path.name)
 
 
 def write_json(path: str | os.PathLike, obj: Any) -> None:

@@ -26,7 +26,7 @@ _CHECKPOINT_NAME = "model.ckpt"
 # Folders in which a checkpoint is written before it gets its name.
 _UNFINISHED = ".saving-"
 # What TensorFlow raises for damaged files (IndexError: a cut data file) and missing variables.
-_UNREADABLE = (tf.errors.OpError, ValueError, KeyError, IndexError, AssertionError)
+UNREADABLE = (tf.errors.OpError, ValueError, KeyError, IndexError, AssertionError)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -163,7 +163,7 @@ class Checkpoints:
                 _rename(written, path)
             kept = [*self._paths, path][-self._keep:]
             self._write_state(kept)
-        except (*_UNREADABLE, OSError) as error:
+        except (*UNREADABLE, OSError) as error:
             raise RunError(f"could not save step {step} in {self.log_root} ({_first_line(error)}). "
                            f"{self.last_good()}") from error
         for old in set(self._paths) - set(kept):
@@ -221,7 +221,7 @@ def newest_whole(log_root: str) -> tuple[str | None, tuple[str, ...]]:
         try:
             _read_all(path)
             return path, tuple(map(str, damaged))
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             damaged.append(_unreadable(path, error))
     if damaged:
         raise damaged[0]
@@ -298,7 +298,7 @@ def read_record(path: str) -> tuple[RunRecord, int]:
         text = reader.get_tensor("record/.ATTRIBUTES/py_state")
         return _parse_record(text.decode())
     # A record with other fields, of another version, is a TypeError.
-    except (*_UNREADABLE, TypeError) as error:
+    except (*UNREADABLE, TypeError) as error:
         raise _unreadable(path, error) from error
 
 
@@ -327,7 +327,7 @@ def restore_network(path: str, network: dict[str, tf.Variable]) -> None:
 def _restore(checkpoint, path):
     try:
         checkpoint.read(path).expect_partial().assert_existing_objects_matched()
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise _unreadable(path, error) from error
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 from conftest import golden, load_golden_weights, tf1_name
 
+import optimizers
 import train
 from data import inputs
 from defenses import objectives
@@ -61,7 +62,7 @@ def run(strategy, model, objective_name, results, *, full):
         results[f"{objective_name}/step0_gradnorm/{name}"] = l2norm(gradient)
     for optimizer_name in flags.OPTIMIZERS:
         with strategy.scope():
-            optimizer = train.make_optimizer(optimizer_name, 0.1)
+            optimizer = optimizers.make_optimizer(optimizer_name, 0.1)
             optimizer.build(model.trainable_variables)
         fresh_slots = [v.numpy() for v in optimizer.variables]
         loop = train.make_train_loop(strategy, model, optimizer, objective, BATCH)

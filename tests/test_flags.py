@@ -39,7 +39,7 @@ NEW = {
         "attack_iterations": [], "attack_learning_rate": [], "attack_search_steps": [],
         "attack_initial_const": [], "jsma_pair": False, "num_restarts": 1, "cw_abort": "image",
         "density_form": "log", "distance_from": "attack1", "kernel_dir": "", "overwrite": False},
-    "others": _NEW_COMMON,
+    "others": {**_NEW_COMMON, "output_dir": ""},
     "detect": {"dataset": "", "mode": "auc", "attack_method": "fgsm", "save_pwd": None,
                "num_kernels": 1000, "eps_round": 0, "num_per_eps": 0, "kernel_dir": "",
                "objective_tag": "", "seed": 0},

@@ -19,6 +19,7 @@ from conftest import golden
 from tensorflow.core.util import event_pb2
 
 import inference
+import optimizers
 import train
 from data import checkpoints, inputs
 from data.training_log import TrainingLog
@@ -128,18 +129,18 @@ def test_golden_weights_after_two_steps(golden_steps, expected_steps):
     ("npz", 10, {4: 0.1, 5: 0.01, 6: 0.01, 7: 1e-3, 9: 1e-3}),
 ])
 def test_learning_rate_of_a_step(dataset, total_steps, rates):
-    schedule = train.learning_rate_schedule(train.default_boundaries(dataset, total_steps))
+    schedule = optimizers.learning_rate_schedule(optimizers.default_boundaries(dataset, total_steps))
     for step, rate in rates.items():
         np.testing.assert_allclose(schedule(tf.constant(step)), rate, rtol=1e-6, err_msg=str(step))
 
 
 def test_default_boundaries():
-    assert train.default_boundaries("digits", 1001) == (500, 750, 1001)
-    assert train.default_boundaries("mnist", 77) == (10000, 15000, 20000)
+    assert optimizers.default_boundaries("digits", 1001) == (500, 750, 1001)
+    assert optimizers.default_boundaries("mnist", 77) == (10000, 15000, 20000)
 
 
 def test_one_boundary():
-    schedule = train.learning_rate_schedule((3,))
+    schedule = optimizers.learning_rate_schedule((3,))
     np.testing.assert_allclose([schedule(s) for s in range(5)], [0.1, 0.1, 0.1, 0.01, 0.01], rtol=1e-6)
 
 
@@ -172,7 +173,7 @@ def tf1_steps(name, w, gradients, rates):
 def test_optimizers_have_tf1_semantics_across_a_drop_of_the_rate(name):
     start = [RNG.normal(size=(2, 3)), RNG.normal(size=4)]
     gradients = [[3.0 * RNG.normal(size=w.shape) for _ in range(4)] for w in start]
-    optimizer = train.make_optimizer(name, train.learning_rate_schedule((2, 3)))
+    optimizer = optimizers.make_optimizer(name, optimizers.learning_rate_schedule((2, 3)))
     variables = [tf.Variable(w, dtype=tf.float32) for w in start]
     keras_variables = [keras.Variable(v) for v in variables]
     optimizer.build(keras_variables)
@@ -202,7 +203,7 @@ def toy_training(strategy, objective, optimizer_name="mom", rate=0.1):
         logits = keras.layers.Dense(3, name="logit",
                                     kernel_initializer=keras.initializers.GlorotNormal(2))(features)
         model = keras.Model(images, (logits, features))
-        optimizer = train.make_optimizer(optimizer_name, rate)
+        optimizer = optimizers.make_optimizer(optimizer_name, rate)
         optimizer.build(model.trainable_variables)
     return model, train.make_train_loop(strategy, model, optimizer, objective, batch_size=8)
 
