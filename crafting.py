@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -11,6 +12,7 @@ import tensorflow as tf
 
 import attacks
 import inference
+from attacks._common import GRADIENT_CHUNK
 from attacks._search import Search
 from errors import InputError
 
@@ -63,10 +65,12 @@ class Crafter:
         # More rows than a part has would be padding.
         batch_size = min(batch_size or attack.batch_size, attack.part_size)
         self._targeted = settings.get("targeted", True)
+        self._unit = GRADIENT_CHUNK
         if attack.stages:
             network_fn = network.logits_and_features if attack.uses_features else network.logits
             search = attack.function(network_fn, **settings)
             self._stages = [_StageRunner(strategy, stage, batch_size) for stage in search.stages]
+            self._unit = math.lcm(*(stage.chunk for stage in search.stages))
             return
 
         def craft(x, image_index, eps):
@@ -75,6 +79,11 @@ class Crafter:
             return (attack.function(*first, x, eps=eps, **drawn, **settings),)
 
         self._run = inference.ChunkedFunction(strategy, craft, chunk_size=batch_size)
+
+    @property
+    def unit(self) -> int:
+        """Images that share a gradient: attacked in multiples of it, all get the same results."""
+        return self._unit
 
     def __call__(self, x: np.ndarray, image_index: np.ndarray, *, eps: float | None = None,
                  targets: Sequence[np.ndarray] = (),

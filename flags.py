@@ -98,7 +98,7 @@ def define_test_nor() -> None:
 
 def define_test_adv() -> None:
     """Flags of test_adv.py alone."""
-    _define_mode("train", "attack or tSNE_logits")
+    _define_mode("train", "attack, merge or tSNE_logits")
     _define_eval_batches(10)
     absl_flags.DEFINE_string("eval_dir", "", "Accepted for the original's commands; not used.")
     _define_attack()
@@ -124,6 +124,16 @@ def define_test_adv() -> None:
         "(the result of their first stage) or clean.")
     _define_kernel_dir()
     absl_flags.DEFINE_bool("overwrite", False, "Delete unfinished parts of another run.")
+    _define_shards()
+
+
+def _define_shards():
+    absl_flags.DEFINE_integer(
+        "num_shards", 1,
+        "Runs of --mode=attack that share one attack, each with its --shard_index; --mode=merge joins "
+        "what they leave in <results>/parts. Runs elsewhere leave it in a folder of their own: copy "
+        "the files of all into one first, no two parts have one name.")
+    absl_flags.DEFINE_integer("shard_index", 0, "Which of --num_shards this run is, from 0.")
 
 
 def define_others() -> None:

@@ -47,13 +47,19 @@ class TF1RMSprop(keras.optimizers.Optimizer):
             **self._numbers)
 
 
-def make_optimizer(name: str, learning_rate) -> keras.optimizers.Optimizer:
+def make_optimizer(name: str, learning_rate, *,
+                   mixed_precision: str = "") -> keras.optimizers.Optimizer:
     """The optimizer of --Optimizer with the original's TF1 numbers.
 
     Args:
       name: "sgd", "mom", "adam" or "rmsprop".
       learning_rate: float or a Keras schedule.
+      mixed_precision: "float16" wraps it in Keras's loss scaling, which the small gradients of that
+        type need; `scale_loss` of what is returned does nothing otherwise.
     """
+    if mixed_precision == "float16":
+        return keras.optimizers.LossScaleOptimizer(
+            make_optimizer(name, learning_rate), name="loss_scale")
     if name == "mom":
         return TF1Momentum(learning_rate, momentum=0.9, name=name)
     if name == "rmsprop":

@@ -20,9 +20,9 @@ HALF_GREY_LEVEL = 0.5 / 255
 
 def run_sweep(network: inference.Network, strategy: tf.distribute.Strategy,
               crafter: crafting.Crafter, x: np.ndarray, labels: np.ndarray,
-              image_index: np.ndarray, eps_values: Sequence[float | None], *,
-              choose_targets: Callable = lambda logits: (), part_size: int = 1000,
-              parts: attack_parts.Parts | None = None,
+              image_index: np.ndarray, eps_values: Sequence[float | None],
+              pieces: Sequence[attack_parts.Piece], parts: attack_parts.Parts, *,
+              choose_targets: Callable = lambda logits: (),
               on_rows_done: Callable = lambda eps, rows, successes: None,
               on_stage_done: Callable = lambda stage, success: None,
               on_round: Callable = lambda averages: None
@@ -37,10 +37,10 @@ def run_sweep(network: inference.Network, strategy: tf.distribute.Strategy,
       labels: true classes int [n].
       image_index: which image of the data set each row is, int [n].
       eps_values: one round each; (None,) for an attack without eps.
+      pieces: all of the sweep, as `attack_parts.cut` gives them.
+      parts: where finished parts are saved and found.
       choose_targets: clean logits [n, L] to arrays of target classes int [n]; none for an attack
         that has no choice.
-      part_size: images per finished part.
-      parts: where finished parts are saved and found.
       on_rows_done: told eps, the number of images that are finished and of the successes among
         them (None: not known yet).
       on_stage_done: told the stage of a search and success bool [m] of its images.
@@ -53,17 +53,15 @@ def run_sweep(network: inference.Network, strategy: tf.distribute.Strategy,
     Raises:
       InputError: images outside the box, NaN, or a network that returns probabilities.
     """
-    _checks.check_images(x, crafting.CLIP_MIN, crafting.CLIP_MAX)
     forward = network.forward(strategy)
-    logits, features = forward(x)
-    _checks.check_logits(logits)
+    logits, features = _checked_outputs(forward, x)
     clean = _scores("nor", logits, features)
     targets = choose_targets(logits)
     rounds, per_image, averages = [], [], []
     for number, eps in enumerate(eps_values):
         listener = crafting.Listener(partial(on_rows_done, eps), on_stage_done)
-        crafted = _craft_parts(crafter, x, image_index, eps, targets, part_size, parts, number,
-                               listener)
+        crafted = _joined([_craft_part(crafter, x, image_index, eps, targets, piece, parts, listener)
+                           for piece in pieces if piece.round_number == number])
         scored = _scores("adv", *forward(crafted["adversarial"]))
         image_rows = _per_image(eps, image_index, labels, {**clean, **scored}, x, crafted)
         rounds.append(scored | {"L2_distance": image_rows["rms"], "adv_img": crafted["adversarial"]})
@@ -74,29 +72,68 @@ def run_sweep(network: inference.Network, strategy: tf.distribute.Strategy,
     # The clean images are scored once; the files repeat them for each round, as the original's do.
     repeated = {**clean, "labels_true": labels, "nor_img": x}
     results = {name: np.concatenate([array] * len(rounds)) for name, array in repeated.items()}
-    results |= {name: np.concatenate([r[name] for r in rounds]) for name in rounds[0]}
-    joined = {name: np.concatenate([r[name] for r in per_image]) for name in per_image[0]}
-    return results, joined, averages
+    results |= _joined(rounds)
+    return results, _joined(per_image), averages
 
 
-def _craft_parts(crafter, x, image_index, eps, targets, part_size, parts, number, listener):
-    """One round, part by part; those saved before are read instead. All arrays, and "seconds"."""
-    done = []
-    for start in range(0, len(x), part_size):
-        rows = slice(start, start + part_size)
-        name = f"round{number:02d}_image{start:06d}"
-        part = parts.load(name) if parts else None
-        if part is not None:
-            listener.tell_of(part)
-        else:
-            started = time.perf_counter()
-            part = crafter(x[rows], image_index[rows], eps=eps, targets=[t[rows] for t in targets],
-                           listener=listener)
-            part["seconds"] = np.array([time.perf_counter() - started])
-            if parts:
-                parts.save(name, part)
-        done.append(part)
-    return {name: np.concatenate([part[name] for part in done]) for name in done[0]}
+def craft_shard(network: inference.Network, strategy: tf.distribute.Strategy,
+                crafter: crafting.Crafter, x: np.ndarray, image_index: np.ndarray,
+                eps_values: Sequence[float | None], pieces: Sequence[attack_parts.Piece],
+                parts: attack_parts.Parts, *, choose_targets: Callable = lambda logits: (),
+                on_rows_done: Callable = lambda eps, rows, successes: None,
+                on_stage_done: Callable = lambda stage, success: None) -> None:
+    """Crafts and saves some pieces of what `run_sweep` attacks, and scores nothing.
+
+    Args:
+      network: as all arguments that are not named here, of `run_sweep`.
+      strategy: whose replicas share the images.
+      crafter: the attack.
+      x: all images of the sweep, float32 [n, h, w, c].
+      image_index: int [n].
+      eps_values: of all rounds.
+      pieces: those to craft; of one that is finished the listeners are told only.
+      parts: where they are saved.
+      choose_targets: from the clean logits of all images.
+      on_rows_done: told of progress.
+      on_stage_done: told of progress.
+
+    Raises:
+      InputError: as `run_sweep`.
+    """
+    logits, _ = _checked_outputs(network.forward(strategy), x)
+    targets = choose_targets(logits)
+    for piece in pieces:
+        eps = eps_values[piece.round_number]
+        _craft_part(crafter, x, image_index, eps, targets, piece, parts,
+                    crafting.Listener(partial(on_rows_done, eps), on_stage_done))
+
+
+def _checked_outputs(forward, x):
+    """Logits and features of the clean images; an InputError when these or those are unfit."""
+    _checks.check_images(x, crafting.CLIP_MIN, crafting.CLIP_MAX)
+    logits, features = forward(x)
+    _checks.check_logits(logits)
+    return logits, features
+
+
+def _craft_part(crafter, x, image_index, eps, targets, piece, parts, listener):
+    """The arrays of one piece, "seconds" among them; if it was saved before, it is read instead."""
+    part = parts.load(piece.name)
+    if part is not None:
+        listener.tell_of(part)
+        return part
+    rows = piece.rows
+    started = time.perf_counter()
+    part = crafter(x[rows], image_index[rows], eps=eps, targets=[t[rows] for t in targets],
+                   listener=listener)
+    part["seconds"] = np.array([time.perf_counter() - started])
+    parts.save(piece.name, part)
+    return part
+
+
+def _joined(arrays):
+    """Dicts of the same names as one, rows one after the other."""
+    return {name: np.concatenate([part[name] for part in arrays]) for name in arrays[0]}
 
 
 def _scores(suffix, logits, features):

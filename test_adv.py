@@ -2,6 +2,8 @@
 
     python test_adv.py --dataset=digits --log_root=models_digits/resnet8 --num_residual_units=1 \
         --mode=attack --attack_method=fgsm --eval_batch_count=1 --RCE_train=True
+
+With --num_shards=n --shard_index=i a run does one n-th of it; --mode=merge --num_shards=n joins them.
 """
 
 import dataclasses
@@ -187,9 +189,30 @@ def _chosen_images(image_set, num_batches, count_batch, target):
     return order[:count]
 
 
-def attack(network: inference.Network, strategy: tf.distribute.Strategy,
-           image_set: inputs.ImageSet, spec: attacks.Attack) -> None:
-    """--mode=attack: the sweep with the original's lines, its files, a picture, the run record."""
+@dataclasses.dataclass(frozen=True)
+class Sweep:
+    """What modes attack and merge work on.
+
+    Attributes:
+      job: the attack.
+      x: its images float32 [n, h, w, c].
+      labels: their classes int [n].
+      eps_values: one round each; (None,) for an attack without eps.
+      folder: of the result files.
+      pieces: all that is crafted, over all rounds and shards.
+      parts: where the finished ones are.
+    """
+
+    job: Job
+    x: np.ndarray
+    labels: np.ndarray
+    eps_values: tuple[float | None, ...]
+    folder: str | os.PathLike
+    pieces: list[attack_parts.Piece]
+    parts: attack_parts.Parts
+
+
+def _sweep(network, strategy, image_set, spec) -> Sweep:
     F = flags.FLAGS
     eps_values = (F.eps,) if F["eps"].present else flags.SWEEP_EPS
     if not spec.uses_eps:
@@ -197,28 +220,93 @@ def attack(network: inference.Network, strategy: tf.distribute.Strategy,
     job = _job(network, strategy, image_set, spec, eps_values, F.eval_batch_count, spec.count_batch)
     x, labels = inputs.to_network_input(image_set.images[job.indices]), image_set.labels[job.indices]
     print(f"Num of sample per eps is {len(labels)}")
-    if spec.uses_gradient:
-        _check_gradients(network, x[:FIRST_BATCH], spec)
     folder = artifacts.results_dir(F.attack_method, F.dataset, network.objective.name, F.save_pwd)
-    parts = attack_parts.Parts(folder, job.identity | {
+    sharding = {"num_shards": F.num_shards} if F.num_shards > 1 else {}
+    parts = attack_parts.Parts(folder, job.identity | sharding | {
         "weights_sha256": network.weights_sha256(),
         "data_sha256": inference.sha256(x, labels, job.indices)}, overwrite=F.overwrite)
-    if parts.names():
-        print(f"Going on after {len(parts.names())} finished parts.")
-    with _Progress(len(labels), len(eps_values), spec) as progress:
+    part_size = _part_size(spec.part_size, job.crafter.unit, len(x))
+    pieces = attack_parts.cut(len(eps_values), len(x), part_size, F.num_shards)
+    return Sweep(job, x, labels, eps_values, folder, pieces, parts)
+
+
+def _part_size(largest, unit, num_images):
+    """Images per part: small enough that every shard has some, without influence on results."""
+    num_shards = flags.FLAGS.num_shards
+    if num_shards == 1:
+        return largest
+    per_shard = -(-num_images // num_shards)
+    return min(-(-per_shard // unit) * unit, largest)
+
+
+def attack(network: inference.Network, strategy: tf.distribute.Strategy,
+           image_set: inputs.ImageSet, spec: attacks.Attack) -> None:
+    """--mode=attack: the sweep with the original's lines, its files, a picture, the run record.
+
+    Of several shards only the crafting, saved as parts.
+    """
+    work = _sweep(network, strategy, image_set, spec)
+    if spec.uses_gradient:
+        _check_gradients(network, work.x[:FIRST_BATCH], spec)
+    if flags.FLAGS.num_shards > 1:
+        _craft_shard(network, strategy, spec, work)
+        return
+    _tell_of_finished(work.parts, work.pieces)
+    _run_and_save(network, strategy, spec, work)
+
+
+def merge(network: inference.Network, strategy: tf.distribute.Strategy,
+          image_set: inputs.ImageSet, spec: attacks.Attack) -> None:
+    """--mode=merge: what --mode=attack without shards would have left, from the parts of all shards."""
+    work = _sweep(network, strategy, image_set, spec)
+    missing = [piece for piece in work.pieces if work.parts.load(piece.name) is None]
+    if missing:
+        raise InputError(
+            f"merge needs all {len(work.pieces)} parts of the {flags.FLAGS.num_shards} shards in "
+            f"{work.folder}/parts, and {len(missing)} are missing, the first {missing[0].name}.npz of "
+            f"--shard_index={missing[0].shard}. "
+            f"Received: {len(work.pieces) - len(missing)} parts.")
+    _run_and_save(network, strategy, spec, work)
+
+
+def _craft_shard(network, strategy, spec, work):
+    F = flags.FLAGS
+    pieces = [piece for piece in work.pieces if piece.shard == F.shard_index]
+    _tell_of_finished(work.parts, pieces)
+    # One round: the images of all eps are counted together.
+    num_images = sum(piece.rows.stop - piece.rows.start for piece in pieces)
+    with _Progress(num_images, 1, spec) as progress:
+        sweep.craft_shard(
+            network, strategy, work.job.crafter, work.x, work.job.indices, work.eps_values, pieces,
+            work.parts, choose_targets=partial(work.job.choose_targets, work.labels),
+            on_rows_done=progress.rows_done, on_stage_done=progress.stage_done)
+    print(f"Shard {F.shard_index} of {F.num_shards} has made its {len(pieces)} of {len(work.pieces)} "
+          f"parts in {work.folder}/parts; --mode=merge joins them when all are there.")
+
+
+def _tell_of_finished(parts, pieces):
+    finished = {piece.name for piece in pieces} & set(parts.names())
+    if finished:
+        print(f"Going on after {len(finished)} finished parts.")
+
+
+def _run_and_save(network, strategy, spec, work):
+    """Crafts what is not finished yet, scores all of it, and leaves the results."""
+    job, folder, eps_values, num_images = work.job, work.folder, work.eps_values, len(work.labels)
+    with _Progress(num_images, len(eps_values), spec) as progress:
         results, per_image, averages = sweep.run_sweep(
-            network, strategy, job.crafter, x, labels, job.indices, eps_values,
-            choose_targets=partial(job.choose_targets, labels), part_size=spec.part_size,
-            parts=parts, on_rows_done=progress.rows_done, on_stage_done=progress.stage_done,
+            network, strategy, job.crafter, work.x, work.labels, job.indices, eps_values,
+            work.pieces, work.parts, choose_targets=partial(job.choose_targets, work.labels),
+            on_rows_done=progress.rows_done, on_stage_done=progress.stage_done,
             on_round=progress.round_done)
     if job.log_ratio_fn:
         averages[0] |= _saved_log_ratio(job.log_ratio_fn, results, per_image)
     artifacts.save_attack_results(folder, results, per_image)
     shown = min(range(len(eps_values)), key=lambda k: abs((eps_values[k] or 0) - GRID_EPS))
-    picture = _draw_grid(folder, results, shown, len(labels), eps_values[shown])
+    picture = _draw_grid(folder, results, shown, num_images, eps_values[shown])
     artifacts.write_run_record(folder, "test_adv", flags=flags.as_dict(), metrics={
-        "eps": eps_values, "num_per_eps": len(labels), "rounds": averages})
-    parts.discard()
+        "eps": eps_values, "num_per_eps": num_images, "rounds": averages})
+    work.parts.discard()
     at_eps = "" if eps_values[shown] is None else f" of eps {eps_values[shown]:g}"
     print(f"Results are in {folder}, pictures{at_eps} in {picture}.")
 
@@ -350,7 +438,34 @@ def _tsne_rows(num_images, count_batch, *, tenth):
     return np.concatenate(rows)
 
 
-MODES = {"attack": attack, "tSNE_logits": tsne_features}
+MODES = {"attack": attack, "merge": merge, "tSNE_logits": tsne_features}
+
+
+def _check_shards():
+    F = flags.FLAGS
+    num_shards = flags.check_at_least("num_shards", 1)
+    if F.mode == "tSNE_logits" and (num_shards > 1 or F["shard_index"].present):
+        raise InputError("tSNE_logits must be one run, without --num_shards and --shard_index. "
+                         f"Received: num_shards={num_shards}, shard_index={F.shard_index}.")
+    if F.mode == "merge":
+        _check_merge()
+    elif F["shard_index"].present and num_shards == 1:
+        raise InputError("--shard_index needs a --num_shards of at least 2. "
+                         f"Received: num_shards={num_shards}.")
+    if not 0 <= F.shard_index < num_shards:
+        raise InputError(f"shard_index must lie in [0, {num_shards}). "
+                         f"Received: shard_index={F.shard_index}.")
+
+
+def _check_merge():
+    F = flags.FLAGS
+    if F.num_shards == 1:
+        raise InputError("merge needs the --num_shards of the shards, at least 2. "
+                         "Received: num_shards=1.")
+    # It would delete what is to be joined, on account of one mistyped flag.
+    for name in ("shard_index", "overwrite"):
+        if F[name].present:
+            raise InputError(f"merge takes no --{name}. Received: {name}={F[name].value}.")
 
 
 def main() -> int:
@@ -360,6 +475,7 @@ def main() -> int:
     flags.check_at_least("num_residual_units", 1)
     flags.check_at_least("eval_batch_count", 1, or_all=True)
     flags.check_at_least("attack_batch_size", 0)
+    _check_shards()
     if not 0 < F.eps <= 1:
         raise InputError(f"eps must lie in (0, 1]. Received: eps={F.eps}.")
     spec = attacks.get(F.attack_method)

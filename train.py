@@ -201,9 +201,8 @@ def _build(run, strategy):
         strategy, run, seed=run.seed, sync_batch_norm=run.sync_batch_norm,
         mixed_precision=run.mixed_precision)
     with strategy.scope():
-        optimizer = make_optimizer(run.optimizer, learning_rate_schedule(run.lr_boundaries))
-        if run.mixed_precision == "float16":
-            optimizer = keras.optimizers.LossScaleOptimizer(optimizer, name="loss_scale")
+        optimizer = make_optimizer(run.optimizer, learning_rate_schedule(run.lr_boundaries),
+                                   mixed_precision=run.mixed_precision)
         optimizer.build(network.model.trainable_variables)
     return network, optimizer
 
@@ -339,7 +338,7 @@ def _strategy():
         raise InputError("jit_compile and sync_batch_norm exclude each other: XLA cannot wait for "
                          "other replicas. Received: both.")
     if F.deterministic:
-        keras.utils.set_random_seed(F.seed)
+        tf.random.set_seed(F.seed)  # op determinism asks for one; ours are drawn from --seed anyway
         tf.config.experimental.enable_op_determinism()
     if cluster.is_configured():
         if F.num_cpu_replicas > 1:

@@ -14,6 +14,7 @@ import importlib.metadata
 import json
 import math
 import os
+import secrets
 import subprocess
 import tempfile
 import warnings
@@ -75,7 +76,8 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".tmp-{os.getpid()}-{path.name}")
+    # Not the process's number alone: processes of two containers, both 1, may share the folder.
+    temporary = path.with_name(f".tmp-{os.getpid()}-{secrets.token_hex(4)}-{path.name}")
     try:
         yield temporary
         os.replace(temporary, path)

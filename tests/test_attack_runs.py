@@ -330,6 +330,7 @@ def test_an_unreadable_identity_is_another_one(tmp_path, content):
 
 def test_a_damaged_part_is_made_anew(tmp_path):
     parts = attack_parts.Parts(tmp_path, {"a": 1})
+    parts.save("one", {"x": np.arange(3)})
     (tmp_path / "parts/one.npz").write_bytes(b"")
     assert parts.load("one") is None
 
@@ -342,6 +343,7 @@ def test_parts_with_a_name_more_or_less_are_of_another_run(tmp_path):
 
 def test_a_half_written_part_does_not_count(tmp_path):
     parts = attack_parts.Parts(tmp_path, {"a": 1})
+    (tmp_path / "parts").mkdir()
     (tmp_path / "parts/.tmp-1-one.npz").write_bytes(b"half")
     assert parts.names() == [] and parts.load("one") is None
     # So nothing stands in the way of another run.

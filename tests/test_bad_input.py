@@ -278,7 +278,7 @@ def test_unknown_dataset(work, script):
 
 
 @pytest.mark.parametrize(("script", "allowed"), [
-    ("train", "train"), ("test_nor", "train, eval"), ("test_adv", "attack, tSNE_logits"),
+    ("train", "train"), ("test_nor", "train, eval"), ("test_adv", "attack, merge, tSNE_logits"),
     ("others", "kernel_para, tSNE_logits, export_bin, info, import_checkpoint, "
                "export_checkpoint, export_model"),
     ("detect", "auc, select_kernel, select_kernel_for_attack, median_for_attack")])

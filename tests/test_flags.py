@@ -17,7 +17,7 @@ _COMMON = {
     "log_root": "", "num_gpus": 0, "num_residual_units": 5, "Optimizer": "mom", "RCE_train": False,
 }  # fmt: skip
 _EVAL = {"eval_dir": ""}
-_NEW_COMMON = {"seed": 0, "data_dir": "", "num_classes": 0}
+_NEW_COMMON = {"seed": 0, "data_dir": "", "num_classes": 0, "num_cpu_replicas": 1}
 
 # The table of the original (ORIGINAL.md section 1); values are the defaults.
 ORIGINAL = {
@@ -32,13 +32,15 @@ ORIGINAL = {
 }  # fmt: skip
 NEW = {
     "train": {**_NEW_COMMON, "batch_size": 128, "lr_boundaries": [], "checkpoint_every": 2500,
-              "keep_checkpoints": 5, "steps_per_loop": 20},
+              "keep_checkpoints": 5, "steps_per_loop": 20, "sync_batch_norm": False,
+              "mixed_precision": "", "jit_compile": False, "deterministic": False},
     "test_nor": {**_NEW_COMMON, "eval_timeout": None},
     "test_adv": {
         **_NEW_COMMON, "attack_batch_size": 0, "target": "", "attack_confidence": [],
         "attack_iterations": [], "attack_learning_rate": [], "attack_search_steps": [],
         "attack_initial_const": [], "jsma_pair": False, "num_restarts": 1, "cw_abort": "image",
-        "density_form": "log", "distance_from": "attack1", "kernel_dir": "", "overwrite": False},
+        "density_form": "log", "distance_from": "attack1", "kernel_dir": "", "overwrite": False,
+        "num_shards": 1, "shard_index": 0},
     "others": {**_NEW_COMMON, "output_dir": ""},
     "detect": {"dataset": "", "mode": "auc", "attack_method": "fgsm", "save_pwd": None,
                "num_kernels": 1000, "eps_round": 0, "num_per_eps": 0, "kernel_dir": "",

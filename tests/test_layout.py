@@ -27,7 +27,7 @@ LEVEL = {
 # Packages whose own files may import each other, and what else goes sideways.
 SAME_LEVEL = {("flags", "errors"), ("plots", "data.artifacts"), ("detect", "data.artifacts"),
               ("detect", "plots"), ("exporting", "inference"), *(("crafting", name) for name in (
-                  "attacks", "attacks._search", "inference")),
+                  "attacks", "attacks._common", "attacks._search", "inference")),
               *(("sweep", name) for name in ("attacks._checks", "crafting", "inference"))}
 
 
