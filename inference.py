@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 import resnet_model
-from data import checkpoints, inputs
+from data import checkpoints, inputs, tf1_checkpoints
 from defenses import objectives
 
 # Images per call of the network outside training.
@@ -164,27 +164,49 @@ def build_network(strategy: tf.distribute.Strategy, run, *, seed: int = 0,
     return Network(model, objectives.get(run.objective))
 
 
-def load_weights(network: Network, path: str, expected: Expected) -> checkpoints.RunRecord:
-    """Restores the network from the checkpoint at `path` and returns its run record.
+def load_weights(network: Network, path: str, expected: Expected,
+                 note: Callable[[str], None] = lambda sentence: None
+                 ) -> checkpoints.RunRecord | None:
+    """Restores the network from the checkpoint at `path`, ours or the original's.
+
+    Args:
+      network: built for `expected`.
+      path: prefix of the checkpoint.
+      expected: what it must be of.
+      note: told of a checkpoint of the original, whose objective nothing can check.
+
+    Returns:
+      The run record; None of a checkpoint of the original.
 
     Raises:
       InputError: the checkpoint is unreadable or contradicts `expected`.
     """
+    variables = resnet_model.named_variables(network.model)
+    if tf1_checkpoints.is_tf1(path):
+        step = tf1_checkpoints.restore_network(path, variables)
+        note(tf1_note(path, step, expected.objective))
+        return None
     record, _ = checkpoints.read_record(path)
     checkpoints.check_record(path, record, expected, checkpoints.NETWORK_FIELDS)
-    checkpoints.restore_network(path, resnet_model.named_variables(network.model))
+    checkpoints.restore_network(path, variables)
     return record
+
+
+def tf1_note(path: str, step: int, objective: str) -> str:
+    """What the user should know of a checkpoint of the original, at `step`, taken for `objective`."""
+    return (f"{path} is a checkpoint of the original TensorFlow 1 code, of step {step}. It does not "
+            f"tell its objective: --RCE_train decides, here for {objective.upper()}.")
 
 
 def restore(strategy: tf.distribute.Strategy, log_root: str, expected: Expected,
             note: Callable[[str], None] = lambda sentence: None) -> Network:
     """The network of the newest whole checkpoint in `log_root`; InputError when there is none.
 
-    `note` is told what the user should know of how it was found, a sentence each.
+    `note` is told what the user should know of the checkpoint that was found, a sentence each.
     """
     path = checkpoints.require_whole(log_root, note)
     network = build_network(strategy, expected)
-    load_weights(network, path, expected)
+    load_weights(network, path, expected, note)
     return network
 
 

@@ -95,6 +95,11 @@ def info() -> None:
     """Prints what is in --log_root: the run's record and its checkpoints."""
     log_root = flags.require("log_root")
     newest = checkpoints.require_whole(log_root, flags.warn)
+    if tf1_checkpoints.is_tf1(newest):
+        print(f"checkpoint of the original TensorFlow 1 code: {newest}")
+        for field, value in dataclasses.asdict(tf1_checkpoints.describe(newest)).items():
+            print(f"{field}: {value}")
+        return
     record, step = checkpoints.read_record(newest)
     for field, value in dataclasses.asdict(record).items():
         print(f"{field}: {value}")
@@ -108,7 +113,7 @@ def import_checkpoint() -> None:
     F = flags.FLAGS
     log_root = flags.require("log_root")
     folder = _output_dir(log_root, "checkpoint")
-    path = checkpoints.require_latest(log_root)
+    path = checkpoints.require_whole(log_root, flags.warn)
     run = _imported_run(path, tf1_checkpoints.describe(path))
     network, optimizer = _training_state(run)
     step = tf1_checkpoints.restore_network(path, network)
@@ -148,10 +153,10 @@ def export_checkpoint() -> None:
     """Our newest checkpoint under the original's names, for its tf.train.Saver."""
     log_root = flags.require("log_root")
     folder = _output_dir(log_root, "checkpoint")
-    path = checkpoints.require_latest(log_root)
+    path = checkpoints.require_whole(log_root, flags.warn)
     run, _ = checkpoints.read_record(path)
     network, optimizer = _training_state(run)
-    step = checkpoints.Checkpoints(log_root, run, network, optimizer).resume()
+    step = checkpoints.Checkpoints(log_root, run, network, optimizer).resume().step
     _make(folder)
     saved = tf1_checkpoints.save(
         folder, {name: variable.numpy() for name, variable in network.items()},
@@ -166,13 +171,14 @@ def export_model() -> None:
     flags.check_at_least("num_residual_units", 1)
     log_root = flags.require("log_root")
     folder = _output_dir(log_root, exporting.KERAS_FILE, exporting.SAVED_MODEL)
-    path = checkpoints.require_latest(log_root)
+    path = checkpoints.require_whole(log_root, flags.warn)
     spec = inputs.get_spec(F.dataset)
     # Where the file decides the shape (npz), only the run record still knows it.
     known = spec if spec.image_shape else checkpoints.read_record(path)[0]
-    network = inference.restore(flags.make_strategy(F.num_gpus), log_root, inference.Expected(
+    strategy = flags.make_strategy(F.num_gpus, F.num_cpu_replicas)
+    network = inference.restore(strategy, log_root, inference.Expected(
         F.dataset, known.image_shape, known.num_classes, F.num_residual_units,
-        objectives.name_of(F.RCE_train)))
+        objectives.name_of(F.RCE_train)), flags.warn)
     config = ResNetConfig(known.image_shape, known.num_classes, F.num_residual_units)
     _make(folder)
     exporting.save(exporting.portable_model(network, config), folder)
@@ -182,11 +188,12 @@ def export_model() -> None:
 
 def _training_state(run):
     """Variables by name of a network and of its optimizer, as train.py makes them for `run`."""
-    strategy = flags.make_strategy(flags.FLAGS.num_gpus)
+    strategy = flags.make_strategy(flags.FLAGS.num_gpus, flags.FLAGS.num_cpu_replicas)
     network = inference.build_network(strategy, run)
     with strategy.scope():
         optimizer = optimizers.make_optimizer(
-            run.optimizer, optimizers.learning_rate_schedule(run.lr_boundaries))
+            run.optimizer, optimizers.learning_rate_schedule(run.lr_boundaries),
+            mixed_precision=run.mixed_precision)
         optimizer.build(network.model.trainable_variables)
     return named_variables(network.model), named_variables(optimizer)
 

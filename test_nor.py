@@ -13,7 +13,7 @@ import flags
 import tensorflow as tf
 
 import inference
-from data import artifacts, checkpoints, inputs
+from data import artifacts, checkpoints, inputs, tf1_checkpoints
 from defenses import objectives
 from errors import InputError
 
@@ -43,7 +43,11 @@ def evaluate(network: inference.Network, strategy: tf.distribute.Strategy, paths
     forward = network.forward_stored(strategy)
     best, figures, writer = 0.0, {}, None
     for path in paths:
-        run = inference.load_weights(network, path, expected)
+        try:
+            run = inference.load_weights(network, path, expected, flags.warn)
+        except checkpoints.DamagedCheckpoint as error:
+            flags.warn(f"{error} Waiting for the next one.")
+            continue
         step = checkpoints.step_of(path)
         precision = inference.count_correct(forward, image_set, num_images) / num_images
         best = max(best, precision)
@@ -56,14 +60,18 @@ def evaluate(network: inference.Network, strategy: tf.distribute.Strategy, paths
         writer.flush()  # the next checkpoint may be hours away
         figures = {"step": step, "precision": precision, "best_precision": best,
                    "num_images": num_images}
-        if step >= (total_steps or run.total_steps):
+        # One of the original's, which tells no end, is the only one there will be.
+        if run is None or step >= (total_steps or run.total_steps):
             break
     return figures
 
 
 def _watched_paths(log_root, timeout):
     """Each checkpoint of log_root once, as it appears; ends when none comes for `timeout` seconds."""
-    if checkpoints.latest(log_root) is None:
+    newest = checkpoints.latest(log_root)
+    if newest and tf1_checkpoints.is_tf1(newest):
+        return [newest]
+    if newest is None:
         print(f"No checkpoint in {log_root} yet: waiting for train.py.", flush=True)
     return tf.train.checkpoints_iterator(log_root, timeout=timeout)
 

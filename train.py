@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 import cluster
 import inference
-from data import artifacts, checkpoints, inputs, run_lock
+from data import artifacts, checkpoints, inputs, run_lock, tf1_checkpoints
 from data.training_log import TrainingLog
 from defenses import objectives
 from errors import InputError, RunError
@@ -150,7 +150,8 @@ def train(run: checkpoints.RunRecord, strategy: tf.distribute.Strategy,
             taken_over = stack.enter_context(run_lock.hold(log_root))
             if taken_over:
                 flags.warn(taken_over)
-        start = _resume(store, workers, run)
+            store.remove_unfinished()
+        start = _resume(store, workers, run, network, optimizer)
         if start >= run.total_steps:
             return 0, None
         reporter = stack.enter_context(
@@ -207,12 +208,19 @@ def _build(run, strategy):
     return network, optimizer
 
 
-def _resume(store, workers, run):
-    """Restores the newest whole checkpoint, says so, and returns its step."""
-    start, path, damaged = store.resume()
+def _resume(store, workers, run, network, optimizer):
+    """Restores the newest whole checkpoint, ours or the original's; says so; returns its step."""
+    newest, _ = checkpoints.newest_whole(store.log_root)
+    if newest and tf1_checkpoints.is_tf1(newest):
+        variables = named_variables(network.model)
+        start = tf1_checkpoints.restore_network(newest, variables)
+        tf1_checkpoints.restore_optimizer(newest, variables, named_variables(optimizer), run.optimizer)
+        flags.warn(inference.tf1_note(newest, start, run.objective))
+    else:
+        start, path, damaged = store.resume()
+        for sentence in damaged:
+            flags.warn(f"{sentence} Using {path} instead.")
     workers.check_same(start, f"the step of the newest checkpoint in {store.log_root}")
-    for sentence in damaged:
-        flags.warn(f"{sentence} Using {path} instead.")
     if start >= run.total_steps:
         print(f"{store.log_root} has a checkpoint at step {start}: nothing left of the "
               f"{run.total_steps} steps of --total_steps.")

@@ -23,6 +23,7 @@ from data import artifacts
 from errors import InputError, RunError
 
 _CHECKPOINT_NAME = "model.ckpt"
+_RECORD = "record/.ATTRIBUTES/py_state"
 # Folders in which a checkpoint is written before it gets its name.
 _UNFINISHED = ".saving-"
 # What TensorFlow raises for damaged files (IndexError: a cut data file) and missing variables.
@@ -178,8 +179,6 @@ class Checkpoints:
           InputError: the checkpoint is of another run (`RESUME_FIELDS` differ).
           DamagedCheckpoint: there are checkpoints, but none is whole.
         """
-        for unfinished in Path(self.log_root).glob(f"{_UNFINISHED}*"):
-            shutil.rmtree(unfinished, ignore_errors=True)  # a run was killed while it saved
         path, damaged = newest_whole(self.log_root)
         if path is None:
             return Resumed(0, None, damaged)
@@ -188,9 +187,15 @@ class Checkpoints:
         check_record(path, found, wanted, RESUME_FIELDS)
         _restore(self._checkpoint, path)
         self._state.record = wanted
-        older = [p for p in _paths_in(self.log_root) if step_of(p) < step]
+        older = [p for p in _paths_in(self.log_root) if step_of(p) < step and _is_ours(p)]
         self._paths = [*sorted(older, key=step_of), path]
         return Resumed(step, path, damaged)
+
+    def remove_unfinished(self) -> None:
+        """Deletes what runs that were killed while they saved have left; only for the one that
+        writes here."""
+        for unfinished in Path(self.log_root).glob(f"{_UNFINISHED}*"):
+            shutil.rmtree(unfinished, ignore_errors=True)
 
     def _write_state(self, paths):
         """The file that tf.train.latest_checkpoint reads."""
@@ -267,6 +272,14 @@ def _read_all(path):
         reader.get_tensor(name)
 
 
+def _is_ours(path):
+    """Whether train.py wrote it; one of the original's, from which a run may go on, is kept."""
+    try:
+        return tf.train.load_checkpoint(path).has_tensor(_RECORD)
+    except UNREADABLE:
+        return False
+
+
 def _rename(written, path):
     """Moves the files of a checkpoint; its index last, without which it is none."""
     files = Path(written).parent.glob(f"{_CHECKPOINT_NAME}.*")
@@ -295,7 +308,7 @@ def read_record(path: str) -> tuple[RunRecord, int]:
     """
     try:
         reader = tf.train.load_checkpoint(path)
-        text = reader.get_tensor("record/.ATTRIBUTES/py_state")
+        text = reader.get_tensor(_RECORD)
         return _parse_record(text.decode())
     # A record with other fields, of another version, is a TypeError.
     except (*UNREADABLE, TypeError) as error:

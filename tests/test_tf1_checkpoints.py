@@ -260,7 +260,7 @@ def test_a_missing_momentum_is_named(tmp_path):
 
 def test_the_imported_run(imported):
     folder, out = imported
-    path = checkpoints.require_latest(f"{folder}/models/mnist")
+    path = checkpoints.require_whole(f"{folder}/models/mnist", print)
     assert path.endswith("model.ckpt-1501")
     assert checkpoints.read_record(path) == (checkpoints.RunRecord(
         dataset="mnist", image_shape=(28, 28, 1), num_classes=10, blocks_per_stage=1,
@@ -272,7 +272,7 @@ def test_the_imported_run(imported):
 
 def test_train_resumes_from_the_imported_checkpoint(imported, cpu):
     folder, _ = imported
-    record, _ = checkpoints.read_record(checkpoints.require_latest(f"{folder}/models/mnist"))
+    record, _ = checkpoints.read_record(checkpoints.require_whole(f"{folder}/models/mnist", print))
     model = inference.build_network(cpu, record).model
     slots = make_optimizer("mom", model)
     store = checkpoints.Checkpoints(f"{folder}/models/mnist", record, named_variables(model), slots)
@@ -309,7 +309,7 @@ def test_import_and_export_give_the_checkpoint_back(imported):
     result = run("others", "--mode=export_checkpoint", "--log_root=models/mnist",
                  "--output_dir=back", cwd=folder)
     assert result.code == 0, result.err
-    path = checkpoints.require_latest(f"{folder}/back")
+    path = checkpoints.require_whole(f"{folder}/back", print)
     assert path.endswith("model.ckpt-1501")
     assert not list((folder / "back").glob(".tmp*"))
     back, expected = arrays_of(path), arrays_of(PATH)
@@ -336,7 +336,7 @@ def test_the_saver_of_tensorflow_1_restores_an_export(tmp_path, tmp_path_factory
         saver = v1.train.Saver()
         saver.restore(session, v1.train.get_checkpoint_state(folder).model_checkpoint_path)
         values = session.run(variables)
-    newest = checkpoints.require_latest(f"{tiny}/models/tiny")
+    newest = checkpoints.require_whole(f"{tiny}/models/tiny", print)
     reader = tf.train.load_checkpoint(newest)
     suffix = "/.ATTRIBUTES/VARIABLE_VALUE"
     assert values["global_step"] == checkpoints.step_of(newest)
