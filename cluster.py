@@ -33,10 +33,11 @@ def is_configured() -> bool:
         config = json.loads(text)
         hosts, task = config["cluster"], config["task"]
         workers = [*hosts.get("chief", []), *hosts.get("worker", [])]
-        mine = hosts[task["type"]][int(task["index"])]
-    except (ValueError, KeyError, TypeError, IndexError, AttributeError):
-        mine = None
-    if mine is None or set(hosts) - {"chief", "worker"} or len(set(workers)) < len(workers):
+        is_good = (set(hosts) <= {"chief", "worker"} and len(set(workers)) == len(workers)
+                   and 0 <= int(task["index"]) < len(hosts[task["type"]]))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        is_good = False
+    if not is_good:
         raise InputError(
             'TF_CONFIG must be JSON like {"cluster": {"worker": ["host0:2222", "host1:2222"]}, '
             '"task": {"type": "worker", "index": 0}} with this host\'s own index and no host twice. '

@@ -5,6 +5,7 @@ script names the groups it takes in `flags.run(main, flags.define_common, ...)`,
 defines nothing. TensorFlow is imported inside `make_strategy` only.
 """
 
+import errno
 import logging
 import os
 import sys
@@ -30,6 +31,9 @@ ATTACK_METHODS = ("random", "fgsm", "bim", "tgsm", "jsma", "smda", "carliniL2", 
                   "carliniL2_highden", "carliniL2_specific", "pgd")
 OPTIMIZERS = ("sgd", "mom", "adam", "rmsprop")
 MIXED_PRECISIONS = ("bfloat16", "float16")
+
+# What a disk or a folder can refuse: not a defect of ours, so no traceback.
+_UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 
 # Of the flags that set an attack's numbers.
 LARGEST_NUMBER = 10**7
@@ -236,6 +240,11 @@ def _guarded(main, argv):
         return main()
     except (InputError, RunError) as error:
         print(f"error: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        if error.errno not in _UNWRITABLE:
+            raise
+        print(f"error: {error}.", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("interrupted; the same command goes on where it can.", file=sys.stderr)

@@ -352,6 +352,7 @@ def _strategy():
         if F.num_cpu_replicas > 1:
             raise InputError("num_cpu_replicas must be 1 where TF_CONFIG names several hosts. "
                              f"Received: num_cpu_replicas={F.num_cpu_replicas}.")
+        print("Waiting for the other hosts of TF_CONFIG.", flush=True)
         strategy = cluster.make_strategy(F.num_gpus)
     else:
         strategy = flags.make_strategy(F.num_gpus, F.num_cpu_replicas)

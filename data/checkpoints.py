@@ -255,14 +255,28 @@ def require_whole(log_root: str, note: Callable[[str], None]) -> str:
 
 
 def _paths_in(log_root):
-    """Paths of the checkpoints, the one that the state file names first, then from the newest on."""
-    paths = {str(path.with_suffix("")) for suffix in ("index", "data-00000-of-*")
-             for path in Path(log_root).glob(f"{_CHECKPOINT_NAME}-*.{suffix}")}
-    paths = sorted((path for path in paths if re.search(r"-\d+$", path)), key=step_of, reverse=True)
-    state = tf.train.get_checkpoint_state(log_root)
-    # By its last part: the folder may have been moved since.
-    current = state and os.path.join(log_root, os.path.basename(state.model_checkpoint_path))
-    return sorted(paths, key=lambda path: path != current)
+    """Paths of the checkpoints, the one that the state file names first, then from the newest on.
+
+    One whose index is missing counts if the state file lists it; otherwise its save was cut short.
+    """
+    listed = _listed(log_root)
+    indices = (str(path.with_suffix("")) for path in Path(log_root).glob(f"{_CHECKPOINT_NAME}-*.index"))
+    paths = {path for path in (*listed, *indices) if re.search(r"-\d+$", path)}
+    ordered = sorted(paths, key=step_of, reverse=True)
+    return sorted(ordered, key=lambda path: path not in listed[:1])
+
+
+def _listed(log_root):
+    """The paths in the state file, the newest first; none without one that can be read."""
+    try:
+        state = tf.train.get_checkpoint_state(log_root)
+    except ValueError:
+        state = None
+    if state is None:
+        return []
+    # By their last part: the folder may have been moved since.
+    return [os.path.join(log_root, os.path.basename(path)) for path in (
+        state.model_checkpoint_path, *state.all_model_checkpoint_paths)]
 
 
 def _read_all(path):
@@ -350,7 +364,9 @@ def _unreadable(path, error):
 
 
 def _first_line(error):
-    return (str(error).splitlines() or [type(error).__name__])[0]
+    """What an exception says, without the names of TensorFlow's nodes."""
+    line = (str(error).splitlines() or [type(error).__name__])[0]
+    return re.sub(r"{{.*?}} ?| ?\[Op:.*\]", "", line)
 
 
 def _nested(variables):

@@ -38,11 +38,11 @@ def hold(log_root: str) -> Iterator[str | None]:
             raise InputError(
                 f"expected that no other run writes to {log_root}: delete {path} if the one of host "
                 f"{holder['host']} is dead. Received: a lock of {_words(holder)}.")
-        file.seek(0)
-        file.truncate()
-        json.dump(_own(), file)
-        file.flush()
         try:
+            file.seek(0)
+            file.truncate()
+            json.dump(_own(), file)
+            file.flush()
             yield f"Taken over from {_words(holder)}, which is dead: {path}." if holder else None
         finally:
             os.unlink(path)

@@ -276,7 +276,7 @@ def test_train_resumes_from_the_imported_checkpoint(imported, cpu):
     model = inference.build_network(cpu, record).model
     slots = make_optimizer("mom", model)
     store = checkpoints.Checkpoints(f"{folder}/models/mnist", record, named_variables(model), slots)
-    assert store.resume() == 1501
+    assert store.resume().step == 1501
     stored = arrays_of(PATH)
     assert slots["mom/iteration"].numpy() == 1501
     compared = [name for name in stored if name.endswith("/DW/Momentum")]
