@@ -2,8 +2,9 @@
 
     python -m benchmarks.train_throughput
 
-ResNet-32, batch 128, MNIST size, momentum, both cores. The three alternate in one process, so that
-a drift of the machine meets all of them; medians of the rounds and their ratios are printed.
+ResNet-32, batch 128, MNIST size, momentum, both cores; beside them --jit_compile and
+--mixed_precision. All alternate in one process, so that a drift of the machine meets each of them;
+medians of the rounds and their ratios are printed.
 """
 
 import statistics
@@ -14,6 +15,7 @@ import flags  # noqa: F401 sets TensorFlow's environment
 import keras
 import tensorflow as tf
 
+import optimizers
 import optimizers
 import resnet_model
 import train
@@ -28,7 +30,7 @@ MFLOP_PER_IMAGE = 318
 GEMM_SIZE = 2048
 
 
-def make_step(strategy, batch_norm):
+def make_step(strategy, batch_norm, *, mixed_precision="", jit_compile=False):
     """A callable that runs `STEPS_PER_ROUND` training steps."""
     run = RunRecord("mnist", (28, 28, 1), 10, 5, "rce", "mom", BATCH, (), 1, 0)
     config = resnet_model.ResNetConfig(run.image_shape, run.num_classes, run.blocks_per_stage)
@@ -36,7 +38,8 @@ def make_step(strategy, batch_norm):
         model = resnet_model.build_resnet(config, batch_norm=batch_norm)
         optimizer = optimizers.make_optimizer(run.optimizer, 0.01)
         optimizer.build(model.trainable_variables)
-    loop = train.make_train_loop(strategy, model, optimizer, objectives.get("rce"), BATCH)
+    loop = train.make_train_loop(strategy, model, optimizer, objectives.get("rce"), BATCH,
+                                 jit_compile=jit_compile)
     images = tf.random.stateless_uniform([BATCH, 28, 28, 1], [0, 1], -0.5, 0.5)
     labels = tf.random.stateless_uniform([BATCH], [0, 2], 0, 10, tf.int32)
     iterator = iter(tf.data.Dataset.from_tensors((images, labels)).repeat())
@@ -60,11 +63,15 @@ def main():
     strategy = tf.distribute.OneDeviceStrategy("/cpu:0")
     matrix = tf.random.stateless_uniform([GEMM_SIZE, GEMM_SIZE], [0, 3])
     gemm = tf.function(lambda: tf.linalg.matmul(matrix, matrix))
-    calls = {
-        "ours": make_step(strategy, resnet_model.FusedBatchNorm),
+    fused = resnet_model.FusedBatchNorm
+    steps = {
+        "ours": make_step(strategy, fused),
         "keras batch norm": make_step(strategy, keras_batch_norm),
-        "gemm": lambda: gemm().numpy(),
+        "jit_compile": make_step(strategy, fused, jit_compile=True),
+        "bfloat16": make_step(strategy, fused, mixed_precision="bfloat16"),
+        "float16": make_step(strategy, fused, mixed_precision="float16"),
     }
+    calls = {**steps, "gemm": lambda: gemm().numpy()}
     times = {name: [] for name in calls}
     for call in calls.values():
         call()
@@ -72,14 +79,15 @@ def main():
         for name, call in calls.items():
             times[name].append(seconds(call))
     median = {name: statistics.median(t) for name, t in times.items()}
-    images_per_s = {n: BATCH * STEPS_PER_ROUND / median[n] for n in ("ours", "keras batch norm")}
+    images_per_s = {n: BATCH * STEPS_PER_ROUND / median[n] for n in steps}
     gemm_gflops = 2 * GEMM_SIZE**3 / median["gemm"] / 1e9
     for name, rate in images_per_s.items():
         print(f"{name}: {rate:.0f} images/s, {rate * MFLOP_PER_IMAGE / 1000:.1f} GFLOP/s")
     print(f"float32 GEMM: {gemm_gflops:.1f} GFLOP/s")
     share = images_per_s["ours"] * MFLOP_PER_IMAGE / 1000 / gemm_gflops
     print(f"ours / GEMM rate: {share:.2f}")
-    print(f"ours / Keras layer: {images_per_s['ours'] / images_per_s['keras batch norm']:.2f}")
+    for name in steps:
+        print(f"ours / {name}: {images_per_s['ours'] / images_per_s[name]:.2f}")
 
 
 if __name__ == "__main__":
