@@ -16,7 +16,6 @@ import keras
 import tensorflow as tf
 
 import optimizers
-import optimizers
 import resnet_model
 import train
 from data.checkpoints import RunRecord
