@@ -1,4 +1,4 @@
-"""The README's commands parse with the scripts' flags; the files it names exist."""
+"""The commands of README and MIGRATING parse with the scripts' flags; the files they name exist."""
 
 import importlib
 import re
@@ -15,9 +15,16 @@ from script_runner import ROOT
 COMMAND = re.compile(r"^(?:\$ )?(?:\w+=\S+ )*python3? (?:\./)?(\w+)\.py\b")
 
 
-def _readme():
+PAGES = ("README.md", "MIGRATING.md")
+
+
+def _text(page):
     # Markdown's escape of the underscore is not part of a name.
-    return (ROOT / "README.md").read_text(encoding="utf-8").replace("\\_", "_")
+    return (ROOT / page).read_text(encoding="utf-8").replace("\\_", "_")
+
+
+def _readme():
+    return _text("README.md")
 
 
 def _fenced_lines(text):
@@ -53,8 +60,11 @@ def test_there_are_commands_of_every_script():
     assert {script for script, _ in commands_of(_readme())} >= set(script_runner.SCRIPTS)
 
 
-def test_every_command_parses():
-    for script, arguments in commands_of(_readme()):
+@pytest.mark.parametrize("page", PAGES)
+def test_every_command_parses(page):
+    commands = commands_of(_text(page))
+    assert commands
+    for script, arguments in commands:
         assert script in script_runner.SCRIPTS, script
         try:
             rest = script_runner.parse(script, *arguments)
@@ -75,17 +85,25 @@ def test_the_commands_of_the_original_are_there():
         assert (script, *sorted(arguments)) in given, script
 
 
-def test_every_flag_named_exists():
+@pytest.mark.parametrize("page", PAGES)
+def test_every_flag_named_exists(page):
     known = {name for script in script_runner.SCRIPTS for name in script_runner.define(script)}
-    prose = "\n".join(line for line in _readme().splitlines())
-    named = set(re.findall(r"`--([A-Za-z_]+)", prose))
+    named = set(re.findall(r"`(?:\w+\.py )?--([A-Za-z_]+)", _text(page)))
     assert named <= known | {"help"}
 
 
-def test_files_named_exist():
+@pytest.mark.parametrize("page", PAGES)
+def test_modes_named_exist(page):
+    """Of `script.py --mode=...` in the prose, be there other flags behind it."""
+    for script, mode in re.findall(r"`(\w+)\.py --mode=(\w+)", _text(page)):
+        assert mode in importlib.import_module(script).MODES, (script, mode)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_files_named_exist(page):
     """Every file of the source in backticks or in the finder; results files are made by running."""
-    text = _readme()
-    paths = set(re.findall(r"(?<![\w./-])((?:\w+/)*\w+\.(?:py|toml|sh|cff))\b", text))
+    text = _text(page)
+    paths = set(re.findall(r"(?<![\w./-])((?:\w+/)*\w+\.(?:py|toml|sh|cff|sbatch|yaml))\b", text))
     paths |= set(re.findall(r"\]\((?!https?:|#|mailto:)([^)#\s]+)", text))
     missing = sorted(path for path in paths if not (ROOT / path).exists())
     assert not missing
@@ -93,7 +111,7 @@ def test_files_named_exist():
 
 def test_the_finder_is_there():
     text = _readme()
-    finder = re.search(r"^#+ [^\n]*(?:[Ff]inder|[Ww]here)[^\n]*\n(.*?)(?=^# |^## |\Z)", text,
+    finder = re.search(r"^#+ [^\n]*\b(?:[Ff]inder|[Ww]here)\b[^\n]*\n(.*?)(?=^# |^## |\Z)", text,
                        re.MULTILINE | re.DOTALL)
     assert finder, "the ten-second finder has no heading"
     for path in ("defenses/objectives.py", "resnet_model.py", "train.py", "data/inputs.py",
