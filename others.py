@@ -68,8 +68,16 @@ def _features_of(split, path, num_batches):
     count = flags.num_images(
         num_batches, COUNT_BATCH, len(image_set.labels), "each is used once")
     with tqdm(total=count, unit="image", disable=None) as bar:
-        _, features = network.forward_stored(strategy)(
-            image_set.images[:count], on_rows_done=bar.update)
+        finished = 0
+
+        def tell(rows):
+            nonlocal finished
+            for batch in range(finished // COUNT_BATCH, -(-(finished + rows) // COUNT_BATCH)):
+                tqdm.write(f"The {batch} batch in total {-(-count // COUNT_BATCH)}")
+            finished += rows
+            bar.update(rows)
+
+        _, features = network.forward_stored(strategy)(image_set.images[:count], on_rows_done=tell)
     return features, image_set.labels[:count], objective
 
 

@@ -458,6 +458,7 @@ def test_kernel_para_counts_in_batches_of_100(log_root, tmp_path):
                  cwd=tmp_path)
     assert result.code == 0
     assert len(np.loadtxt(tmp_path / "kernel_para_digits/training_logitslabels_RCE")) == 200
+    assert "The 0 batch in total 2\nThe 1 batch in total 2\n" in result.out
 
 
 def test_detect_selects_kernels_and_tells_the_auc(kernels, tmp_path):
