@@ -3,8 +3,6 @@
 import re
 import shutil
 
-import flags
-
 import numpy as np
 import pytest
 import script_runner
