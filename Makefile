@@ -3,14 +3,19 @@ SHELL := bash
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := $(CURDIR)/.venv/bin
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test test-slow lint bench clean
 
 # Quick, after the installation: about two minutes on two cores. What is trained already stays.
 demo: .venv/installed
 	bash demo.sh $(BIN)/python
 
+# Everything but what takes minutes and has a quicker sibling here.
 test: .venv/installed-test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "not slow"
+
+# The rest; CI runs both.
+test-slow: .venv/installed-test
+	$(BIN)/python -m pytest -m slow
 
 lint: .venv/installed-test
 	$(BIN)/ruff check .
@@ -18,6 +23,7 @@ lint: .venv/installed-test
 bench: .venv/installed
 	$(BIN)/python -m benchmarks.train_throughput
 	$(BIN)/python -m benchmarks.attack_throughput
+	$(BIN)/python -m benchmarks.scaling
 
 clean:
 	rm -rf .venv demo_run

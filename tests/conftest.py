@@ -10,7 +10,7 @@ import tensorflow as tf
 
 GOLDEN = Path(__file__).parent / "golden"
 
-# Two logical CPUs in every test process: one strategy with two replicas is tested without a GPU.
+# Four logical CPUs in every test process: strategies of two and four replicas without a GPU.
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 4)
 

@@ -3,8 +3,6 @@
 import re
 import shutil
 
-import flags
-
 import numpy as np
 import pytest
 import script_runner
@@ -309,10 +307,38 @@ def test_positional_argument(work, script):
     refused(script, "--dataset=digits", "rce", cwd=work, words=["flags only", "Received: 'rce'"])
 
 
-def test_batch_size_that_the_replicas_cannot_share(work, monkeypatch, two_cpus):
-    monkeypatch.setattr(flags, "make_strategy", lambda *_: two_cpus)
-    refused("train", *NETWORK, "--log_root=m", "--num_gpus=2", "--batch_size=33", cwd=work,
-            words=["divisible by the 2 replicas", "Received: batch_size=33"])
+@pytest.mark.parametrize(("replicas", "size"), [(2, 33), (4, 34)])
+def test_batch_size_that_the_replicas_cannot_share(work, replicas, size):
+    refused("train", *NETWORK, "--log_root=m", f"--num_cpu_replicas={replicas}",
+            f"--batch_size={size}", cwd=work,
+            words=[f"divisible by the {replicas} replicas", f"Received: batch_size={size}"])
+
+
+@pytest.mark.parametrize("script", NETWORK_SCRIPTS)
+@pytest.mark.parametrize(("replicas", "num_gpus"), [(0, 0), (-1, 0), (2, 1)])
+def test_num_cpu_replicas(work, script, replicas, num_gpus):
+    refused(script, *NETWORK, *NETWORK_SCRIPTS[script], "--log_root=m",
+            f"--num_cpu_replicas={replicas}", f"--num_gpus={num_gpus}", cwd=work,
+            words=["num_cpu_replicas must be at least 1, and 1 unless --num_gpus=0",
+                   f"Received: num_cpu_replicas={replicas}, num_gpus={num_gpus}"])
+
+
+def test_mixed_precision(work):
+    refused("train", *NETWORK, "--log_root=m", "--mixed_precision=float8", cwd=work,
+            words=[r"mixed_precision must be one of \[bfloat16, float16\]", "'float8'"])
+
+
+def test_compiled_steps_cannot_wait_for_other_replicas(work):
+    refused("train", *NETWORK, "--log_root=m", "--jit_compile", "--sync_batch_norm", cwd=work,
+            words=["jit_compile and sync_batch_norm exclude each other"])
+
+
+@pytest.mark.parametrize(("flag", "words"), [
+    ("--mixed_precision=bfloat16", ["--mixed_precision contradicts", "mixed_precision='bfloat16'"]),
+    ("--sync_batch_norm", ["--sync_batch_norm contradicts", "sync_batch_norm=True"])])
+def test_resuming_in_another_way(tiny, work, flag, words):
+    refused("train", *NETWORK, *NETWORK_SCRIPTS["train"], f"--log_root={tiny}/models/tiny", flag,
+            cwd=work, words=words)
 
 
 @pytest.mark.parametrize("boundaries", ["a,b", "20,10", "5,5", "0,5", "-3", "1.5", "5,"])
