@@ -89,13 +89,11 @@ class FusedBatchNorm(layers.Layer):
     def call(self, x, training=False):
         if training:
             return self._by_global_batch(x) if self._synchronized else self._by_batch(x)
-        return self._normalize(x, self.moving_mean, self.moving_variance)
-
-    def _normalize(self, x, mean, variance):
         # The whole layer is one multiply-add here; as the fused inference kernel it has no faster
         # gradient, and attacks differentiate through it.
-        scale = self.gamma * tf.math.rsqrt(variance + BATCH_NORM_EPSILON)
-        return tf.cast(tf.cast(x, tf.float32) * scale + (self.beta - mean * scale), x.dtype)
+        scale = self.gamma * tf.math.rsqrt(self.moving_variance + BATCH_NORM_EPSILON)
+        offset = self.beta - self.moving_mean * scale
+        return tf.cast(tf.cast(x, tf.float32) * scale + offset, x.dtype)
 
     def _by_global_batch(self, x):
         def global_mean(values):
@@ -106,10 +104,12 @@ class FusedBatchNorm(layers.Layer):
         pixels = tf.cast(x, tf.float32)
         # Two passes: E[x²] − E[x]² in one would lose the digits that the difference needs.
         mean = global_mean(pixels)
-        variance = global_mean(tf.square(pixels - mean))
+        centred = pixels - mean
+        variance = global_mean(tf.square(centred))
         self._average(self.moving_mean, mean)
         self._average(self.moving_variance, variance)
-        return self._normalize(x, mean, variance)
+        scale = self.gamma * tf.math.rsqrt(variance + BATCH_NORM_EPSILON)
+        return tf.cast(centred * scale + self.beta, x.dtype)
 
     def _by_batch(self, x):
         y, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(

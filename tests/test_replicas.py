@@ -221,7 +221,7 @@ def test_batch_norm_that_is_not_synchronized_sees_its_own_half(cpu, two_cpus, im
 
 RUN = checkpoints.RunRecord(
     dataset="digits", image_shape=(8, 8, 1), num_classes=10, blocks_per_stage=1, objective="rce",
-    optimizer="mom", batch_size=16, lr_boundaries=(50, 75), total_steps=100, seed=1)
+    optimizer="mom", batch_size=64, lr_boundaries=(50, 75), total_steps=100, seed=1)
 
 
 @pytest.fixture(scope="module")
@@ -268,11 +268,11 @@ def trained(cpu, digits, tmp_path_factory):
     return get
 
 
+# Largest difference seen: 3.4e-3. With batches of 16 CE wanders off by 4e-2: its path is chaotic, and
+# initial weights changed in the sixth digit move single costs by 1e-2 in float32, too.
 @pytest.mark.parametrize(("objective", "mixed_precision"), [
     ("rce", "bfloat16"), ("rce", "float16"), pytest.param("ce", "float16", marks=pytest.mark.slow),
-    # Not met: 0.240 against 0.200 in this run, whose loss still falls. Whether more than a chance
-    # path of training, which rounding of float32 would take too, has not been looked into.
-    pytest.param("ce", "bfloat16", marks=[pytest.mark.slow, pytest.mark.xfail(strict=False)])])
+    pytest.param("ce", "bfloat16", marks=pytest.mark.slow)])
 def test_mixed_precision_loses_no_more_than_a_hundredth(trained, objective, mixed_precision):
     expected, ours = (last_costs(trained(objective, name)) for name in ("", mixed_precision))
     assert ours != expected
