@@ -9,13 +9,16 @@ BIN := $(CURDIR)/.venv/bin
 demo: .venv/installed
 	bash demo.sh $(BIN)/python
 
+# Most tests trace graphs, which takes one core each: as many files at once as there are cores.
+PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses=4 --dist loadfile
+
 # Everything but what takes minutes and has a quicker sibling here.
 test: .venv/installed-test
-	$(BIN)/python -m pytest -m "not slow"
+	$(PYTEST) -m "not slow"
 
 # The rest; CI runs both.
 test-slow: .venv/installed-test
-	$(BIN)/python -m pytest -m slow
+	$(PYTEST) -m slow
 
 lint: .venv/installed-test
 	$(BIN)/ruff check .

@@ -26,7 +26,7 @@ setup(
         "tensorboard",  # needed by tf.summary, but not installed by TensorFlow 2.21
     ],
     extras_require={
-        "test": ["pytest>=8.0", "ruff>=0.8"],
+        "test": ["pytest>=8.0", "pytest-xdist>=3.5", "ruff>=0.8"],
         "gpu": ["tensorflow[and-cuda]>=2.16"],
         # The rivals that benchmarks/attack_throughput.py is run against.
         "bench": ["adversarial-robustness-toolbox==1.20.*", "foolbox==3.3.*", "cleverhans==4.0.*"],

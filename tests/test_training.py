@@ -416,9 +416,15 @@ def test_a_signal_saves_and_sets_the_exit_code(resumed):
     assert saved == (RUN, 3)
 
 
-def test_a_signal_is_left_to_others_after_the_run(resumed):
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+def test_a_signal_is_left_to_others_after_the_run(tmp_path, cpu, digits):
+    mine = {number: lambda *_: None for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, handler) for number, handler in mine.items()}
+    try:
+        run_training(cpu, tmp_path, digits, dataclasses.replace(RUN, total_steps=1))
+        assert {number: signal.getsignal(number) for number in mine} == mine
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def test_a_resumed_run_ends_with_the_same_bytes(resumed, straight):
