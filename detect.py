@@ -1,22 +1,20 @@
 r"""Detection of adversarial images by thresholding, in place of the original's Matlab scripts.
 
-The upper half are functions of arrays: the three scores of an image (confidence, non-maximal
-entropy, K-density), the choice of kernels, and the AUC of normal against adversarial images. The
-lower half is the program, which reads the files that test_adv.py and others.py left:
+It reads the files that test_adv.py and others.py left; the scores themselves are in scoring.py.
 
     python detect.py --dataset=mnist --attack_method=fgsm                       # table, JSON, ROC
     python detect.py --dataset=mnist --mode=select_kernel --num_kernels=1000    # kernels anew
     python detect.py --dataset=mnist --mode=select_kernel_for_attack            # 100 of them, and
     python detect.py --dataset=mnist --mode=median_for_attack                   # their densities
 
-Every score is higher for images that look more normal. Only NumPy is imported at the start;
-scikit-learn, SciPy and Matplotlib where they are needed, TensorFlow never.
+Only NumPy is imported at the start; SciPy and Matplotlib where they are needed, TensorFlow never.
 """
 
 import contextlib
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,347 +22,13 @@ import flags
 
 import numpy as np
 
-from data import artifacts
+import evaluation
+import scoring
+from data import artifacts, detector_files, inputs
+from defenses import detector as detectors
 from errors import InputError
+from scoring import KERNEL_BANDWIDTH, SCORES
 
-# σ² of the kernel density, as in the original's Matlab scripts.
-KERNEL_BANDWIDTH = {"ce": 1 / 0.26, "rce": 0.1 / 0.26}
-
-SCORES = ("confidence", "non_me", "k_density")
-
-# Kernels per class of the white-box attacks.
-ATTACK_KERNELS = 100
-
-# Elements of the distance matrix held at a time: 32 MB in float64.
-_CHUNK_ELEMENTS = 4_000_000
-
-
-def log_probabilities(logits: np.ndarray) -> np.ndarray:
-    """Log-softmax.
-
-    Args:
-      logits: float [n, num_classes], finite, of any size; sign-adjusted (−Z for RCE).
-
-    Returns:
-      float64 [n, num_classes], ≤ 0, finite for finite logits.
-    """
-    logits = np.asarray(logits, np.float64)
-    with np.errstate(over="ignore"):
-        shifted = logits - logits.max(axis=1, keepdims=True)
-    # The difference of two finite logits can overflow to -inf, whose probability 0 times its
-    # logarithm would be NaN.
-    shifted = np.maximum(shifted, np.finfo(np.float64).min / 2)
-    return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-
-
-def confidence(logits: np.ndarray) -> np.ndarray:
-    """Largest softmax probability.
-
-    Args:
-      logits: float [n, num_classes], finite; sign-adjusted (−Z for RCE).
-
-    Returns:
-      float64 [n] in [1/num_classes, 1].
-    """
-    return np.exp(log_probabilities(logits).max(axis=1))
-
-
-def non_me(logits: np.ndarray) -> np.ndarray:
-    """Non-maximal entropy −Σ_{i≠m} p̂_i log p̂_i, p̂ the softmax without its largest element m.
-
-    Args:
-      logits: float [n, num_classes], finite, num_classes ≥ 2; sign-adjusted (−Z for RCE). Of
-        several largest elements, the first is left out.
-
-    Returns:
-      float64 [n] in [0, log(num_classes − 1)], the upper end where all others are equal. After RCE
-      training, higher means more normal.
-
-    Raises:
-      InputError: logits is not a matrix of at least two columns.
-    """
-    # Differs from the original: from the logits, so that it stays finite where a probability
-    # underflows to 0; equal elsewhere.
-    logits = np.asarray(logits, np.float64)
-    if logits.ndim != 2 or logits.shape[1] < 2:
-        raise InputError(f"expected logits of shape [n, at least 2 classes]. "
-                         f"Received: shape={logits.shape}.")
-    num_rows, num_classes = logits.shape
-    others = np.ones(logits.shape, bool)
-    others[np.arange(num_rows), logits.argmax(axis=1)] = False
-    log_p = log_probabilities(logits[others].reshape(num_rows, num_classes - 1))
-    # The sum of rounded terms may leave the range by its last digit.
-    return np.clip(-(np.exp(log_p) * log_p).sum(axis=1), 0, math.log(num_classes - 1))
-
-
-def log_kernel_density(features: np.ndarray, classes: np.ndarray, kernels: np.ndarray,
-                       bandwidth: float) -> np.ndarray:
-    """Logarithm of the K-density mean_j exp(−‖f − k_j‖²/σ²), the k_j those of each row's class.
-
-    Args:
-      features: float [n, d], penultimate layer.
-      classes: int [n] in [0, num_classes), the predicted classes.
-      kernels: float [num_kernels, d, num_classes].
-      bandwidth: σ² > 0, see KERNEL_BANDWIDTH.
-
-    Returns:
-      float64 [n] ≤ 0, finite also where the density itself underflows to 0.
-
-    Raises:
-      InputError: shapes that do not fit, or a class without kernels.
-
-    Source: select_kernel.m and auc_of_roc_RCE.m of the original.
-    """
-    features, classes = np.asarray(features, np.float64), np.asarray(classes)
-    _check_density_inputs(features, classes, kernels)
-    result = np.empty(len(features))
-    chunk = max(1, _CHUNK_ELEMENTS // len(kernels))
-    for c in np.unique(classes):
-        class_kernels = np.asarray(kernels[:, :, c], np.float64)
-        # ‖f − k‖² = ‖f‖² − 2fk + ‖k‖² cancels; around the kernels' mean it loses no digits.
-        center = class_kernels.mean(axis=0)
-        class_kernels = class_kernels - center
-        rows = np.flatnonzero(classes == c)
-        for start in range(0, len(rows), chunk):
-            part = rows[start:start + chunk]
-            result[part] = _log_mean_kernel(features[part] - center, class_kernels, bandwidth)
-    return result
-
-
-def _log_mean_kernel(features, kernels, bandwidth):
-    """log mean_j exp(−‖f − k_j‖²/σ²) [n] of features [n, d] and kernels [num_kernels, d]."""
-    exponents = features @ (2 * kernels.T)
-    exponents -= np.square(kernels).sum(axis=1)
-    exponents -= np.square(features).sum(axis=1)[:, None]
-    np.minimum(exponents, 0, out=exponents)  # a squared distance is not negative
-    exponents /= bandwidth
-    largest = exponents.max(axis=1)
-    exponents -= largest[:, None]
-    np.exp(exponents, out=exponents)
-    return largest + np.log(exponents.mean(axis=1))
-
-
-def _check_density_inputs(features, classes, kernels):
-    if kernels.ndim != 3 or features.ndim != 2 or features.shape[1] != kernels.shape[1]:
-        raise InputError("expected features [n, d] and kernels [num_kernels, d, num_classes] with "
-                         f"the same d. Received: shapes={features.shape}, {kernels.shape}.")
-    if classes.size and not 0 <= classes.min() <= classes.max() < kernels.shape[2]:
-        raise InputError(f"expected classes in [0, {kernels.shape[2]}), those of the kernels. "
-                         f"Received: classes from {classes.min()} to {classes.max()}.")
-
-
-def kernel_density(features: np.ndarray, classes: np.ndarray, kernels: np.ndarray,
-                   bandwidth: float) -> np.ndarray:
-    """K-density float64 [n] in [0, 1]; arguments and errors as `log_kernel_density`."""
-    return np.exp(log_kernel_density(features, classes, kernels, bandwidth))
-
-
-def density_medians(features: np.ndarray, labels: np.ndarray, kernels: np.ndarray,
-                    bandwidth: float) -> np.ndarray:
-    """Per class, the median K-density over its training features.
-
-    Args:
-      features: float [n, d], training features.
-      labels: int [n], their true classes.
-      kernels: float [num_kernels, d, num_classes].
-      bandwidth: σ² > 0.
-
-    Returns:
-      float64 [num_classes].
-
-    Raises:
-      InputError: a class has no feature; as `log_kernel_density`.
-
-    Source: median_for_attack.m of the original.
-    """
-    labels = np.asarray(labels)
-    density = kernel_density(features, labels, kernels, bandwidth)
-    counts = np.bincount(labels, minlength=kernels.shape[2])
-    if not counts.all():
-        raise InputError("expected training features of every class of the kernels. "
-                         f"Received: class {int(counts.argmin())}=0 features.")
-    return np.array([np.median(density[labels == c]) for c in range(len(counts))])
-
-
-def select_kernels(features: np.ndarray, labels: np.ndarray, num_kernels: int, num_classes: int,
-                   seed: int) -> np.ndarray:
-    """Draws training features as kernels: per class, at random and without replacement.
-
-    Args:
-      features: float [n, d], training features.
-      labels: int [n] in [0, num_classes), their true classes.
-      num_kernels: kernels per class, at least 1.
-      num_classes: number of classes.
-      seed: of the draw. A class's kernels depend on nothing but its own features.
-
-    Returns:
-      [num_kernels, d, num_classes], of the features' type.
-
-    Raises:
-      InputError: a class has fewer features than num_kernels (never silently fewer), or a label is
-        out of range.
-
-    Source: select_kernel.m of the original.
-    """
-    features, labels = np.asarray(features), np.asarray(labels)
-    if labels.size and not 0 <= labels.min() <= labels.max() < num_classes:
-        raise InputError(f"expected labels in [0, {num_classes}). "
-                         f"Received: labels from {labels.min()} to {labels.max()}.")
-    counts = np.bincount(labels, minlength=num_classes)
-    smallest = int(counts.argmin())
-    if not 1 <= num_kernels <= counts[smallest]:
-        raise InputError(f"num_kernels must lie in [1, {counts[smallest]}]: class {smallest} has "
-                         f"{counts[smallest]} training features. "
-                         f"Received: num_kernels={num_kernels}.")
-    draws = [np.random.default_rng((seed, c)).choice(counts[c], num_kernels, replace=False)
-             for c in range(num_classes)]
-    return np.stack([features[labels == c][draw] for c, draw in enumerate(draws)], axis=2)
-
-
-def select_attack_kernels(kernels: np.ndarray, num_kernels: int, seed: int) -> np.ndarray:
-    """Draws some of the kernels of each class, for the white-box attacks.
-
-    Args:
-      kernels: [n, d, num_classes].
-      num_kernels: kernels per class, in [1, n].
-      seed: of the draw.
-
-    Returns:
-      [num_kernels, d, num_classes].
-
-    Source: select_kernel_for_attack.m of the original, which draws 100 of 1,000.
-    """
-    num_drawn_from, num_features, num_classes = kernels.shape
-    if not 1 <= num_kernels <= num_drawn_from:
-        raise InputError(f"num_kernels must lie in [1, {num_drawn_from}], the kernels per class. "
-                         f"Received: num_kernels={num_kernels}.")
-    by_class = np.transpose(kernels, (2, 0, 1)).reshape(-1, num_features)
-    return select_kernels(by_class, np.repeat(np.arange(num_classes), num_drawn_from), num_kernels,
-                          num_classes, seed)
-
-
-def auc(scores_normal: np.ndarray, scores_adversarial: np.ndarray) -> float:
-    """Area under the ROC curve of normal (positive) against adversarial images.
-
-    Args:
-      scores_normal: float [n], higher = more normal. NaN counts as highest, as in the original.
-      scores_adversarial: float [m].
-
-    Returns:
-      The share of pairs in which the normal image scores higher, equal scores counting half; NaN
-      when a side is empty.
-
-    Source: AUC.m of the original.
-    """
-    if not len(scores_normal) or not len(scores_adversarial):
-        return math.nan
-    from sklearn.metrics import roc_auc_score
-
-    # Differs from the original: ties count half; there they count as its sort leaves them.
-    return float(roc_auc_score(*_targets_and_ranks(scores_normal, scores_adversarial)))
-
-
-def roc(scores_normal: np.ndarray, scores_adversarial: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """ROC curve of normal (positive) against adversarial images.
-
-    Args:
-      scores_normal: float [n], n ≥ 1, higher = more normal. NaN counts as highest.
-      scores_adversarial: float [m], m ≥ 1.
-
-    Returns:
-      fpr, tpr: float64 [points], from (0, 0) to (1, 1).
-    """
-    from sklearn.metrics import roc_curve
-
-    fpr, tpr, _ = roc_curve(*_targets_and_ranks(scores_normal, scores_adversarial))
-    return fpr, tpr
-
-
-def _targets_and_ranks(scores_normal, scores_adversarial):
-    """1 for normal and 0 for adversarial; the scores' dense ranks, NaN highest (sklearn takes
-    neither NaN nor infinity)."""
-    scores = np.concatenate([scores_normal, scores_adversarial])
-    ranks = np.unique(scores, return_inverse=True)[1]
-    return np.arange(len(scores)) < len(scores_normal), ranks
-
-
-def score_images(results: Mapping[str, np.ndarray], kernels: np.ndarray, bandwidth: float,
-                 rows: slice) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Scores of the images that count: classified correctly when normal, wrongly when adversarial.
-
-    Args:
-      results: arrays of `data.artifacts.load_attack_results`.
-      kernels: float [num_kernels, d, num_classes].
-      bandwidth: σ² > 0.
-      rows: the rows to look at, e.g. those of one eps.
-
-    Returns:
-      Per name of SCORES: (normal, adversarial), both float64 [n], n the images that count.
-      "k_density" is the log-density, which orders like the density but does not underflow.
-
-    Raises:
-      InputError: a label is no class of the kernels, or features and kernels differ in width.
-
-    Source: auc_of_roc_RCE.m of the original.
-    """
-    part = {name: array[rows] for name, array in results.items()}
-    chosen = ((part["labels_nor"] == part["labels_true"])
-              & (part["labels_adv"] != part["labels_true"]))
-    part = {name: array[chosen] for name, array in part.items()}
-    # Kernels were drawn by true label; each density takes those of the image's own prediction.
-    density = [log_kernel_density(part[f"logits_{side}"], part[f"labels_{side}"], kernels,
-                                  bandwidth) for side in ("nor", "adv")]
-    return {"confidence": (part["confidence_nor"], part["confidence_adv"]),
-            "non_me": (part["entropy_nor"], part["entropy_adv"]),
-            "k_density": (density[0], density[1])}
-
-
-def evaluate_rounds(results: Mapping[str, np.ndarray], kernels: np.ndarray, bandwidth: float,
-                    eps_values: Sequence[float | None], num_per_eps: int,
-                    eps_round: int = 0) -> list[dict[str, Any]]:
-    """AUC of the three scores in each round of an eps sweep.
-
-    Args:
-      results: arrays of `data.artifacts.load_attack_results`, num_per_eps rows per eps.
-      kernels: float [num_kernels, d, num_classes].
-      bandwidth: σ² > 0.
-      eps_values: eps of each round (None where an attack has none).
-      num_per_eps: images per round.
-      eps_round: the only round to look at, from 1; 0: all.
-
-    Returns:
-      Per round: {"round": from 1, "eps", "n": images that count, "auc": {score: float}}, the AUCs
-      NaN where n is 0.
-
-    Raises:
-      InputError: there is no such round, or the rows are not num_per_eps per eps.
-    """
-    _check_rounds(len(results["labels_true"]), eps_values, num_per_eps, eps_round)
-    table = []
-    for k in [eps_round] if eps_round else range(1, len(eps_values) + 1):
-        scores = score_images(results, kernels, bandwidth, round_rows(k, num_per_eps))
-        table.append({"round": k, "eps": eps_values[k - 1], "n": len(scores["confidence"][0]),
-                      "auc": {name: auc(*scores[name]) for name in SCORES}})
-    return table
-
-
-def _check_rounds(num_rows, eps_values, num_per_eps, eps_round):
-    if num_rows != num_per_eps * len(eps_values):
-        raise InputError(f"expected {len(eps_values)} rounds of {num_per_eps} images. "
-                         f"Received: rows={num_rows}.")
-    if not 0 <= eps_round <= len(eps_values):
-        raise InputError(f"eps_round must lie in [0, {len(eps_values)}], 0 being all rounds. "
-                         f"Received: eps_round={eps_round}.")
-
-
-def round_rows(eps_round: int, num_per_eps: int) -> slice:
-    """Rows of one round, counted from 1, in result files of num_per_eps images per eps."""
-    return slice((eps_round - 1) * num_per_eps, eps_round * num_per_eps)
-
-
-# --- The program: everything below reads and writes files and speaks to the user ---
-
-MODES = ("auc", *artifacts.KERNEL_MODES.values())
 _OBJECTIVES = {tag: objective for objective, tag in artifacts.OBJECTIVE_TAG.items()}
 _SCORE_TITLES = {"confidence": "confidence", "non_me": "non-ME", "k_density": "K-density"}
 # The original's sweep, for result files without a run record.
@@ -392,41 +56,32 @@ class _Side:
         return artifacts.OBJECTIVE_TAG[self.objective]
 
 
-def main() -> None:
-    """Checks the command line and runs its mode."""
-    mode = flags.check_choice("mode", MODES)
-    dataset = flags.check_choice("dataset", flags.DATASETS)
-    tag = flags.check_choice("objective_tag", ("", *_OBJECTIVES))
-    kernel_folder = Path(flags.FLAGS.kernel_dir or artifacts.kernel_dir(dataset))
-    num_kernels = flags.check_at_least("num_kernels", 1)
-    if mode != "auc":
-        if mode == "select_kernel_for_attack" and not flags.FLAGS["num_kernels"].present:
-            num_kernels = ATTACK_KERNELS
-        _kernel_mode(mode, kernel_folder, tag, num_kernels, flags.FLAGS.seed)
-        return
-    attack, save_pwd = flags.FLAGS.attack_method, flags.FLAGS.save_pwd
+def _auc_mode(dataset, tag, kernel_folder):
+    """The AUCs of an attack: table, JSON and ROC curves."""
+    F = flags.FLAGS
+    attack, save_pwd = F.attack_method, F.save_pwd
     sides = [_read_side(objective, folder, flags.check_at_least("num_per_eps", 0))
              for objective, folder in _result_folders(attack, dataset, tag, save_pwd).items()]
-    _auc_mode(
+    _report_auc(
         sides, attack, dataset, kernel_folder,
         Path(save_pwd) if save_pwd else artifacts.attack_dir(attack, dataset),
-        eps_round=flags.check_at_least("eps_round", 0), num_kernels=num_kernels,
-        only_this_many=flags.FLAGS["num_kernels"].present, seed=flags.FLAGS.seed)
+        eps_round=flags.check_at_least("eps_round", 0), num_kernels=F.num_kernels,
+        only_this_many=F["num_kernels"].present, seed=F.seed)
 
 
-def _auc_mode(sides, attack, dataset, kernel_folder, output, *, eps_round, num_kernels,
+def _report_auc(sides, attack, dataset, kernel_folder, output, *, eps_round, num_kernels,
               only_this_many, seed):
     """Prints the AUCs of all sides, writes them as JSON and draws the ROC curves of one round."""
     # All input is checked before anything is written, and what is slow to find comes last.
     for side in sides:
         with _naming(side.folder):
-            _check_rounds(len(side.results["labels_true"]), side.eps_values, side.num_per_eps,
+            scoring.check_rounds(len(side.results["labels_true"]), side.eps_values, side.num_per_eps,
                           eps_round)
     for side in sides:
         _find_kernels(side, kernel_folder, num_kernels, only_this_many, seed)
     for side in sides:
         with _naming(f"{side.folder}, kernels of {kernel_folder}"):
-            side.table = evaluate_rounds(
+            side.table = scoring.evaluate_rounds(
                 side.results, side.kernels, KERNEL_BANDWIDTH[side.objective], side.eps_values,
                 side.num_per_eps, eps_round)
     for side in sides:
@@ -448,9 +103,11 @@ def _naming(where):
         raise InputError(f"{where}: {error}") from None
 
 
-def _kernel_mode(mode, folder, tag, num_kernels, seed):
+def _kernel_mode(kind, _, tag, folder):
     """Makes the kernels, or what belongs to them, of each objective that has what it takes."""
-    kind, = (kind for kind, name in artifacts.KERNEL_MODES.items() if name == mode)
+    num_kernels, seed = flags.FLAGS.num_kernels, flags.FLAGS.seed
+    if kind == "attack_kernels" and not flags.FLAGS["num_kernels"].present:
+        num_kernels = scoring.ATTACK_KERNELS
     made = {}
     for name, objective in _OBJECTIVES.items():
         if tag in ("", name) and not _missing_source(kind, folder, objective, name):
@@ -459,7 +116,7 @@ def _kernel_mode(mode, folder, tag, num_kernels, seed):
         raise _missing_source(kind, folder, _OBJECTIVES[tag or "RCE"], tag or "<CE or RCE>")
     for objective, (array, source) in made.items():
         _save_kernels(folder, objective, array, source, kind)
-    artifacts.write_run_record(folder, mode, flags=flags.as_dict(), metrics={
+    artifacts.write_run_record(folder, artifacts.KERNEL_MODES[kind], flags=flags.as_dict(), metrics={
         artifacts.OBJECTIVE_TAG[objective]: {"shape": array.shape, "source": source}
         for objective, (array, source) in made.items()})
 
@@ -481,17 +138,17 @@ def _make(kind, folder, objective, num_kernels, seed):
         return kernels, f"{num_features} training features"
     if kind == "attack_kernels":
         kernels = artifacts.load_kernels(folder, objective)
-        return (select_attack_kernels(kernels, num_kernels, seed),
+        return (scoring.select_attack_kernels(kernels, num_kernels, seed),
                 f"the {len(kernels)} of {artifacts.kernels_path(folder, objective)}")
     features, labels = artifacts.load_training_features(folder, objective)
     kernels = artifacts.load_kernels(folder, objective, "attack_kernels")
-    return (density_medians(features, labels, kernels, KERNEL_BANDWIDTH[objective]),
+    return (scoring.density_medians(features, labels, kernels, KERNEL_BANDWIDTH[objective]),
             f"{len(features)} training features")
 
 
 def _draw_kernels(folder, objective, num_kernels, seed):
     features, labels = artifacts.load_training_features(folder, objective)
-    kernels = select_kernels(features, labels, num_kernels, int(labels.max()) + 1, seed)
+    kernels = scoring.select_kernels(features, labels, num_kernels, int(labels.max()) + 1, seed)
     return kernels, len(features)
 
 
@@ -647,10 +304,182 @@ def _roc_curves(side, eps):
     row = next((row for row in side.table if row["eps"] == eps and row["n"]), None)
     if row is None:
         return []
-    scores = score_images(side.results, side.kernels, KERNEL_BANDWIDTH[side.objective],
-                          round_rows(row["round"], side.num_per_eps))
-    return [plots.RocCurve(f"{side.tag} {_SCORE_TITLES[name]}", *roc(*scores[name]),
+    scored = scoring.score_images(side.results, side.kernels, KERNEL_BANDWIDTH[side.objective],
+                          scoring.round_rows(row["round"], side.num_per_eps))
+    return [plots.RocCurve(f"{side.tag} {_SCORE_TITLES[name]}", *scoring.roc(*scored[name]),
                            row["auc"][name], name, side.objective) for name in SCORES]
+
+
+# --- A detector: fitted, judged, applied ---
+
+def _fit_mode(dataset, tag, kernel_folder):
+    """Fits a detector for each objective on the normal images of an attack's results."""
+    F = flags.FLAGS
+    rates = _rates()
+    if not 0 < F.holdout_share < 1:
+        raise InputError("holdout_share must lie in (0, 1). "
+                         f"Received: holdout_share={F.holdout_share}.")
+    if not F.eta > 0:
+        raise InputError(f"eta must be above 0. Received: eta={F.eta}.")
+    for objective, folder in _result_folders(F.attack_method, dataset, tag, F.save_pwd).items():
+        side = _read_side(objective, folder, flags.check_at_least("num_per_eps", 0))
+        _find_kernels(side, kernel_folder, F.num_kernels, F["num_kernels"].present, F.seed)
+        with _naming(f"{folder}, kernels of {kernel_folder}"):
+            detector = _fit(side, kernel_folder, rates)
+        path = _detector_path(kernel_folder, side.tag)
+        detector_files.save(path, dataclasses.asdict(detector))
+        print(f"Fitted on {len(detector.fitted_on)} normal images of {folder}: {path}")
+        for name, values in zip(detectors.SCORES, detector.thresholds, strict=True):
+            print(f"  {name:<14}" + "".join(f"  T({100 * rate:g} %) = {value:.6g}"
+                                            for rate, value in zip(rates, values, strict=True)))
+
+
+def _fit(side, kernel_folder, rates):
+    F, results = flags.FLAGS, side.results
+    training = artifacts.load_training_scores(kernel_folder, side.objective)
+    variance = scoring.non_me_variance(training["non_me"], side.kernels.shape[2])
+    # The first round holds each image once.
+    count = max(1, round(F.holdout_share * side.num_per_eps))
+    rows = np.random.default_rng(F.seed).permutation(side.num_per_eps)[:count]
+    bandwidth = KERNEL_BANDWIDTH[side.objective]
+    kernels = side.kernels.astype(np.float32)  # as the file holds them
+    scores = detectors.combine(
+        results["confidence_nor"][rows], results["entropy_nor"][rows], results["logits_nor"][rows],
+        results["labels_nor"][rows], kernels, bandwidth, variance, F.eta)
+    return detectors.fit(
+        scores, rates, network=_network_of(side, kernel_folder), kernels=kernels, bandwidth=bandwidth,
+        non_me_variance=variance, eta=F.eta, fitted_on=np.sort(_image_index(side)[rows]))
+
+
+def _network_of(side, kernel_folder):
+    """Which network the results and the training features are of; InputError if not of one."""
+    records = {f"{side.folder}/test_adv_run.json": artifacts.read_run_record(side.folder, "test_adv"),
+               f"{kernel_folder}/kernel_para_{side.tag}_run.json": artifacts.read_run_record(
+                   kernel_folder, f"kernel_para_{side.tag}")}
+    found = {path: (record or {"metrics": {}})["metrics"].get("network")
+             for path, record in records.items()}
+    lacking = next((path for path, network in found.items() if not network), None)
+    if lacking:
+        raise InputError(f"expected a run record that names the network at {lacking}, which this "
+                         "version of test_adv.py and others.py writes. Received: none.")
+    attacked, featured = found.values()
+    if attacked["weights_sha256"] != featured["weights_sha256"]:
+        raise InputError("expected results and training features of one network. Received: weights of "
+                         f"SHA-256 {attacked['weights_sha256'][:12]}… and "
+                         f"{featured['weights_sha256'][:12]}….")
+    return attacked
+
+
+def _image_index(side):
+    """Which image of the data set each row is; the original's files do not tell, there all differ."""
+    per_image = artifacts.load_per_image(side.folder)
+    num_rows = len(side.results["labels_true"])
+    return np.arange(num_rows) if per_image is None else per_image["image_index"]
+
+
+def _rates():
+    rates = flags.numbers("false_refusal_rate", float, 0.0)
+    if not rates or max(rates) >= 1:
+        raise InputError("false_refusal_rate must be numbers in [0, 1), separated by commas. "
+                         f"Received: false_refusal_rate={','.join(flags.FLAGS.false_refusal_rate)!r}.")
+    return rates
+
+
+def _detector_path(kernel_folder, tag):
+    return Path(flags.FLAGS.detector or Path(kernel_folder) / f"detector_{tag}.npz")
+
+
+def _evaluate_mode(dataset, tag, kernel_folder):
+    """Judges the fitted detector of each objective on all attacks there are, or on one."""
+    F = flags.FLAGS
+    tags = [name for name in _OBJECTIVES if tag in ("", name)
+            and (tag or _detector_path(kernel_folder, name).is_file())]
+    if not tags:
+        raise InputError(f"expected detector_RCE.npz or detector_CE.npz in {kernel_folder}, which "
+                         "`python detect.py --mode=fit` writes. Received: no such file.")
+    output = Path(F.save_pwd or f"detection_{dataset}")
+    for name in tags:
+        detector = detectors.Detector(**detector_files.load(_detector_path(kernel_folder, name)))
+        rounds = _evaluated_rounds(dataset, _OBJECTIVES[name], detector)
+        rows = evaluation.evaluate(rounds, detector, seed=F.seed)
+        rate = min(detector.false_refusal_rates.tolist())
+        print(f"\n{name} on {dataset}, images that are right when normal and wrong when adversarial\n")
+        print(evaluation.format_rows(rows, rate))
+        _write_evaluation(output, name, rows)
+
+
+def _evaluated_rounds(dataset, objective, detector):
+    F = flags.FLAGS
+    rounds = []
+    for attack in [F.attack_method] if F["attack_method"].present else flags.ATTACK_METHODS:
+        folder = artifacts.results_dir(attack, dataset, objective)
+        if not folder.is_dir():
+            continue
+        side = _read_side(objective, folder, flags.check_at_least("num_per_eps", 0))
+        with _naming(folder):
+            scoring.check_rounds(
+                len(side.results["labels_true"]), side.eps_values, side.num_per_eps, 0)
+            rounds += evaluation.rounds_of(attack, side.results, _image_index(side), side.eps_values,
+                                           side.num_per_eps, detector)
+    if not rounds:
+        raise InputError(f"expected result files of test_adv.py in <attack>_{dataset}/"
+                         f"{artifacts.OBJECTIVE_TAG[objective]}. Received: none.")
+    return rounds
+
+
+def _write_evaluation(folder, tag, rows):
+    path = folder / f"evaluation_{tag}.json"
+    artifacts.write_json(path, [row | {"figures": {
+        name: estimate._asdict() for name, estimate in row["figures"].items()}} for row in rows])
+    keys = ("attack", "eps", "subset", "score", "n")
+    artifacts.write_csv(
+        folder / f"evaluation_{tag}.csv", (*keys, "figure", "value", "low", "high"),
+        ((*(row[key] for key in keys), name, *estimate)
+         for row in rows for name, estimate in row["figures"].items()))
+    artifacts.write_run_record(folder, f"evaluation_{tag}", flags=flags.as_dict(), metrics={})
+    print(f"\nEvery figure with its 95 % interval: {path} and .csv")
+
+
+def _apply_mode(_, tag, kernel_folder):
+    """Answers for new images: on screen and as CSV."""
+    F = flags.FLAGS
+    score = flags.check_choice("score", flags.DETECTOR_SCORES)
+    images, names = inputs.load_images(flags.require("images"))
+    if not F.detector and not tag:
+        raise InputError("objective_tag must be RCE or CE where no --detector is given. "
+                         "Received: objective_tag=''.")
+    from detector import load_detector  # TensorFlow, which nothing else here needs
+
+    answer = load_detector(_detector_path(kernel_folder, tag), log_root=F.log_root, score=score,
+                           false_refusal_rate=_rates()[0])(images)
+    words = answer.words()
+    artifacts.write_csv(
+        F.answers, ("image", "answer", "label", *detectors.SCORES),
+        zip(names, words, answer.labels.tolist(), *(answer.scores[name].tolist()
+            for name in detectors.SCORES), strict=True))
+    width = max(len("image"), *map(len, names))
+    print(f"{'image':<{width}}  {'answer':>8}" + "".join(f"  {name:>13}" for name in detectors.SCORES))
+    for row, name in enumerate(names):
+        print(f"{name:<{width}}  {words[row]:>8}" + "".join(
+            f"  {answer.scores[key][row]:>13.6g}" for key in detectors.SCORES))
+    print(f"{answer.accepted.sum()} of {len(names)} answered, {score} at least {answer.threshold:.6g}: "
+          f"{F.answers}")
+
+
+MODES = {"auc": _auc_mode,
+         **{mode: partial(_kernel_mode, kind) for kind, mode in artifacts.KERNEL_MODES.items()},
+         "fit": _fit_mode, "evaluate": _evaluate_mode, "apply": _apply_mode}
+
+
+def main() -> None:
+    """Checks the command line and runs its mode."""
+    mode = flags.check_choice("mode", MODES)
+    # What apply needs to know of the data set is in the detector.
+    dataset = flags.check_choice("dataset", flags.DATASETS) if not flags.FLAGS.detector else (
+        flags.FLAGS.dataset)
+    tag = flags.check_choice("objective_tag", ("", *_OBJECTIVES))
+    flags.check_at_least("num_kernels", 1)
+    MODES[mode](dataset, tag, Path(flags.FLAGS.kernel_dir or artifacts.kernel_dir(dataset)))
 
 
 if __name__ == "__main__":

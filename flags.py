@@ -7,21 +7,16 @@ defines nothing. TensorFlow is imported inside `make_strategy` only.
 
 import errno
 import logging
-import os
 import sys
 from collections.abc import Callable, Iterable
+
+import environment  # noqa: F401 before TensorFlow
 
 from absl import app
 from absl import flags as absl_flags
 from absl import logging as absl_logging
 
 from errors import InputError, RunError
-
-# TensorFlow reads these when it is loaded, so scripts import this module before it; what the user
-# has set stays. oneDNN's kernels are off by default on x86 CPUs without AVX-512, where they train
-# ResNet-32 about 1.7 times faster (benchmarks/train_throughput.py).
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 FLAGS = absl_flags.FLAGS
 
@@ -34,6 +29,9 @@ MIXED_PRECISIONS = ("bfloat16", "float16")
 
 # What a disk or a folder can refuse: not a defect of ours, so no traceback.
 _UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+
+# In the order of tables; a test holds them against defenses.detector.SCORES.
+DETECTOR_SCORES = ("confidence", "non_me", "kernel_non_me", "j_score", "k_density")
 
 # Of the flags that set an attack's numbers.
 LARGEST_NUMBER = 10**7
@@ -156,7 +154,8 @@ def define_others() -> None:
 def define_detect() -> None:
     """All flags of detect.py, which reads files only."""
     absl_flags.DEFINE_string("dataset", "", f"Data set: {', '.join(DATASETS)}.")
-    _define_mode("auc", "auc, select_kernel, select_kernel_for_attack or median_for_attack")
+    _define_mode("auc", "auc, select_kernel, select_kernel_for_attack, median_for_attack, fit, "
+                 "evaluate or apply")
     _define_attack()
     absl_flags.DEFINE_integer(
         "num_kernels", 1000,
@@ -165,7 +164,25 @@ def define_detect() -> None:
     absl_flags.DEFINE_integer("num_per_eps", 0, "Images per eps. 0: as the run record says.")
     _define_kernel_dir()
     absl_flags.DEFINE_string("objective_tag", "", "RCE or CE. Empty: both, where they exist.")
+    _define_detector()
     _define_seed()
+
+
+def _define_detector():
+    """Flags of detect.py's modes fit, evaluate and apply."""
+    absl_flags.DEFINE_string(
+        "detector", "", "The detector.npz. Empty: <kernel_dir>/detector_<RCE or CE>.npz.")
+    absl_flags.DEFINE_list(
+        "false_refusal_rate", ["0.01", "0.05"],
+        "Shares of normal images that fit lets the detector refuse; apply takes the first.")
+    absl_flags.DEFINE_float("eta", 1.0, "eta of the kernel non-ME and so of the J-score.")
+    absl_flags.DEFINE_float(
+        "holdout_share", 0.5, "Share of an attack's normal images that fit takes; evaluate the rest.")
+    absl_flags.DEFINE_string(
+        "score", "k_density", f"Score by which apply decides: {', '.join(DETECTOR_SCORES)}.")
+    absl_flags.DEFINE_string("images", "", "Images for apply: a .npy file or a folder of PNG files.")
+    absl_flags.DEFINE_string("log_root", "", "Network for apply. Empty: where the detector lies.")
+    absl_flags.DEFINE_string("answers", "answers.csv", "File that apply writes.")
 
 
 def _define_mode(default, modes):

@@ -102,10 +102,12 @@ class Network:
     Attributes:
       model: from images [n, h, w, c] to raw logits [n, L] and features [n, d].
       objective: gives the sign of the logits.
+      expected: what it was built for; None of a network that was built otherwise.
     """
 
     model: keras.Model
     objective: objectives.Objective
+    expected: "Expected | None" = None
 
     def logits(self, images: tf.Tensor) -> tf.Tensor:
         """Sign-adjusted logits float32 [n, L]: their softmax are the class probabilities."""
@@ -120,6 +122,11 @@ class Network:
         """SHA-256 of all weights and moving averages: which network this is."""
         variables = resnet_model.named_variables(self.model)
         return sha256(*(variables[name].numpy() for name in sorted(variables)))
+
+    def identity(self) -> dict[str, object]:
+        """Which network this is, as JSON values: the fields of `expected`, and "weights_sha256"."""
+        fields = dataclasses.asdict(self.expected) if self.expected else {}
+        return {**fields, "weights_sha256": self.weights_sha256()}
 
     def forward(self, strategy: tf.distribute.Strategy) -> ChunkedFunction:
         """`logits_and_features` over network inputs float32 in [-0.5, 0.5], any number of them."""
@@ -161,7 +168,8 @@ def build_network(strategy: tf.distribute.Strategy, run, *, seed: int = 0,
     with strategy.scope():
         model = resnet_model.build_resnet(
             config, seed=seed, batch_norm=batch_norm, mixed_precision=mixed_precision)
-    return Network(model, objectives.get(run.objective))
+    expected = Expected(*(getattr(run, field.name) for field in dataclasses.fields(Expected)))
+    return Network(model, objectives.get(run.objective), expected)
 
 
 def load_weights(network: Network, path: str, expected: Expected,

@@ -16,6 +16,7 @@ import exporting
 import inference
 import optimizers
 import plots
+import scoring
 from data import artifacts, checkpoints, inputs, tf1_checkpoints
 from defenses import objectives
 from errors import InputError
@@ -33,38 +34,41 @@ def kernel_para() -> None:
     batches = flags.check_at_least("eval_batch_count", 1, or_all=True)
     # The original passes the training file as --eval_data_path.
     path = F.eval_data_path or F.train_data_path
-    features, labels, objective = _features_of("train", path, batches)
-    folder = artifacts.kernel_dir(F.dataset)
+    network, logits, features, labels = _outputs_of("train", path, batches)
+    folder, objective = artifacts.kernel_dir(F.dataset), network.objective.name
     artifacts.save_training_features(folder, objective, features, labels)
-    artifacts.write_run_record(folder, f"kernel_para_{artifacts.OBJECTIVE_TAG[objective]}",
-                               flags=flags.as_dict(), metrics={"num_images": len(labels)})
+    artifacts.save_training_scores(folder, objective, {
+        "confidence": scoring.confidence(logits), "non_me": scoring.non_me(logits)})
+    artifacts.write_run_record(
+        folder, f"kernel_para_{artifacts.OBJECTIVE_TAG[objective]}", flags=flags.as_dict(),
+        metrics={"num_images": len(labels), "network": network.identity()})
     print(f"Features of {len(labels)} training images are in {folder}.")
 
 
 def tsne_features() -> None:
     """t-SNE of the features of the first test images, as text and as a picture."""
     F = flags.FLAGS
-    features, labels, objective = _features_of("test", F.eval_data_path, TSNE_BATCHES)
+    network, _, features, labels = _outputs_of("test", F.eval_data_path, TSNE_BATCHES)
     points = plots.tsne(features, seed=F.seed)
     folder = artifacts.normal_tsne_dir(F.dataset)
-    tag = artifacts.save_tsne(folder, objective, points, labels)
+    tag = artifacts.save_tsne(folder, network.objective.name, points, labels)
     picture = os.path.join(folder, f"{tag}.png")
     plots.scatter(picture, points, labels, title=f"t-SNE of features, normal images, {F.dataset}")
     artifacts.write_run_record(folder, tag, flags=flags.as_dict(), metrics={"num_images": len(points)})
     print(f"t-SNE of {len(points)} images is in {folder}, its picture in {picture}.")
 
 
-def _features_of(split, path, num_batches):
-    """Features [n, d], labels [n] of the split's first images in file order, and the objective."""
+def _outputs_of(split, path, num_batches):
+    """The network, and logits [n, L], features [n, d] and labels [n] of the split's first images in
+    file order."""
     F = flags.FLAGS
     flags.check_at_least("num_residual_units", 1)
     log_root = flags.require("log_root")
     strategy = flags.make_strategy(F.num_gpus, F.num_cpu_replicas)
     image_set = inputs.load(F.dataset, path, split, data_dir=F.data_dir, num_classes=F.num_classes)
-    objective = objectives.name_of(F.RCE_train)
     network = inference.restore(strategy, log_root, inference.Expected(
-        F.dataset, image_set.images.shape[1:], image_set.num_classes, F.num_residual_units, objective),
-        flags.warn)
+        F.dataset, image_set.images.shape[1:], image_set.num_classes, F.num_residual_units,
+        objectives.name_of(F.RCE_train)), flags.warn)
     count = flags.num_images(
         num_batches, COUNT_BATCH, len(image_set.labels), "each is used once")
     with tqdm(total=count, unit="image", disable=None) as bar:
@@ -77,8 +81,9 @@ def _features_of(split, path, num_batches):
             finished += rows
             bar.update(rows)
 
-        _, features = network.forward_stored(strategy)(image_set.images[:count], on_rows_done=tell)
-    return features, image_set.labels[:count], objective
+        logits, features = network.forward_stored(strategy)(
+            image_set.images[:count], on_rows_done=tell)
+    return network, logits, features, image_set.labels[:count]
 
 
 def export_bin() -> None:

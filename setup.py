@@ -8,9 +8,9 @@ setup(
     description="Reverse cross-entropy training and detection of adversarial examples, TensorFlow 2",
     license="Apache-2.0",
     python_requires=">=3.11",
-    py_modules=["cluster", "crafting", "detect", "errors", "exporting", "flags", "inference",
-                "optimizers", "others", "plots", "resnet_model", "sweep", "test_adv", "test_nor",
-                "train"],
+    py_modules=["cluster", "crafting", "detect", "detector", "environment", "errors", "evaluation",
+                "exporting", "flags", "inference", "metrics", "optimizers", "others", "plots",
+                "resnet_model", "scoring", "sweep", "test_adv", "test_nor", "train"],
     packages=["attacks", "data", "defenses"],
     install_requires=[
         "absl-py>=2.0",

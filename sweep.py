@@ -9,8 +9,8 @@ import numpy as np
 import tensorflow as tf
 
 import crafting
-import detect
 import inference
+import scoring
 from attacks import _checks
 from data import artifacts, attack_parts
 
@@ -137,8 +137,8 @@ def _joined(arrays):
 
 
 def _scores(suffix, logits, features):
-    return {f"entropy_{suffix}": detect.non_me(logits),
-            f"confidence_{suffix}": detect.confidence(logits),
+    return {f"entropy_{suffix}": scoring.non_me(logits),
+            f"confidence_{suffix}": scoring.confidence(logits),
             f"logits_{suffix}": features,
             f"labels_{suffix}": np.argmax(logits, axis=-1)}
 

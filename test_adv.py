@@ -20,9 +20,9 @@ from tqdm import tqdm
 
 import attacks
 import crafting
-import detect
 import inference
 import plots
+import scoring
 import sweep
 from attacks import _checks
 from data import artifacts, attack_parts, inputs
@@ -168,11 +168,11 @@ def _detector(network):
             flags.warn(f"{artifacts.kernels_path(folder, objective, kind)} is older than what it "
                        f"is made from; detect.py --mode={artifacts.KERNEL_MODES[kind]} makes it anew.")
     return {"kernels": kernels, "density_medians": medians,
-            "bandwidth": detect.KERNEL_BANDWIDTH[objective]}
+            "bandwidth": scoring.KERNEL_BANDWIDTH[objective]}
 
 
 def _log_density_ratio(features, classes, *, kernels, density_medians, bandwidth):
-    return np.log(density_medians)[classes] - detect.log_kernel_density(
+    return np.log(density_medians)[classes] - scoring.log_kernel_density(
         features, classes, kernels, bandwidth)
 
 
@@ -305,7 +305,8 @@ def _run_and_save(network, strategy, spec, work):
     shown = min(range(len(eps_values)), key=lambda k: abs((eps_values[k] or 0) - GRID_EPS))
     picture = _draw_grid(folder, results, shown, num_images, eps_values[shown])
     artifacts.write_run_record(folder, "test_adv", flags=flags.as_dict(), metrics={
-        "eps": eps_values, "num_per_eps": num_images, "rounds": averages})
+        "eps": eps_values, "num_per_eps": num_images, "rounds": averages,
+        "network": network.identity()})
     work.parts.discard()
     at_eps = "" if eps_values[shown] is None else f" of eps {eps_values[shown]:g}"
     print(f"Results are in {folder}, pictures{at_eps} in {picture}.")

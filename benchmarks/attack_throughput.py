@@ -28,9 +28,9 @@ import tensorflow as tf
 
 import attacks
 import crafting
-import detect
 import inference
 import resnet_model
+import scoring
 from benchmarks.train_throughput import keras_batch_norm
 from defenses import objectives
 
@@ -264,7 +264,7 @@ def bind_searches(network):
         "carliniL2_specific": {
             "num_steps": (ENDLESS, ENDLESS), "kernels": kernels,
             "density_medians": np.ones(logits_width),
-            "bandwidth": detect.KERNEL_BANDWIDTH[network.objective.name]}}
+            "bandwidth": scoring.KERNEL_BANDWIDTH[network.objective.name]}}
     searches = {}
     for name, keywords in settings.items():
         attack = attacks.get(name)

@@ -221,6 +221,12 @@ def load_attack_results(folder: str | os.PathLike, images: bool = False) -> dict
     return results
 
 
+def load_per_image(folder: str | os.PathLike) -> dict[str, np.ndarray] | None:
+    """Reads results.npz, the arrays of PER_IMAGE by name; None where the original wrote the files."""
+    path = Path(folder) / "results.npz"
+    return read_arrays(path) if path.is_file() else None
+
+
 def _read_text(path, ndim):
     """Float64 table of numpy.savetxt: [n], or [n, columns] if `ndim` is 2."""
     if not path.is_file():
@@ -331,6 +337,26 @@ def load_training_features(folder: str | os.PathLike,
     _check_values(features_path, features_path.name, features)
     _check_values(labels_path, labels_path.name, labels)
     return features, _as_labels(labels_path, labels)
+
+
+def _training_scores_path(folder, objective):
+    return Path(folder) / f"training_scores_{OBJECTIVE_TAG[objective]}.npz"
+
+
+def save_training_scores(folder: str | os.PathLike, objective: str,
+                         scores: Mapping[str, np.ndarray]) -> None:
+    """Writes training_scores_<tag>.npz beside the training features: name → float [n]."""
+    with atomic_path(_training_scores_path(folder, objective)) as temporary:
+        np.savez(temporary, **scores)
+
+
+def load_training_scores(folder: str | os.PathLike, objective: str) -> dict[str, np.ndarray]:
+    """Reads what `save_training_scores` wrote; InputError where there is none."""
+    path = _training_scores_path(folder, objective)
+    if not path.is_file():
+        raise InputError(f"expected {path.name} in {folder}, which `python others.py "
+                         "--mode=kernel_para` writes. Received: no such file.")
+    return read_arrays(path)
 
 
 def kernels_path(folder: str | os.PathLike, objective: str, kind: str = "kernels") -> Path | None:

@@ -12,6 +12,7 @@ import urllib.error
 import urllib.request
 import zipfile
 import zlib
+from pathlib import Path
 
 import numpy as np
 
@@ -234,3 +235,34 @@ def _require_host(url: str) -> None:
     """Raises at once when a host cannot be reached; offline, TFDS retries for minutes."""
     with contextlib.suppress(urllib.error.HTTPError):  # any answer shows that the host is there
         urllib.request.urlopen(url, timeout=10).close()
+
+
+def read_pngs(folder: str) -> tuple[np.ndarray, list[str]]:
+    """The PNG files of a folder in order of name, uint8 [n, h, w] (grey) or [n, h, w, 3]; and their
+    names.
+
+    Raises:
+        InputError: no PNG there, one that cannot be read, or pictures of different shapes.
+    """
+    paths = sorted(Path(folder).glob("*.png"))
+    if not paths:
+        raise InputError(f"expected PNG files in {folder}. Received: none.")
+    pictures = [_read_png(path) for path in paths]
+    odd = next((path for path, p in zip(paths, pictures, strict=True)
+                if p.shape != pictures[0].shape), None)
+    if odd:
+        raise InputError(f"expected PNG files of one size and kind in {folder}. Received: {odd.name} "
+                         f"differs from {paths[0].name}.")
+    return np.stack(pictures), [path.name for path in paths]
+
+
+def _read_png(path):
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(path) as picture:
+            if picture.mode not in ("1", "L", "P", "RGB", "RGBA"):
+                raise ValueError(f"8 bits per channel are read, not mode {picture.mode}")
+            return np.asarray(picture.convert("L" if picture.mode in ("1", "L") else "RGB"))
+    except (OSError, UnidentifiedImageError, ValueError) as error:
+        raise InputError(f"expected a PNG file at {path}. Received: {error}.") from None

@@ -6,6 +6,7 @@ like is in data/formats.py. TensorFlow is imported where it is used.
 """
 
 import dataclasses
+import os
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -150,6 +151,55 @@ def load_for_training(
             f"{train_shape}. Received: shape={shape}"
         )
     return train, test
+
+
+def load_images(path: str) -> tuple[np.ndarray, list[str]]:
+    """Images without labels, of a `.npy` file or of the PNG files of a folder, in order of name.
+
+    Returns:
+        Images [n, h, w] or [n, h, w, c] as stored; what to call each: its row or its file.
+
+    Raises:
+        InputError: no such file, no array, no PNG, or pictures of different sizes.
+    """
+    if os.path.isdir(path):
+        return formats.read_pngs(path)
+    try:
+        images = np.load(path, allow_pickle=False)
+        return images, [str(row) for row in range(len(images))]
+    except (OSError, TypeError, ValueError, EOFError) as error:
+        raise InputError("expected a .npy file of images or a folder of PNG files. "
+                         f"Received: {path!r} ({error}).") from None
+
+
+def checked_images(images: np.ndarray, image_shape: tuple[int, int, int]) -> np.ndarray:
+    """Images of a network's shape, in stored form.
+
+    Args:
+        images: uint8 in [0, 255] or float in [0, 1], [n, h, w, c], or [n, h, w] of one channel.
+        image_shape: (h, w, c) that the network takes.
+
+    Returns:
+        uint8 or float32 [n, h, w, c].
+
+    Raises:
+        InputError: no image, another shape or type, or pixels out of range.
+    """
+    images = np.asarray(images)
+    if images.ndim == 3 and image_shape[-1] == 1:
+        images = images[..., None]
+    if images.ndim != 4 or images.shape[1:] != tuple(image_shape) or not len(images):
+        raise InputError(f"expected at least one image of shape {tuple(image_shape)}. "
+                         f"Received: shape={images.shape}.")
+    if images.dtype == np.uint8:
+        return images
+    if images.dtype.kind != "f":
+        raise InputError("expected images of type uint8 in [0, 255] or float in [0, 1]. "
+                         f"Received: type={images.dtype}.")
+    if not (images.min() >= 0 and images.max() <= 1):
+        raise InputError("expected float images in [0, 1]. "
+                         f"Received: pixels in [{images.min():g}, {images.max():g}].")
+    return images.astype(np.float32, copy=False)
 
 
 def to_network_input(images: np.ndarray) -> np.ndarray:

@@ -280,7 +280,8 @@ def test_unknown_dataset(work, script):
     ("train", "train"), ("test_nor", "train, eval"), ("test_adv", "attack, merge, tSNE_logits"),
     ("others", "kernel_para, tSNE_logits, export_bin, info, import_checkpoint, "
                "export_checkpoint, export_model"),
-    ("detect", "auc, select_kernel, select_kernel_for_attack, median_for_attack")])
+    ("detect", "auc, select_kernel, select_kernel_for_attack, median_for_attack, fit, evaluate, "
+               "apply")])
 def test_unknown_mode(work, script, allowed):
     refused(script, "--dataset=digits", "--mode=play", cwd=work,
             words=[rf"mode must be one of \[{allowed}\]", "Received: mode='play'"])

@@ -44,7 +44,9 @@ NEW = {
     "others": {**_NEW_COMMON, "output_dir": ""},
     "detect": {"dataset": "", "mode": "auc", "attack_method": "fgsm", "save_pwd": None,
                "num_kernels": 1000, "eps_round": 0, "num_per_eps": 0, "kernel_dir": "",
-               "objective_tag": "", "seed": 0},
+               "objective_tag": "", "seed": 0, "detector": "", "eta": 1.0,
+               "false_refusal_rate": ["0.01", "0.05"], "holdout_share": 0.5, "score": "k_density",
+               "images": "", "log_root": "", "answers": "answers.csv"},
 }  # fmt: skip
 
 

@@ -8,8 +8,8 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-import detect
 import plots
+import scoring
 from data import artifacts
 from errors import InputError
 
@@ -32,7 +32,7 @@ def _curve(score="confidence", objective="rce"):
 
 
 def test_every_score_and_objective_has_its_own_style():
-    assert set(plots.SCORE_STYLE) >= set(detect.SCORES)
+    assert set(plots.SCORE_STYLE) >= set(scoring.SCORES)
     assert set(plots.OBJECTIVE_LINE) == set(artifacts.OBJECTIVE_TAG)
     for styles in (list(plots.SCORE_STYLE.values()), list(plots.OBJECTIVE_LINE.items())):
         for column in zip(*styles, strict=True):

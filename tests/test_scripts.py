@@ -18,9 +18,9 @@ import script_runner
 import tensorflow as tf
 from script_runner import LOG_ROOT, NETWORK, STEPS, TRAINING, run
 
-import detect
 import inference
 import plots
+import scoring
 import test_adv as adv_script
 import test_nor as nor_script
 import train as train_script
@@ -341,8 +341,8 @@ def test_scores_are_those_of_the_images(swept, network, cpu, attack):
     for side in ("nor", "adv"):
         logits, features = forward(results[f"{side}_img"])
         np.testing.assert_array_equal(results[f"labels_{side}"], logits.argmax(axis=1))
-        np.testing.assert_allclose(results[f"confidence_{side}"], detect.confidence(logits), rtol=1e-6)
-        np.testing.assert_allclose(results[f"entropy_{side}"], detect.non_me(logits), rtol=1e-6)
+        np.testing.assert_allclose(results[f"confidence_{side}"], scoring.confidence(logits), rtol=1e-6)
+        np.testing.assert_allclose(results[f"entropy_{side}"], scoring.non_me(logits), rtol=1e-6)
         np.testing.assert_allclose(results[f"logits_{side}"], features, rtol=1e-5, atol=1e-6)
 
 
@@ -478,7 +478,7 @@ def test_detect_selects_kernels_and_tells_the_auc(kernels, tmp_path):
     assert [row["eps"] for row in table] == list(flags.SWEEP_EPS)
     last = result.out.split("\n  0.20 | ")[1].split("\n")[0]
     assert last.split() == [str(counted[-1]), *(
-        f"{100 * table[-1]['auc'][name]:.2f}" for name in detect.SCORES)]
+        f"{100 * table[-1]['auc'][name]:.2f}" for name in scoring.SCORES)]
     assert (work / "fgsm_digits/roc_fgsm_digits.png").is_file()
     assert (work / "fgsm_digits/detect_run.json").is_file()
 

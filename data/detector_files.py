@@ -1,0 +1,57 @@
+"""A fitted detector on disk, `detector.npz`: arrays and what they belong to, in one file."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from data import artifacts
+from errors import InputError
+
+FILE_NAME = "detector.npz"
+_ARRAYS = {"kernels": 3, "thresholds": 2, "false_refusal_rates": 1, "fitted_on": 1}
+_NUMBERS = ("bandwidth", "non_me_variance", "eta")
+_TEXTS = ("network",)  # as JSON
+
+
+def save(path: str | os.PathLike, detector: Mapping[str, Any]) -> None:
+    """Writes a detector, whole or not at all.
+
+    Args:
+      path: file to write.
+      detector: "kernels" [num_kernels, d, num_classes] (stored as float32), "thresholds" float
+        [scores, rates], "false_refusal_rates" float [rates], "fitted_on" int [n], the images the
+        thresholds were fitted on; the numbers "bandwidth", "non_me_variance" and "eta"; "network",
+        JSON values that say which network it belongs to.
+    """
+    arrays = {name: np.asarray(detector[name]) for name in (*_ARRAYS, *_NUMBERS)}
+    arrays["kernels"] = arrays["kernels"].astype(np.float32)
+    texts = {name: np.array(json.dumps(detector[name])) for name in _TEXTS}
+    with artifacts.atomic_path(path) as temporary:
+        np.savez_compressed(temporary, **arrays, **texts)
+
+
+def load(path: str | os.PathLike) -> dict[str, Any]:
+    """Reads what `save` wrote.
+
+    Raises:
+      InputError: no such file, or not a detector.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"expected a {FILE_NAME}, which `python detect.py --mode=fit` writes, at "
+                         f"{path}. Received: no such file.")
+    arrays = artifacts.read_arrays(path) if path.suffix == ".npz" else {}
+    missing = [name for name in (*_ARRAYS, *_NUMBERS, *_TEXTS) if name not in arrays]
+    if missing:
+        raise InputError(f"expected a {FILE_NAME} at {path}, with the arrays {', '.join(_ARRAYS)} and "
+                         f"their numbers. Received: a file without {', '.join(missing)}.")
+    for name, ndim in _ARRAYS.items():
+        if arrays[name].ndim != ndim or not np.isfinite(arrays[name]).all():
+            raise InputError(f"expected finite {name} of {ndim} dimensions in {path}. "
+                             f"Received: shape={arrays[name].shape}.")
+    return ({name: arrays[name] for name in _ARRAYS} | {name: float(arrays[name]) for name in _NUMBERS}
+            | {name: json.loads(str(arrays[name])) for name in _TEXTS})

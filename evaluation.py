@@ -1,0 +1,178 @@
+"""A fitted detector judged on attacked images: per attack, eps and score, and in the worst case."""
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+import metrics
+import scoring
+from defenses import detector as detectors
+from defenses import thresholds
+
+# Which images count. Successful: classified correctly when normal, wrongly when adversarial.
+SUBSETS = ("successful", "all")
+
+
+@dataclasses.dataclass(frozen=True)
+class Round:
+    """The images of one attack at one eps, with their scores.
+
+    Attributes:
+      attack: name of the attack.
+      eps: None for an attack without.
+      image_index: which image of the data set each is, int [n].
+      normal: by name of `defenses.detector.SCORES`, float [n].
+      adversarial: as `normal`.
+      right_normal: whether the normal image is classified correctly, bool [n].
+      right_adversarial: whether the adversarial one is, bool [n].
+    """
+
+    attack: str
+    eps: float | None
+    image_index: np.ndarray
+    normal: Mapping[str, np.ndarray]
+    adversarial: Mapping[str, np.ndarray]
+    right_normal: np.ndarray
+    right_adversarial: np.ndarray
+
+    def subset(self, name: str) -> np.ndarray:
+        """bool [n]: the images of one of SUBSETS."""
+        if name == "all":
+            return np.ones(len(self.image_index), bool)
+        return self.right_normal & ~self.right_adversarial
+
+
+def rounds_of(attack: str, results: Mapping[str, np.ndarray], image_index: np.ndarray,
+              eps_values: Sequence[float | None], num_per_eps: int,
+              detector: detectors.Detector) -> list[Round]:
+    """The rounds of an attack's result files without the images the detector was fitted on.
+
+    Args:
+      attack: name of the attack.
+      results: arrays of `data.artifacts.load_attack_results`.
+      image_index: int [rows], which image of the data set each row is.
+      eps_values: of each round.
+      num_per_eps: rows per round.
+      detector: whose scores are taken.
+    """
+    scores = {side: detectors.combine(
+        results[f"confidence_{side}"], results[f"entropy_{side}"], results[f"logits_{side}"],
+        results[f"labels_{side}"], detector.kernels, detector.bandwidth, detector.non_me_variance,
+        detector.eta) for side in ("nor", "adv")}
+    fresh = ~np.isin(image_index, detector.fitted_on)
+    rounds = []
+    for number, eps in enumerate(eps_values, 1):
+        rows = np.arange(len(image_index))[scoring.round_rows(number, num_per_eps)]
+        rows = rows[fresh[rows]]
+        right = {side: results[f"labels_{side}"][rows] == results["labels_true"][rows]
+                 for side in ("nor", "adv")}
+        rounds.append(Round(
+            attack, eps, image_index[rows],
+            *({name: values[rows] for name, values in scores[side].items()} for side in scores),
+            right["nor"], right["adv"]))
+    return rounds
+
+
+def evaluate(rounds: Sequence[Round], detector: detectors.Detector, *, seed: int = 0,
+             num_resamples: int = metrics.NUM_RESAMPLES) -> list[dict[str, Any]]:
+    """Every figure of every round, and of the worst case over all of them.
+
+    Args:
+      rounds: of all attacks.
+      detector: gives the thresholds.
+      seed: of the bootstrap.
+      num_resamples: of the bootstrap.
+
+    Returns:
+      One row per attack, eps, subset and score: "attack", "eps", "subset", "score", "n", and under
+      "figures" name → `metrics.Estimate`: those of `metrics.SEPARATION`; per rate r in percent
+      "accepted_at_r", the share of adversarial images that the detector answers, and
+      "good_at_r", the share of all images, normal and adversarial, that are answered right or are
+      adversarial and refused. No figures where n is 0. The attack "worst_case" takes of each image
+      the successful example with the highest score.
+    """
+    rows = []
+    for r, subset, score in itertools.product(rounds, SUBSETS, detectors.SCORES):
+        rows.append(_row(r, subset, score, r.subset(subset), detector, seed, num_resamples))
+    for score in detectors.SCORES:
+        worst = _worst_case(rounds, score)
+        if worst is not None:
+            rows.append(_row(worst, "successful", score, worst.subset("successful"), detector, seed,
+                             num_resamples))
+    return rows
+
+
+def _row(r, subset, score, chosen, detector, seed, num_resamples):
+    row = {"attack": r.attack, "eps": r.eps, "subset": subset, "score": score, "n": int(chosen.sum()),
+           "figures": {}}
+    if row["n"]:
+        normal, adversarial = r.normal[score][chosen], r.adversarial[score][chosen]
+        row["figures"] = metrics.separation(
+            normal, adversarial, seed=seed, num_resamples=num_resamples)
+        for rate, accepts_normal, accepts_adversarial in _answers(normal, adversarial, score, detector):
+            good = (accepts_normal & r.right_normal[chosen]) * 0.5 + (
+                ~accepts_adversarial | r.right_adversarial[chosen]) * 0.5
+            for name, values in (("accepted", accepts_adversarial), ("good", good)):
+                row["figures"][f"{name}_at_{100 * rate:g}"] = metrics.mean(
+                    values, seed=seed, num_resamples=num_resamples)
+    return row
+
+
+def _answers(normal, adversarial, score, detector) -> Iterator[tuple[float, np.ndarray, np.ndarray]]:
+    """Per false refusal rate: which normal and which adversarial images are answered."""
+    for rate in detector.false_refusal_rates.tolist():
+        threshold = detector.threshold(score, rate)
+        yield rate, *(thresholds.accepts(values, threshold) for values in (normal, adversarial))
+
+
+def _worst_case(rounds, score):
+    """Of each image the successful example with the highest score; None without any success."""
+    best = {}
+    for r in rounds:
+        for i in np.flatnonzero(r.subset("successful")):
+            image, value = int(r.image_index[i]), r.adversarial[score][i]
+            if image not in best or value > best[image][1]:
+                best[image] = (r.normal[score][i], value)
+    if not best:
+        return None
+    normal, adversarial = np.array(list(best.values())).T
+    return Round("worst_case", None, np.array(list(best)), {score: normal}, {score: adversarial},
+                 np.ones(len(best), bool), np.zeros(len(best), bool))
+
+
+def format_rows(rows: Sequence[Mapping[str, Any]], rate: float, subset: str = "successful") -> str:
+    """A table within 120 columns: per attack and eps AUROC and share accepted (%) by each score.
+
+    Args:
+      rows: of `evaluate`.
+      rate: false refusal rate of the shares.
+      subset: of SUBSETS.
+    """
+    accepted = f"accepted_at_{100 * rate:g}"
+    width = 9 * len(detectors.SCORES)
+    titles = "".join(f"{_SHORT[name]:>9}" for name in detectors.SCORES)
+    lines = [f"{'':25} |{' AUROC (%)':<{width}} | {f'accepted at T of {100 * rate:g} % (%)':<{width}}",
+             f"{'attack':<13}{'eps':>6}{'n':>6} |{titles} |{titles}"]
+    chosen = [row for row in rows if row["subset"] == subset]
+    for (attack, eps), group in itertools.groupby(chosen, lambda row: (row["attack"], row["eps"])):
+        group = {row["score"]: row for row in group}
+        cells = ["".join(f"{_percent(group[name]['figures'].get(figure)):>9}"
+                         for name in detectors.SCORES) for figure in ("auroc", accepted)]
+        at_eps = "-" if eps is None else f"{eps:.2f}"
+        lines.append(f"{_SHORT.get(attack, attack):<13}{at_eps:>6}{group['confidence']['n']:>6} |"
+                     f"{cells[0]} |{cells[1]}")
+    return "\n".join(lines)
+
+
+_SHORT = {"confidence": "conf.", "non_me": "non-ME", "kernel_non_me": "k. nonME", "j_score": "J-score",
+          "k_density": "K-dens.", "carliniL2_highcon": "C&W L2 hc", "carliniL2": "C&W L2",
+          "carliniL2_highden": "white-box", "carliniL2_specific": "white-box hc",
+          "worst_case": "worst case"}
+
+
+def _percent(estimate):
+    return "n/a" if estimate is None or math.isnan(estimate.value) else f"{100 * estimate.value:.1f}"

@@ -1,0 +1,112 @@
+"""How well a score tells normal from adversarial images, with bootstrap intervals.
+
+Normal images are the positive class throughout: the true positive rate is the share of normal images
+that are accepted, the false positive rate the share of adversarial ones that are.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from errors import InputError
+
+# Of one score: area under ROC and precision-recall curve; adversarial images accepted where 95 % of
+# the normal ones are; normal images accepted where 1 and 5 % of the adversarial ones are.
+SEPARATION = ("auroc", "aupr", "fpr_at_95_tpr", "tpr_at_1_fpr", "tpr_at_5_fpr")
+
+NUM_RESAMPLES = 1000
+# Numbers of a resampled curve held at a time: 32 MB each.
+_CHUNK_ELEMENTS = 4_000_000
+
+
+class Estimate(NamedTuple):
+    """A figure with its 95 % bootstrap interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+def separation(normal: np.ndarray, adversarial: np.ndarray, *, seed: int = 0,
+               num_resamples: int = NUM_RESAMPLES) -> dict[str, Estimate]:
+    """The figures of SEPARATION, whose intervals come from resampling the images.
+
+    Args:
+      normal: scores float [n], n ≥ 1, higher = more normal; NaN counts as highest.
+      adversarial: float [n], of the same images attacked: an image is drawn with both its scores.
+      seed: of the resampling.
+      num_resamples: how many samples the intervals are taken from.
+
+    Returns:
+      Name of SEPARATION → estimate; ties count half (AUROC), or as one threshold.
+
+    Raises:
+      InputError: no images, or not as many of one side as of the other.
+    """
+    if len(normal) != len(adversarial) or not len(normal):
+        raise InputError("expected a normal and an adversarial score of each image. "
+                         f"Received: {len(normal)} and {len(adversarial)} scores.")
+    columns = {name: [] for name in SEPARATION}
+    ranks = np.unique(np.concatenate([normal, adversarial]), return_inverse=True)[1]
+    for weights in _resamples(len(normal), num_resamples, seed, 2 * len(normal)):
+        curves = _curves(weights, ranks)
+        for name, values in zip(SEPARATION, curves, strict=True):
+            columns[name].append(values)
+    return {name: _estimate(np.concatenate(values)) for name, values in columns.items()}
+
+
+def mean(values: np.ndarray, *, seed: int = 0, num_resamples: int = NUM_RESAMPLES) -> Estimate:
+    """Mean of float or bool [n], n ≥ 1, with its interval; arguments as `separation`."""
+    values = np.asarray(values, np.float64)
+    if not len(values):
+        raise InputError("expected at least one value. Received: none.")
+    return _estimate(np.concatenate([
+        weights @ values / len(values)
+        for weights in _resamples(len(values), num_resamples, seed, len(values))]))
+
+
+def _resamples(num_images, num_resamples, seed, width) -> Iterator[np.ndarray]:
+    """How often each image is drawn, float [b, num_images]: the very first row is each image once."""
+    rng = np.random.default_rng(seed)
+    yield np.ones((1, num_images))
+    chunk = max(1, _CHUNK_ELEMENTS // max(width, num_images))
+    for start in range(0, num_resamples, chunk):
+        count = min(chunk, num_resamples - start)
+        drawn = rng.integers(num_images, size=(count, num_images))
+        offsets = np.arange(count)[:, None] * num_images
+        yield np.bincount((drawn + offsets).ravel(), minlength=count * num_images).reshape(
+            count, num_images).astype(np.float64)
+
+
+def _curves(weights, ranks):
+    """The figures of SEPARATION [b] each, of images weighted by rows of `weights` [b, n].
+
+    `ranks` int [2n] are those of the normal scores, then of the adversarial ones.
+    """
+    num_images = weights.shape[1]
+    order = np.argsort(-ranks, kind="stable")
+    # A threshold lies behind the last of equal scores.
+    ends = np.flatnonzero(np.diff(ranks[order], append=-1))
+    tpr, fpr = (_accepted(weights[:, order % num_images] * side, ends) / num_images
+                for side in (order < num_images, order >= num_images))
+    auroc = (np.diff(fpr, axis=1) * (tpr[:, 1:] + tpr[:, :-1]) / 2).sum(axis=1)
+    # As many images on one side as on the other: shares stand for counts.
+    precision = tpr[:, 1:] / np.maximum(tpr[:, 1:] + fpr[:, 1:], np.finfo(float).tiny)
+    aupr = (np.diff(tpr, axis=1) * precision).sum(axis=1)
+    # Sums of whole numbers over n: a share of exactly 0.95 may fall short by rounding.
+    slack = 0.1 / num_images
+    return (auroc, aupr, np.where(tpr >= 0.95 - slack, fpr, 1.0).min(axis=1),
+            *(np.where(fpr <= level + slack, tpr, 0.0).max(axis=1) for level in (0.01, 0.05)))
+
+
+def _accepted(weights, ends):
+    """Sum of weights [b, m], in falling order of score, up to each threshold; 0 in front."""
+    total = np.cumsum(weights, axis=1)[:, ends]
+    return np.concatenate([np.zeros((len(weights), 1)), total], axis=1)
+
+
+def _estimate(values):
+    """Of a figure [1 + resamples], the first row being that of the images themselves."""
+    low, high = np.percentile(values[1:], [2.5, 97.5])
+    return Estimate(float(values[0]), float(low), float(high))

@@ -1,0 +1,292 @@
+"""The detector as a user has it: fitted, judged and applied by detect.py, and from Python."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+import script_runner
+from PIL import Image
+from script_runner import NETWORK, run
+
+import detector
+import evaluation
+import metrics
+import scoring
+from data import artifacts, detector_files, inputs
+from defenses import detector as detectors
+from errors import InputError
+
+FIT = ("--dataset=digits", "--mode=fit", "--attack_method=fgsm", "--false_refusal_rate=0.05,0.1",
+       "--num_kernels=50")
+
+
+def done(script, *arguments, cwd):
+    result = run(script, *arguments, cwd=cwd)
+    assert result.code == 0, result.err
+    return result
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory):
+    """Folder with the tiny run's features, two attacks and a fitted detector; read only."""
+    tiny = script_runner.tiny_run(tmp_path_factory)
+    folder = tmp_path_factory.mktemp("detector")
+    network = (*NETWORK, f"--log_root={tiny}/models/tiny")
+    done("others", *network, "--mode=kernel_para", "--eval_batch_count=-1", cwd=folder)
+    done("test_adv", *network, "--mode=attack", "--attack_method=fgsm", "--eval_batch_count=1",
+         cwd=folder)
+    done("test_adv", *network, "--mode=attack", "--attack_method=bim", "--eps=0.1",
+         "--eval_batch_count=1", cwd=folder)
+    done("detect", "--dataset=digits", "--mode=select_kernel", "--num_kernels=50", cwd=folder)
+    result = done("detect", *FIT, cwd=folder)
+    assert "Fitted on 100 normal images" in result.out
+    return folder, f"--log_root={tiny}/models/tiny", str(tiny / "models/tiny")
+
+
+@pytest.fixture(scope="module")
+def fitted(work):
+    return detectors.Detector(**detector_files.load(work[0] / "kernel_para_digits/detector_RCE.npz"))
+
+
+@pytest.fixture(scope="module")
+def loaded(work):
+    return detector.load_detector(work[0] / "kernel_para_digits/detector_RCE.npz", log_root=work[2],
+                                  score="non_me", false_refusal_rate=0.05)
+
+
+# Fitting.
+
+
+def test_the_detector_is_made_from_the_files(work, fitted):
+    folder = work[0] / "kernel_para_digits"
+    np.testing.assert_array_equal(
+        fitted.kernels, artifacts.load_kernels(folder, "rce").astype(np.float32))
+    training = artifacts.load_training_scores(folder, "rce")
+    assert fitted.non_me_variance == scoring.non_me_variance(training["non_me"], 10)
+    assert fitted.bandwidth == scoring.KERNEL_BANDWIDTH["rce"]
+    assert fitted.false_refusal_rates.tolist() == [0.05, 0.1]
+    record = artifacts.read_run_record(work[0] / "fgsm_digits/RCE", "test_adv")
+    assert fitted.network == record["metrics"]["network"]
+    assert set(fitted.network) == {"dataset", "image_shape", "num_classes", "blocks_per_stage",
+                                   "objective", "weights_sha256"}
+
+
+@pytest.mark.parametrize("score", detectors.SCORES)
+def test_thresholds_refuse_their_share_of_the_fitting_images(work, fitted, score):
+    results = artifacts.load_attack_results(work[0] / "fgsm_digits/RCE")
+    index = artifacts.load_per_image(work[0] / "fgsm_digits/RCE")["image_index"][:200]
+    rows = np.flatnonzero(np.isin(index, fitted.fitted_on))
+    assert len(rows) == 100
+    scores = detectors.combine(
+        results["confidence_nor"][rows], results["entropy_nor"][rows], results["logits_nor"][rows],
+        results["labels_nor"][rows], fitted.kernels, fitted.bandwidth, fitted.non_me_variance, 1.0)
+    for rate in (0.05, 0.1):
+        assert abs((~fitted.accepts(scores, score, rate)).sum() - 100 * rate) <= 1
+
+
+def test_a_detector_of_two_networks_is_refused(work, tmp_path):
+    other = tmp_path / "kernel_para_digits"
+    other.mkdir()
+    for path in (work[0] / "kernel_para_digits").iterdir():
+        (other / path.name).write_bytes(path.read_bytes())
+    record = other / "kernel_para_RCE_run.json"
+    changed = json.loads(record.read_text())
+    changed["metrics"]["network"]["weights_sha256"] = "0" * 64
+    record.write_text(json.dumps(changed))
+    result = run("detect", *FIT, f"--kernel_dir={other}", f"--detector={tmp_path}/d.npz", cwd=work[0])
+    assert result.code == 1 and "features of one network. Received: weights of" in result.err
+    assert not (tmp_path / "d.npz").exists()
+
+
+# Applying.
+
+
+def test_from_python_and_by_the_program_the_answers_are_the_same(work, loaded, tmp_path):
+    images = inputs.load("digits", "", "test").images[:12]
+    np.save(tmp_path / "x.npy", images)
+    result = done("detect", "--dataset=digits", "--mode=apply", "--images=x.npy", work[1],
+                  f"--detector={work[0]}/kernel_para_digits/detector_RCE.npz", "--score=non_me",
+                  "--false_refusal_rate=0.05", cwd=tmp_path)
+    answer = loaded(images)
+    with open(tmp_path / "answers.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["answer"] for row in rows] == answer.words()
+    for name in detectors.SCORES:
+        np.testing.assert_allclose([float(row[name]) for row in rows], answer.scores[name])
+    assert f"{answer.accepted.sum()} of 12 answered, non_me at least" in result.out
+    assert set(answer.words()) <= {str(label) for label in range(10)} | {detector.NOT_SURE}
+
+
+def test_png_files_are_read_in_order_of_name(loaded, tmp_path):
+    images = np.round(inputs.load("digits", "", "test").images[:3] * 255).astype(np.uint8)
+    for name, image in zip("bca", images, strict=True):
+        Image.fromarray(image[..., 0]).save(tmp_path / f"{name}.png")
+    read, names = inputs.load_images(str(tmp_path))
+    assert names == ["a.png", "b.png", "c.png"]
+    expected = loaded(images[[2, 0, 1]])
+    np.testing.assert_array_equal(loaded(read).scores["k_density"], expected.scores["k_density"])
+
+
+def test_an_image_answers_alone_as_in_company(loaded):
+    images = inputs.load("digits", "", "test").images[:30]
+    together = loaded(images)
+    for row in (0, 7, 29):
+        alone = loaded(images[row:row + 1])
+        assert alone.labels[0] == together.labels[row]
+        for name in detectors.SCORES:
+            np.testing.assert_allclose(alone.scores[name], together.scores[name][row], rtol=1e-5)
+
+
+def test_noise_is_refused_more_often_than_digits(loaded):
+    noise = np.random.default_rng(0).uniform(size=(200, 8, 8, 1)).astype(np.float32)
+    digits = inputs.load("digits", "", "test").images[:200]
+    assert loaded(noise).accepted.mean() < loaded(digits).accepted.mean()
+
+
+@pytest.mark.parametrize(("images", "words"), [
+    (np.zeros((0, 8, 8, 1), np.uint8), "at least one image of shape"),
+    (np.zeros((2, 8, 9, 1), np.uint8), r"shape \(8, 8, 1\). Received: shape=\(2, 8, 9, 1\)"),
+    (np.zeros((8, 8), np.uint8), "at least one image of shape"),
+    (np.zeros((2, 8, 8, 3), np.uint8), "at least one image of shape"),
+    (np.full((2, 8, 8, 1), 1.5), r"in \[0, 1\]. Received: pixels in \[1.5, 1.5\]"),
+    (np.full((2, 8, 8), -0.5), r"in \[0, 1\]"), (np.full((2, 8, 8), np.nan), r"in \[0, 1\]"),
+    (np.zeros((2, 8, 8, 1), np.int64), "type uint8 in"),
+    (np.array(["a"]), "at least one image of shape")])
+def test_bad_images_are_refused(loaded, images, words):
+    with pytest.raises(InputError, match=words):
+        loaded(images)
+
+
+def apply(work, tmp_path, *arguments):
+    result = run("detect", "--dataset=digits", "--mode=apply", work[1],
+                 f"--kernel_dir={work[0]}/kernel_para_digits", *arguments, cwd=tmp_path)
+    assert result.code == 1 and result.err.startswith("error: ") and result.err.count("\n") == 1
+    assert not (tmp_path / "answers.csv").exists()
+    return result.err
+
+
+def test_bad_folders_and_files_are_refused(work, tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "x.png").write_bytes(b"no picture")
+    (tmp_path / "bad.npy").write_bytes(b"no array")
+    np.save(tmp_path / "x.npy", np.zeros((1, 8, 8), np.uint8))
+    tag = "--objective_tag=RCE"
+    assert "expected PNG files in empty" in apply(work, tmp_path, tag, "--images=empty")
+    assert "expected a PNG file at bad/x.png" in apply(work, tmp_path, tag, "--images=bad")
+    assert "expected a .npy file of images" in apply(work, tmp_path, tag, "--images=bad.npy")
+    assert "expected a .npy file of images" in apply(work, tmp_path, tag, "--images=nowhere")
+    assert "--images must be given" in apply(work, tmp_path, tag)
+    assert "objective_tag must be RCE or CE" in apply(work, tmp_path, "--images=x.npy")
+    assert "expected a detector.npz" in apply(work, tmp_path, "--objective_tag=CE", "--images=x.npy")
+    assert "one of [0.05, 0.1], which were fitted" in apply(
+        work, tmp_path, tag, "--images=x.npy", "--false_refusal_rate=0.2")
+    assert "score must be one of" in apply(work, tmp_path, tag, "--images=x.npy", "--score=beauty")
+
+
+def test_a_detector_of_another_network_is_refused(work, cpu, fitted):
+    import inference
+
+    expected = inference.Expected("digits", (8, 8, 1), 10, 1, "rce")
+    other = inference.build_network(cpu, expected, seed=5)
+    with pytest.raises(InputError, match="the network that the detector was fitted on"):
+        detector.LoadedDetector(other, fitted, cpu, false_refusal_rate=0.05)
+
+
+@pytest.mark.parametrize("content", [b"", b"PK no zip", None])
+def test_what_is_no_detector_is_refused(tmp_path, content):
+    path = tmp_path / "detector.npz"
+    if content is None:
+        np.savez(path, kernels=np.zeros((1, 2, 3)))
+    else:
+        path.write_bytes(content)
+    with pytest.raises(InputError):
+        detector_files.load(path)
+
+
+# Judging.
+
+
+@pytest.fixture(scope="module")
+def judged(work):
+    result = done("detect", "--dataset=digits", "--mode=evaluate", cwd=work[0])
+    with open(work[0] / "detection_digits/evaluation_RCE.json") as file:
+        return result.out, json.load(file)
+
+
+def test_the_table_fits_120_columns_and_names_every_round(judged):
+    out, _ = judged
+    lines = out.splitlines()
+    assert max(map(len, lines)) <= 120
+    assert sum(line.startswith("fgsm") for line in lines) == 10
+    assert sum(line.startswith("bim") for line in lines) == 1
+    assert sum(line.startswith("worst case") for line in lines) == 1
+
+
+def test_every_figure_has_its_interval(judged, work):
+    _, rows = judged
+    assert len(rows) == 11 * 2 * 5 + 5
+    names = {*metrics.SEPARATION, "accepted_at_5", "good_at_5", "accepted_at_10", "good_at_10"}
+    for row in rows:
+        assert set(row["figures"]) == (names if row["n"] else set())
+        for estimate in row["figures"].values():
+            assert 0 <= estimate["low"] <= estimate["high"] <= 1
+    with open(work[0] / "detection_digits/evaluation_RCE.csv", newline="") as file:
+        assert len(list(csv.DictReader(file))) == sum(len(row["figures"]) for row in rows)
+
+
+def test_images_of_the_fit_are_left_out(judged):
+    _, rows = judged
+    assert {row["n"] for row in rows if row["subset"] == "all"} == {100}
+
+
+def test_figures_are_those_of_the_slow_way(judged, work, fitted):
+    _, rows = judged
+    results = artifacts.load_attack_results(work[0] / "bim_digits/RCE")
+    index = artifacts.load_per_image(work[0] / "bim_digits/RCE")["image_index"]
+    chosen = (~np.isin(index, fitted.fitted_on) & (results["labels_nor"] == results["labels_true"])
+              & (results["labels_adv"] != results["labels_true"]))
+    row, = (row for row in rows if (row["attack"], row["subset"], row["score"]) == (
+        "bim", "successful", "non_me"))
+    normal, adversarial = results["entropy_nor"][chosen], results["entropy_adv"][chosen]
+    assert row["n"] == chosen.sum()
+    assert row["figures"]["auroc"]["value"] == pytest.approx(scoring.auc(normal, adversarial))
+    threshold = fitted.threshold("non_me", 0.05)
+    assert row["figures"]["accepted_at_5"]["value"] == pytest.approx(
+        np.mean(adversarial >= threshold))
+    good = np.concatenate([normal >= threshold, adversarial < threshold]).mean()
+    assert row["figures"]["good_at_5"]["value"] == pytest.approx(good)
+
+
+def test_the_worst_case_is_the_highest_success_of_each_image():
+    def make(attack, values, right_adversarial):
+        scores = {"non_me": np.array(values)}
+        return evaluation.Round(attack, None, np.array([3, 4, 5]), {"non_me": np.ones(3)}, scores,
+                                np.array([True, True, False]), np.array(right_adversarial))
+
+    worst = evaluation._worst_case(
+        [make("a", [0.1, 0.9, 0.5], [False, True, False]), make("b", [0.3, 0.2, 0.9], [False] * 3)],
+        "non_me")
+    assert worst.image_index.tolist() == [3, 4]
+    np.testing.assert_array_equal(worst.adversarial["non_me"], [0.3, 0.2])
+
+
+def test_without_a_detector_or_results_there_is_nothing_to_judge(work, tmp_path):
+    result = run("detect", "--dataset=digits", "--mode=evaluate", cwd=tmp_path)
+    assert result.code == 1 and "detect.py --mode=fit" in result.err
+    result = run("detect", "--dataset=digits", "--mode=evaluate", "--objective_tag=RCE",
+                 f"--detector={work[0]}/kernel_para_digits/detector_RCE.npz", cwd=tmp_path)
+    assert result.code == 1 and "expected result files of test_adv.py" in result.err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("flag", "words"), [
+    ("--false_refusal_rate=1", "false_refusal_rate must be"),
+    ("--false_refusal_rate=-0.1", "false_refusal_rate must be"),
+    ("--false_refusal_rate=a", "false_refusal_rate must be"), ("--eta=0", "eta must be above 0"),
+    ("--holdout_share=0", "holdout_share must lie"), ("--holdout_share=1", "holdout_share must lie")])
+def test_bad_flags_of_a_fit_are_refused(work, tmp_path, flag, words):
+    result = run("detect", *FIT, flag, f"--detector={tmp_path}/d.npz", cwd=work[0])
+    assert result.code == 1 and words in result.err
+    assert not list(tmp_path.iterdir())
