@@ -83,7 +83,7 @@ def _report_auc(sides, attack, dataset, kernel_folder, output, *, eps_round, num
         with _naming(f"{side.folder}, kernels of {kernel_folder}"):
             side.table = scoring.evaluate_rounds(
                 side.results, side.kernels, KERNEL_BANDWIDTH[side.objective], side.eps_values,
-                side.num_per_eps, eps_round)
+                side.num_per_eps, eps_round, matlab_ties=flags.FLAGS.matlab_ties)
     for side in sides:
         if side.kernels_drawn_from:
             _save_kernels(kernel_folder, side.objective, side.kernels,

@@ -117,6 +117,8 @@ def define_test_adv() -> None:
     absl_flags.DEFINE_bool("jsma_pair", False, "jsma raises the best pair of pixels per step.")
     absl_flags.DEFINE_integer("num_restarts", 1, "Random starts of pgd.")
     absl_flags.DEFINE_string(
+        "attack_cost", "ce", "What fgsm ascends: ce, or rce of the raw logits (figure 4 of arXiv v1).")
+    absl_flags.DEFINE_string(
         "cw_abort", "image", "Which images of C&W share the abort rule: image (each its own) or "
         "batch (the original's ten).")
     absl_flags.DEFINE_string(
@@ -162,6 +164,8 @@ def define_detect() -> None:
         "Training features per class kept as kernels; of select_kernel_for_attack 100 if not given.")
     absl_flags.DEFINE_integer("eps_round", 0, "Round of the eps sweep, from 1. 0: all.")
     absl_flags.DEFINE_integer("num_per_eps", 0, "Images per eps. 0: as the run record says.")
+    absl_flags.DEFINE_bool(
+        "matlab_ties", False, "auc counts equal scores against detection, as the original's AUC.m.")
     _define_kernel_dir()
     absl_flags.DEFINE_string("objective_tag", "", "RCE or CE. Empty: both, where they exist.")
     _define_detector()

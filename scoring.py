@@ -264,12 +264,15 @@ def select_attack_kernels(kernels: np.ndarray, num_kernels: int, seed: int) -> n
                           num_classes, seed)
 
 
-def auc(scores_normal: np.ndarray, scores_adversarial: np.ndarray) -> float:
+def auc(scores_normal: np.ndarray, scores_adversarial: np.ndarray, *,
+        matlab_ties: bool = False) -> float:
     """Area under the ROC curve of normal (positive) against adversarial images.
 
     Args:
       scores_normal: float [n], higher = more normal. NaN counts as highest, as in the original.
       scores_adversarial: float [m].
+      matlab_ties: equal scores count against detection, not half: there the original's stable sort
+        puts the normal image below.
 
     Returns:
       The share of pairs in which the normal image scores higher, equal scores counting half; NaN
@@ -281,8 +284,9 @@ def auc(scores_normal: np.ndarray, scores_adversarial: np.ndarray) -> float:
         return math.nan
     from sklearn.metrics import roc_auc_score
 
+    targets, ranks = _targets_and_ranks(scores_normal, scores_adversarial)
     # Differs from the original: ties count half; there they count as its sort leaves them.
-    return float(roc_auc_score(*_targets_and_ranks(scores_normal, scores_adversarial)))
+    return float(roc_auc_score(targets, 2 * ranks + ~targets if matlab_ties else ranks))
 
 
 def roc(scores_normal: np.ndarray, scores_adversarial: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -342,7 +346,7 @@ def score_images(results: Mapping[str, np.ndarray], kernels: np.ndarray, bandwid
 
 def evaluate_rounds(results: Mapping[str, np.ndarray], kernels: np.ndarray, bandwidth: float,
                     eps_values: Sequence[float | None], num_per_eps: int,
-                    eps_round: int = 0) -> list[dict[str, Any]]:
+                    eps_round: int = 0, *, matlab_ties: bool = False) -> list[dict[str, Any]]:
     """AUC of the three scores in each round of an eps sweep.
 
     Args:
@@ -352,6 +356,7 @@ def evaluate_rounds(results: Mapping[str, np.ndarray], kernels: np.ndarray, band
       eps_values: eps of each round (None where an attack has none).
       num_per_eps: images per round.
       eps_round: the only round to look at, from 1; 0: all.
+      matlab_ties: as in `auc`.
 
     Returns:
       Per round: {"round": from 1, "eps", "n": images that count, "auc": {score: float}}, the AUCs
@@ -365,7 +370,7 @@ def evaluate_rounds(results: Mapping[str, np.ndarray], kernels: np.ndarray, band
     for k in [eps_round] if eps_round else range(1, len(eps_values) + 1):
         scores = score_images(results, kernels, bandwidth, round_rows(k, num_per_eps))
         table.append({"round": k, "eps": eps_values[k - 1], "n": len(scores["confidence"][0]),
-                      "auc": {name: auc(*scores[name]) for name in SCORES}})
+                      "auc": {name: auc(*scores[name], matlab_ties=matlab_ties) for name in SCORES}})
     return table
 
 

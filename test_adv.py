@@ -69,7 +69,7 @@ class Job:
 def _job(network, strategy, image_set, spec, eps_values, num_batches, batch) -> Job:
     """Reads the attack's flags and draws its images, so many batches."""
     F = flags.FLAGS
-    settings, named = _settings(spec)
+    settings, named = _settings(spec, network.objective)
     target = _target(spec, image_set.num_classes)
     if target == "none":
         settings["targeted"] = False
@@ -93,7 +93,7 @@ def _job(network, strategy, image_set, spec, eps_values, num_batches, batch) -> 
     return Job(crafter, indices, target, identity, log_ratio_fn)
 
 
-def _settings(spec):
+def _settings(spec, objective):
     """Keywords of the attack that the flags override, and the same as JSON values."""
     F = flags.FLAGS
     kinds = {"attack_confidence": (float, 0.0, False), "attack_iterations": (int, 1, False),
@@ -114,18 +114,21 @@ def _settings(spec):
         settings[spec.settings[flag]] = values if len(values) == most else values * most
         if most == 1:
             settings[spec.settings[flag]], = values
-    settings |= _switches(spec)
+    settings |= _switches(spec, objective)
     return settings, dict(settings)
 
 
-def _switches(spec):
+def _switches(spec, objective):
     """Keywords of the flags that belong to some attacks only; an InputError for any other attack."""
     F = flags.FLAGS
     flags.check_at_least("num_restarts", 1)
     abort_groups = {"image": 1, "batch": spec.count_batch}
+    head_sign = float(objective.attack_logits(tf.ones([])))
+    costs = {"ce": {}, "rce": {"reverse_cost": True, "head_sign": head_sign}}
     choices = {
         "jsma_pair": (F.attack_method == "jsma", {"pair": F.jsma_pair}),
         "num_restarts": (F.attack_method == "pgd", {"num_restarts": F.num_restarts}),
+        "attack_cost": (F.attack_method == "fgsm", costs[flags.check_choice("attack_cost", costs)]),
         "cw_abort": (spec.uses_features and not spec.uses_kernels, {"abort_group": abort_groups[
             flags.check_choice("cw_abort", abort_groups)]}),
         "distance_from": (spec.uses_kernels, {"distance_from_clean": flags.check_choice(

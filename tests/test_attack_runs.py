@@ -371,6 +371,8 @@ def test_a_half_written_part_does_not_count(tmp_path):
     ("carliniL2", ["--attack_initial_const=0"], "numbers above 0"),
     ("carliniL2", ["--attack_iterations=5,6"], "at most 1 value"),
     ("carliniL2_specific", ["--attack_iterations=5,6,7"], "at most 2 values"),
+    ("bim", ["--attack_cost=rce"], "bim takes no --attack_cost"),
+    ("fgsm", ["--attack_cost=mse"], "attack_cost must be one of"),
     ("fgsm", ["--num_restarts=2"], "fgsm takes no --num_restarts"),
     ("pgd", ["--num_restarts=0"], "num_restarts must be at least 1"),
     ("smda", ["--jsma_pair=True"], "smda takes no --jsma_pair"),

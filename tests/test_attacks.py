@@ -21,7 +21,7 @@ from attacks.random_noise import random_noise
 from attacks.tgsm import tgsm
 from defenses import objectives
 from errors import InputError
-from resnet_model import ResNetConfig, build_resnet, named_variables
+from resnet_model import RCELoss, ResNetConfig, build_resnet, named_variables
 
 CALLS = [name for name, attack in attacks.ATTACKS.items() if not attack.stages]
 GRADIENT_ATTACKS = [name for name in CALLS if attacks.ATTACKS[name].uses_gradient]
@@ -151,6 +151,25 @@ def test_gradient_attacks_do_what_they_are_for(case):
 def ce_gradient(logits, label):
     """Gradient by x of the fused cross entropy on the linear network: W (softmax − label)."""
     return ((softmax(logits) - label) @ WEIGHTS.T).reshape(-1, 28, 28, 1)
+
+
+@pytest.mark.parametrize("objective", list(objectives.OBJECTIVES))
+@pytest.mark.parametrize("network", ["linear", "resnet"])
+def test_fgsm_with_the_reverse_cost_ascends_the_rce_loss_of_the_raw_logits(network, objective):
+    raw, head = raw_logits(network), objectives.get(objective).attack_logits
+    with tf.GradientTape() as tape:
+        x = tf.constant(IMAGES)
+        tape.watch(x)
+        predicted = tf.argmax(head(raw(x)), axis=-1)
+        loss = RCELoss(reduction="none")(predicted, raw(x))
+    gradient = tape.gradient(loss, x).numpy()
+    expected = np.clip(IMAGES + np.float32(0.1) * np.sign(gradient), -0.5, 0.5)
+    ours = fgsm(lambda images: head(raw(images)), tf.constant(IMAGES), eps=eps_of(0.1),
+                reverse_cost=True, head_sign=float(head(tf.ones([])))).numpy()
+    # Where the gradient is all but zero its sign is rounding.
+    clear = np.abs(gradient) > 1e-4 * np.abs(gradient).max(axis=(1, 2, 3), keepdims=True)
+    assert clear.mean() > 0.5
+    np.testing.assert_array_equal(ours[clear], expected[clear])
 
 
 @pytest.mark.parametrize("eps", [0.01, 0.2])

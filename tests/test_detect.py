@@ -74,6 +74,21 @@ def test_the_aucs_of_ten_rounds_are_those_of_the_original(golden):
         np.testing.assert_allclose(ours, expected, rtol=0, atol=1e-9)
 
 
+def test_matlab_ties_give_the_originals_aucs_as_they_are(golden):
+    table = scoring.evaluate_rounds(_texts(golden["results"]), golden["kernels"], RCE, [None] * 10,
+                                    300, matlab_ties=True)
+    for score, name in (("confidence", "auc_confidence"), ("non_me", "auc_nonME"),
+                        ("k_density", "auc_density")):
+        np.testing.assert_allclose([row["auc"][score] for row in table], golden["auc"][name],
+                                   rtol=0, atol=1e-9)
+
+
+def test_matlab_ties_count_against_detection():
+    normal, adversarial = np.array([1.0, 2.0, np.nan]), np.array([1.0, 0.0, np.nan])
+    assert scoring.auc(normal, adversarial, matlab_ties=True) == (1 + 2 + 2) / 9
+    assert scoring.auc(normal, adversarial) == (1.5 + 2 + 2.5) / 9
+
+
 def test_one_round_alone_gives_its_line_of_the_table(golden):
     arguments = _texts(golden["results"]), golden["kernels"], RCE, [None] * 10, 300
     assert scoring.evaluate_rounds(*arguments, 4) == [scoring.evaluate_rounds(*arguments)[3]]
