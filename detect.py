@@ -23,6 +23,8 @@ import flags
 import numpy as np
 
 import evaluation
+import figures
+import plots
 import scoring
 from data import artifacts, detector_files, inputs
 from defenses import detector as detectors
@@ -283,8 +285,6 @@ def _draw_roc(path, what, sides):
     if not curves:
         print("ROC curves: none, no image counts in any round")
         return
-    import plots
-
     at_eps = "" if eps is None else f", eps {_eps_text(eps)}"
     plots.roc_curves(path, curves, f"Normal against adversarial images: {what}{at_eps}")
     print(f"ROC curves{at_eps}: {path}")
@@ -299,8 +299,6 @@ def _picture_eps(tables):
 
 def _roc_curves(side, eps):
     """One curve per score of the side's round at `eps`; none where no image counts."""
-    import plots
-
     row = next((row for row in side.table if row["eps"] == eps and row["n"]), None)
     if row is None:
         return []
@@ -392,13 +390,8 @@ def _detector_path(kernel_folder, tag):
 def _evaluate_mode(dataset, tag, kernel_folder):
     """Judges the fitted detector of each objective on all attacks there are, or on one."""
     F = flags.FLAGS
-    tags = [name for name in _OBJECTIVES if tag in ("", name)
-            and (tag or _detector_path(kernel_folder, name).is_file())]
-    if not tags:
-        raise InputError(f"expected detector_RCE.npz or detector_CE.npz in {kernel_folder}, which "
-                         "`python detect.py --mode=fit` writes. Received: no such file.")
     output = Path(F.save_pwd or f"detection_{dataset}")
-    for name in tags:
+    for name in _fitted_tags(tag, kernel_folder):
         detector = detectors.Detector(**detector_files.load(_detector_path(kernel_folder, name)))
         rounds = _evaluated_rounds(dataset, _OBJECTIVES[name], detector)
         rows = evaluation.evaluate(rounds, detector, seed=F.seed)
@@ -406,6 +399,16 @@ def _evaluate_mode(dataset, tag, kernel_folder):
         print(f"\n{name} on {dataset}, images that are right when normal and wrong when adversarial\n")
         print(evaluation.format_rows(rows, rate))
         _write_evaluation(output, name, rows)
+
+
+def _fitted_tags(tag, kernel_folder):
+    """RCE and CE, as far as they are asked for and have a detector."""
+    tags = [name for name in _OBJECTIVES if tag in ("", name)
+            and (tag or _detector_path(kernel_folder, name).is_file())]
+    if not tags:
+        raise InputError(f"expected detector_RCE.npz or detector_CE.npz in {kernel_folder}, which "
+                         "`python detect.py --mode=fit` writes. Received: no such file.")
+    return tags
 
 
 def _evaluated_rounds(dataset, objective, detector):
@@ -440,6 +443,36 @@ def _write_evaluation(folder, tag, rows):
     print(f"\nEvery figure with its 95 % interval: {path} and .csv")
 
 
+def _figures_mode(dataset, tag, kernel_folder):
+    """Draws the papers' curves from the results of every attack that was swept over eps."""
+    tags = _fitted_tags(tag, kernel_folder)
+    fitted = {_OBJECTIVES[name]: detectors.Detector(**detector_files.load(
+        _detector_path(kernel_folder, name))) for name in tags}
+    by_attack = {}
+    for objective, detector in fitted.items():
+        for r in _evaluated_rounds(dataset, objective, detector):
+            if r.eps is not None:
+                by_attack.setdefault(r.attack, {}).setdefault(objective, []).append(r)
+    swept = {attack: rounds for attack, rounds in by_attack.items()
+             if all(len(sweep) > 1 for sweep in rounds.values())}
+    if not swept:
+        raise InputError(f"expected result files of an attack at several eps in <attack>_{dataset}. "
+                         "Received: none.")
+    folder = Path(flags.FLAGS.save_pwd or f"detection_{dataset}")
+    drawn = {"robustness": (figures.robustness(swept), "accuracy under attack")}
+    for attack, rounds in swept.items():
+        largest = {objective: sweep[-1] for objective, sweep in rounds.items()}
+        at_eps = _eps_text(next(iter(largest.values())).eps)
+        drawn |= {
+            f"auroc_{attack}": (figures.auroc_against_eps(rounds), f"normal against {attack}"),
+            f"top_half_{attack}": (figures.top_half(rounds), f"normal and {attack} images mixed"),
+            f"thresholds_{attack}": (figures.against_threshold(largest), f"{attack}, eps {at_eps}"),
+            f"scores_{attack}": (figures.scores_against_eps(rounds, fitted), f"{attack} images")}
+    for name, (panels, title) in drawn.items():
+        plots.panels(folder / f"{name}.png", panels, f"{title}, {dataset}")
+    print(f"{len(drawn)} figures, each with its numbers as .csv, are in {folder}: {', '.join(drawn)}")
+
+
 def _apply_mode(_, tag, kernel_folder):
     """Answers for new images: on screen and as CSV."""
     F = flags.FLAGS
@@ -468,7 +501,7 @@ def _apply_mode(_, tag, kernel_folder):
 
 MODES = {"auc": _auc_mode,
          **{mode: partial(_kernel_mode, kind) for kind, mode in artifacts.KERNEL_MODES.items()},
-         "fit": _fit_mode, "evaluate": _evaluate_mode, "apply": _apply_mode}
+         "fit": _fit_mode, "evaluate": _evaluate_mode, "figures": _figures_mode, "apply": _apply_mode}
 
 
 def main() -> None:

@@ -107,6 +107,8 @@ def define_test_adv() -> None:
     absl_flags.DEFINE_float(
         "eps", 0.01,
         "Largest change of a pixel, in (0, 1]. Not given: attack sweeps 0.02, ..., 0.20.")
+    absl_flags.DEFINE_list(
+        "eps_sweep", [], "Values of eps that attack sweeps. Empty: 0.02, 0.04, ..., 0.20.")
     absl_flags.DEFINE_integer(
         "attack_batch_size", 0,
         "Images per call of the attack; 0: the fastest measured. No influence on results.")
@@ -157,7 +159,7 @@ def define_detect() -> None:
     """All flags of detect.py, which reads files only."""
     absl_flags.DEFINE_string("dataset", "", f"Data set: {', '.join(DATASETS)}.")
     _define_mode("auc", "auc, select_kernel, select_kernel_for_attack, median_for_attack, fit, "
-                 "evaluate or apply")
+                 "evaluate, figures or apply")
     _define_attack()
     absl_flags.DEFINE_integer(
         "num_kernels", 1000,

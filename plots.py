@@ -1,4 +1,5 @@
-"""Pictures: ROC curves, image grids, t-SNE scatter plots. PNG files, written whole or not at all.
+"""Pictures: ROC and other curves, image grids, t-SNE scatter plots. PNG files, written whole or not
+at all.
 
 Matplotlib is used through `Figure` objects on its Agg canvas and imported where it is needed:
 without pyplot there is no global state and no window, and importing this module costs nothing.
@@ -6,6 +7,7 @@ without pyplot there is no global state and no window, and importing this module
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -19,6 +21,8 @@ SCORE_STYLE = {
     "confidence": ("confidence", "#E69F00", "o"),
     "non_me": ("non-ME", "#000000", "s"),
     "k_density": ("K-density", "#0072B2", "^"),
+    "kernel_non_me": ("kernel non-ME", "#009E73", "v"),
+    "j_score": ("J-score", "#CC79A7", "D"),
 }
 OBJECTIVE_LINE = {"rce": "-", "ce": "--"}
 
@@ -27,6 +31,32 @@ _MAX_COLUMNS = 10
 _TAB10_CLASSES = 10
 _TSNE_PCA = 60
 _TSNE_PERPLEXITY = 30
+
+
+# Colour and marker of the k-th of other lines (attacks, values of η), in the same order everywhere.
+LINE_STYLE = (("#000000", "o"), ("#E69F00", "s"), ("#0072B2", "^"), ("#009E73", "v"), ("#D55E00", "D"),
+              ("#CC79A7", "P"), ("#56B4E9", "X"), ("#999999", "*"))
+
+
+class Curve(NamedTuple):
+    """One line of a `Panel`: x, y float [points]; how it is drawn."""
+
+    label: str
+    x: np.ndarray
+    y: np.ndarray
+    colour: str
+    marker: str
+    line: str = "-"
+
+
+class Panel(NamedTuple):
+    """One pair of axes, named with their units; `ylim` is (lowest, highest)."""
+
+    title: str
+    xlabel: str
+    ylabel: str
+    curves: Sequence[Curve]
+    ylim: tuple[float, float] = (-3.0, 103.0)
 
 
 class RocCurve(NamedTuple):
@@ -61,6 +91,32 @@ def roc_curves(path: str | os.PathLike, curves: Sequence[RocCurve], title: str) 
     axes.grid(color="0.9")
     axes.legend(loc="lower right", fontsize="small", handlelength=3.5)
     _save(figure, path)
+
+
+def panels(path: str | os.PathLike, row: Sequence[Panel], title: str) -> None:
+    """Draws panels side by side, one legend each, and writes their numbers beside the picture.
+
+    Args:
+      path: PNG file to write; the numbers go to the same name with the suffix .csv.
+      row: the panels.
+      title: above the picture.
+    """
+    figure, grid = _figure(5.6 * len(row), 4.6, 1, len(row))
+    for axes, panel in zip(np.atleast_1d(grid).ravel(), row, strict=True):
+        for curve in panel.curves:
+            # Long lines need no marker at every point.
+            axes.plot(curve.x, curve.y, color=curve.colour, marker=curve.marker, linestyle=curve.line,
+                      markersize=4.5, linewidth=1.6, markevery=max(1, len(curve.x) // 10),
+                      label=curve.label)
+        axes.set(title=panel.title, xlabel=panel.xlabel, ylabel=panel.ylabel, ylim=panel.ylim)
+        axes.grid(color="0.9")
+        axes.legend(fontsize="x-small", handlelength=3.5)
+    figure.suptitle(title)
+    _save(figure, path)
+    artifacts.write_csv(
+        Path(path).with_suffix(".csv"), ("panel", "curve", "x", "y"),
+        ((panel.title, curve.label, x, y) for panel in row for curve in panel.curves
+         for x, y in zip(np.asarray(curve.x).tolist(), np.asarray(curve.y).tolist(), strict=True)))
 
 
 def image_grid(path: str | os.PathLike, normal: np.ndarray, adversarial: np.ndarray, *,

@@ -9,8 +9,8 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     py_modules=["cluster", "crafting", "detect", "detector", "environment", "errors", "evaluation",
-                "exporting", "flags", "inference", "metrics", "optimizers", "others", "plots",
-                "resnet_model", "scoring", "sweep", "test_adv", "test_nor", "train"],
+                "exporting", "figures", "flags", "inference", "metrics", "optimizers", "others",
+                "plots", "resnet_model", "scoring", "sweep", "test_adv", "test_nor", "train"],
     packages=["attacks", "data", "defenses"],
     install_requires=[
         "absl-py>=2.0",

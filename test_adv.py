@@ -217,7 +217,7 @@ class Sweep:
 
 def _sweep(network, strategy, image_set, spec) -> Sweep:
     F = flags.FLAGS
-    eps_values = (F.eps,) if F["eps"].present else flags.SWEEP_EPS
+    eps_values = _eps_values()
     if not spec.uses_eps:
         eps_values = (None,)
     job = _job(network, strategy, image_set, spec, eps_values, F.eval_batch_count, spec.count_batch)
@@ -231,6 +231,19 @@ def _sweep(network, strategy, image_set, spec) -> Sweep:
     part_size = _part_size(spec.part_size, job.crafter.unit, len(x))
     pieces = attack_parts.cut(len(eps_values), len(x), part_size, F.num_shards)
     return Sweep(job, x, labels, eps_values, folder, pieces, parts)
+
+
+def _eps_values():
+    """--eps, or the values of the sweep."""
+    F = flags.FLAGS
+    values = flags.numbers("eps_sweep", float, 0.0, above=True) or flags.SWEEP_EPS
+    if max(values) > 1 or len(set(values)) < len(values):
+        raise InputError("eps_sweep must be different values in (0, 1], separated by commas. "
+                         f"Received: eps_sweep={','.join(F.eps_sweep)}.")
+    if F["eps"].present and F["eps_sweep"].present:
+        raise InputError(f"eps and eps_sweep exclude each other. Received: eps={F.eps} and "
+                         f"eps_sweep={','.join(F.eps_sweep)}.")
+    return (F.eps,) if F["eps"].present else values
 
 
 def _part_size(largest, unit, num_images):

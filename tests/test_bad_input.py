@@ -281,7 +281,7 @@ def test_unknown_dataset(work, script):
     ("others", "kernel_para, tSNE_logits, export_bin, info, import_checkpoint, "
                "export_checkpoint, export_model"),
     ("detect", "auc, select_kernel, select_kernel_for_attack, median_for_attack, fit, evaluate, "
-               "apply")])
+               "figures, apply")])
 def test_unknown_mode(work, script, allowed):
     refused(script, "--dataset=digits", "--mode=play", cwd=work,
             words=[rf"mode must be one of \[{allowed}\]", "Received: mode='play'"])

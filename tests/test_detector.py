@@ -290,3 +290,46 @@ def test_bad_flags_of_a_fit_are_refused(work, tmp_path, flag, words):
     result = run("detect", *FIT, flag, f"--detector={tmp_path}/d.npz", cwd=work[0])
     assert result.code == 1 and words in result.err
     assert not list(tmp_path.iterdir())
+
+
+# Figures.
+
+
+def test_figures_are_drawn_of_what_was_swept_and_hold_the_evaluations_numbers(work, judged):
+    result = done("detect", "--dataset=digits", "--mode=figures", cwd=work[0])
+    folder = work[0] / "detection_digits"
+    assert {path.stem for path in folder.glob("*.png")} == {
+        "robustness", "auroc_fgsm", "top_half_fgsm", "thresholds_fgsm", "scores_fgsm"}
+    assert "5 figures" in result.out
+    with open(folder / "auroc_fgsm.csv", newline="") as file:
+        drawn = {float(row["x"]): row["y"] for row in csv.DictReader(file)
+                 if row["curve"] == "RCE non-ME"}
+    for row in judged[1]:
+        if (row["attack"], row["subset"], row["score"]) == ("fgsm", "successful", "non_me"):
+            expected = 100 * row["figures"]["auroc"]["value"] if row["n"] else float("nan")
+            assert float(drawn[row["eps"]]) == pytest.approx(expected, nan_ok=True)
+
+
+def test_without_a_sweep_there_are_no_figures(work, tmp_path):
+    result = run("detect", "--dataset=digits", "--mode=figures", "--attack_method=bim",
+                 f"--save_pwd={tmp_path}", cwd=work[0])
+    assert result.code == 1 and "an attack at several eps" in result.err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_sweep_of_ones_own(work, tmp_path):
+    result = done("test_adv", *NETWORK, work[1], "--mode=attack", "--attack_method=fgsm",
+                  "--eps_sweep=0.1,0.4", "--eval_batch_count=1", cwd=tmp_path)
+    assert "the eps = 0.400000" in result.out
+    record = artifacts.read_run_record(tmp_path / "fgsm_digits/RCE", "test_adv")
+    assert record["metrics"]["eps"] == [0.1, 0.4]
+
+
+@pytest.mark.parametrize(("values", "words"), [
+    ("0.1,0.1", "different values"), ("0.1,2", "eps_sweep must be different values in"),
+    ("0,0.1", "eps_sweep must be numbers above"), ("a", "eps_sweep must be numbers above")])
+def test_a_bad_sweep_is_refused(work, tmp_path, values, words):
+    result = run("test_adv", *NETWORK, work[1], "--mode=attack", "--attack_method=fgsm",
+                 f"--eps_sweep={values}", cwd=tmp_path)
+    assert result.code == 1 and words in result.err
+    assert not list(tmp_path.iterdir())

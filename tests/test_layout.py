@@ -19,13 +19,13 @@ LEVEL = {
     "flags": 0, "errors": 0, "environment": 0,
     "resnet_model": 1, "optimizers": 1, "scoring": 1, "metrics": 1, "plots": 1, "data": 1,
     "defenses": 2, "cluster": 2,
-    "attacks": 3, "inference": 3, "evaluation": 3, "detector": 3, "crafting": 3, "sweep": 3,
-    "exporting": 3,
+    "attacks": 3, "inference": 3, "crafting": 3, "sweep": 3, "exporting": 3, "evaluation": 3,
+    "figures": 3, "detector": 3,
     **dict.fromkeys(SCRIPTS, 4), "detect": 4,
 }
 # Packages whose own files may import each other, and what else goes sideways.
 SAME_LEVEL = {("flags", "errors"), ("flags", "environment"), ("plots", "data.artifacts"),
-              ("exporting", "inference"), ("detector", "inference"),
+              ("exporting", "inference"), ("detector", "inference"), ("figures", "evaluation"),
               *(("crafting", name) for name in (
                   "attacks", "attacks._common", "attacks._search", "inference")),
               *(("sweep", name) for name in ("attacks._checks", "crafting", "inference"))}
