@@ -3,7 +3,7 @@ SHELL := bash
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := $(CURDIR)/.venv/bin
 
-.PHONY: demo test test-slow lint bench clean
+.PHONY: demo test test-slow lint bench reproduce clean
 
 # Quick, after the installation: about two minutes on two cores. What is trained already stays.
 demo: .venv/installed
@@ -27,6 +27,10 @@ bench: .venv/installed
 	$(BIN)/python -m benchmarks.train_throughput
 	$(BIN)/python -m benchmarks.attack_throughput
 	$(BIN)/python -m benchmarks.scaling
+
+# Takes long and goes on where it was. See results/reproduce.sh for DATA, WORK and SETTINGS.
+reproduce: .venv/installed
+	PYTHON=$(BIN)/python bash results/reproduce.sh
 
 clean:
 	rm -rf .venv demo_run

@@ -1,0 +1,102 @@
+#!/usr/bin/env bash
+# Every command behind the results: networks, attacks, kernels, detectors, figures. `make reproduce`.
+#
+#     PYTHON=.venv/bin/python DATA=/data WORK=runs SETTINGS=floor results/reproduce.sh [--list]
+#
+# DATA holds mnist_dataset/data_train.bin, data_test.bin and cifar-10-batches-bin/. Everything is written
+# in WORK. A step that is finished is not repeated, one that was killed goes on: give the command again.
+# SETTINGS: floor (fewer images, steps and iterations, for a small machine), or paper (the published
+# ones). --list prints the commands and runs nothing.
+set -euo pipefail
+code=$(cd "$(dirname "$0")/.." && pwd)
+python=${PYTHON:-$code/.venv/bin/python}
+data=$(realpath "${DATA:-$PWD}")
+work=${WORK:-runs}
+settings=${SETTINGS:-floor}
+list=${1:-}
+
+case $settings in
+floor)
+    cifar_steps=6000 cifar_boundaries=2667,4000,5333 # the published ones, scaled
+    mnist_batches=5 cifar_batches=3                  # of 200 images
+    jsma_images=200 carlini_batches=10 white_box_images=20
+    carlini=(--attack_iterations=500 --attack_search_steps=5)
+    white_box=(--attack_iterations=1000,1000 --attack_search_steps=3,5)
+    ;;
+paper)
+    cifar_steps=90000 cifar_boundaries=40000,60000,80000
+    mnist_batches=50 cifar_batches=50
+    jsma_images=1000 carlini_batches=100 white_box_images=1000
+    carlini=(--attack_iterations=10000 --attack_search_steps=9)
+    white_box=(--attack_iterations=5000,10000)
+    ;;
+*)
+    echo "error: SETTINGS must be floor or paper. Received: SETTINGS=$settings." >&2
+    exit 1
+    ;;
+esac
+
+step() { # script and its flags
+    if [[ $list == --list ]]; then
+        echo "$*"
+        return
+    fi
+    local done_file
+    done_file=.done/$(printf '%s' "$*" | sha256sum | cut -c1-16)
+    [[ -e $done_file ]] && return
+    echo "\$ python $*"
+    "$python" "$code/$1" "${@:2}"
+    mkdir -p .done
+    printf '%s\n' "$*" > "$done_file"
+}
+
+if [[ $list != --list ]]; then
+    mkdir -p "$work"
+    cd "$work"
+fi
+
+attack() { # name of the attack, then its flags
+    step test_adv.py "${network[@]}" --eval_data_path="$test" --mode=attack --attack_method="$1" "${@:2}"
+}
+
+for dataset in mnist cifar10; do
+    if [[ $dataset == mnist ]]; then
+        train=$data/mnist_dataset/data_train.bin test=$data/mnist_dataset/data_test.bin
+        training=(--total_steps=20000) batches=$mnist_batches
+    else
+        train=$data/cifar-10-batches-bin test=$data/cifar-10-batches-bin
+        training=(--total_steps="$cifar_steps" --lr_boundaries="$cifar_boundaries") batches=$cifar_batches
+    fi
+    for objective in rce ce; do
+        rce=$([[ $objective == rce ]] && echo True || echo False)
+        network=(--dataset=$dataset --num_residual_units=5 --RCE_train="$rce" --seed=0
+                 --log_root=models_$dataset/resnet32_$objective)
+        step train.py "${network[@]}" --train_data_path="$train" --eval_data_path="$test" \
+            "${training[@]}" --checkpoint_every=500
+        step test_nor.py "${network[@]}" --eval_data_path="$test" --mode=eval --eval_once=True \
+            --eval_batch_count=-1
+        step others.py "${network[@]}" --eval_data_path="$train" --mode=kernel_para --eval_batch_count=500
+        for name in random fgsm bim tgsm; do
+            attack $name --eval_batch_count="$batches"
+        done
+    done
+    step detect.py --dataset=$dataset --mode=select_kernel --num_kernels=1000
+    step detect.py --dataset=$dataset --mode=select_kernel_for_attack
+    step detect.py --dataset=$dataset --mode=median_for_attack
+    # On a small machine the searches are run for MNIST only.
+    if [[ $dataset == mnist || $settings == paper ]]; then
+        for objective in rce ce; do
+            rce=$([[ $objective == rce ]] && echo True || echo False)
+            network=(--dataset=$dataset --num_residual_units=5 --RCE_train="$rce" --seed=0
+                     --log_root=models_$dataset/resnet32_$objective)
+            attack jsma --eps=0.2 --eval_batch_count="$jsma_images"
+            attack carliniL2 --eval_batch_count="$carlini_batches" "${carlini[@]}"
+            attack carliniL2_highcon --eval_batch_count="$carlini_batches" "${carlini[@]}"
+            attack carliniL2_highden --eval_batch_count="$white_box_images" "${white_box[@]}"
+            attack carliniL2_specific --eval_batch_count="$white_box_images" "${white_box[@]}"
+        done
+    fi
+    step detect.py --dataset=$dataset --mode=fit --attack_method=fgsm
+    step detect.py --dataset=$dataset --mode=evaluate
+    step detect.py --dataset=$dataset --mode=figures
+done
