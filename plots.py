@@ -15,14 +15,14 @@ import numpy as np
 from data import artifacts
 from errors import InputError
 
-# score → (name on the picture, colour, marker). The same everywhere. The colours (Okabe and Ito)
-# differ in lightness and the markers in form, so that pictures can be read in greyscale.
+# score → (name on the picture, colour, marker). The same everywhere. The colours differ in lightness by
+# a fifth and the markers in form, so that pictures can be read in greyscale.
 SCORE_STYLE = {
-    "confidence": ("confidence", "#E69F00", "o"),
+    "confidence": ("confidence", "#F0A500", "o"),
     "non_me": ("non-ME", "#000000", "s"),
-    "k_density": ("K-density", "#0072B2", "^"),
-    "kernel_non_me": ("kernel non-ME", "#009E73", "v"),
-    "j_score": ("J-score", "#CC79A7", "D"),
+    "k_density": ("K-density", "#004C8C", "^"),
+    "kernel_non_me": ("kernel non-ME", "#C8F2BA", "v"),
+    "j_score": ("J-score", "#C0458A", "D"),
 }
 OBJECTIVE_LINE = {"rce": "-", "ce": "--"}
 
