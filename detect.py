@@ -72,13 +72,13 @@ def _auc_mode(dataset, tag, kernel_folder):
 
 
 def _report_auc(sides, attack, dataset, kernel_folder, output, *, eps_round, num_kernels,
-              only_this_many, seed):
+                only_this_many, seed):
     """Prints the AUCs of all sides, writes them as JSON and draws the ROC curves of one round."""
     # All input is checked before anything is written, and what is slow to find comes last.
     for side in sides:
         with _naming(side.folder):
-            scoring.check_rounds(len(side.results["labels_true"]), side.eps_values, side.num_per_eps,
-                          eps_round)
+            scoring.check_rounds(len(side.results["labels_true"]), side.eps_values,
+                                 side.num_per_eps, eps_round)
     for side in sides:
         _find_kernels(side, kernel_folder, num_kernels, only_this_many, seed)
     for side in sides:
@@ -303,7 +303,7 @@ def _roc_curves(side, eps):
     if row is None:
         return []
     scored = scoring.score_images(side.results, side.kernels, KERNEL_BANDWIDTH[side.objective],
-                          scoring.round_rows(row["round"], side.num_per_eps))
+                                  scoring.round_rows(row["round"], side.num_per_eps))
     return [plots.RocCurve(f"{side.tag} {_SCORE_TITLES[name]}", *scoring.roc(*scored[name]),
                            row["auc"][name], name, side.objective) for name in SCORES]
 
@@ -319,16 +319,23 @@ def _fit_mode(dataset, tag, kernel_folder):
                          f"Received: holdout_share={F.holdout_share}.")
     if not F.eta > 0:
         raise InputError(f"eta must be above 0. Received: eta={F.eta}.")
-    for objective, folder in _result_folders(F.attack_method, dataset, tag, F.save_pwd).items():
+    folders = _result_folders(F.attack_method, dataset, tag, F.save_pwd)
+    if F.detector and len(folders) > 1:
+        raise InputError("objective_tag must be RCE or CE where both have results and one --detector "
+                         "is to be written. Received: objective_tag=''.")
+    fitted = {}
+    for objective, folder in folders.items():
         side = _read_side(objective, folder, flags.check_at_least("num_per_eps", 0))
         _find_kernels(side, kernel_folder, F.num_kernels, F["num_kernels"].present, F.seed)
         with _naming(f"{folder}, kernels of {kernel_folder}"):
-            detector = _fit(side, kernel_folder, rates)
-        path = _detector_path(kernel_folder, side.tag)
+            fitted[side.tag] = _fit(side, kernel_folder, rates)
+    for name, detector in fitted.items():
+        path = _detector_path(kernel_folder, name)
         detector_files.save(path, dataclasses.asdict(detector))
-        print(f"Fitted on {len(detector.fitted_on)} normal images of {folder}: {path}")
-        for name, values in zip(detectors.SCORES, detector.thresholds, strict=True):
-            print(f"  {name:<14}" + "".join(f"  T({100 * rate:g} %) = {value:.6g}"
+        print(f"Fitted on {len(detector.fitted_on)} normal images of {folders[_OBJECTIVES[name]]}: "
+              f"{path}")
+        for score, values in zip(detectors.SCORES, detector.thresholds, strict=True):
+            print(f"  {score:<14}" + "".join(f"  T({100 * rate:g} %) = {value:.6g}"
                                             for rate, value in zip(rates, values, strict=True)))
 
 
@@ -391,9 +398,9 @@ def _evaluate_mode(dataset, tag, kernel_folder):
     """Judges the fitted detector of each objective on all attacks there are, or on one."""
     F = flags.FLAGS
     output = Path(F.save_pwd or f"detection_{dataset}")
-    for name in _fitted_tags(tag, kernel_folder):
-        detector = detectors.Detector(**detector_files.load(_detector_path(kernel_folder, name)))
-        rounds = _evaluated_rounds(dataset, _OBJECTIVES[name], detector)
+    for objective, detector in _fitted(tag, kernel_folder).items():
+        name = artifacts.OBJECTIVE_TAG[objective]
+        rounds = _evaluated_rounds(dataset, objective, detector)
         rows = evaluation.evaluate(rounds, detector, seed=F.seed)
         rate = min(detector.false_refusal_rates.tolist())
         print(f"\n{name} on {dataset}, images that are right when normal and wrong when adversarial\n")
@@ -401,14 +408,21 @@ def _evaluate_mode(dataset, tag, kernel_folder):
         _write_evaluation(output, name, rows)
 
 
-def _fitted_tags(tag, kernel_folder):
-    """RCE and CE, as far as they are asked for and have a detector."""
-    tags = [name for name in _OBJECTIVES if tag in ("", name)
-            and (tag or _detector_path(kernel_folder, name).is_file())]
-    if not tags:
+def _fitted(tag, kernel_folder):
+    """Objective → its detector: the one of --detector, or those asked for that there are."""
+    given = flags.FLAGS.detector
+    paths = [Path(given)] if given else [
+        path for name in _OBJECTIVES if tag in ("", name)
+        and ((path := _detector_path(kernel_folder, name)).is_file() or tag)]
+    if not paths:
         raise InputError(f"expected detector_RCE.npz or detector_CE.npz in {kernel_folder}, which "
                          "`python detect.py --mode=fit` writes. Received: no such file.")
-    return tags
+    found = [detectors.Detector(**detector_files.load(path)) for path in paths]
+    fitted = {detector.network["objective"]: detector for detector in found}
+    if tag and _OBJECTIVES[tag] not in fitted:
+        raise InputError(f"objective_tag must be that of the detector, {paths[0]}. "
+                         f"Received: objective_tag={tag!r}.")
+    return fitted
 
 
 def _evaluated_rounds(dataset, objective, detector):
@@ -420,6 +434,7 @@ def _evaluated_rounds(dataset, objective, detector):
             continue
         side = _read_side(objective, folder, flags.check_at_least("num_per_eps", 0))
         with _naming(folder):
+            _check_network(folder, detector)
             scoring.check_rounds(
                 len(side.results["labels_true"]), side.eps_values, side.num_per_eps, 0)
             rounds += evaluation.rounds_of(attack, side.results, _image_index(side), side.eps_values,
@@ -428,6 +443,15 @@ def _evaluated_rounds(dataset, objective, detector):
         raise InputError(f"expected result files of test_adv.py in <attack>_{dataset}/"
                          f"{artifacts.OBJECTIVE_TAG[objective]}. Received: none.")
     return rounds
+
+
+def _check_network(folder, detector):
+    """Raises an InputError when the results are of another network, as far as they tell."""
+    record = artifacts.read_run_record(folder, "test_adv")
+    attacked = record and record["metrics"].get("network")
+    if attacked and attacked["weights_sha256"] != detector.network["weights_sha256"]:
+        raise InputError("expected results of the network that the detector was fitted on. Received: "
+                         f"weights of SHA-256 {attacked['weights_sha256'][:12]}….")
 
 
 def _write_evaluation(folder, tag, rows):
@@ -445,9 +469,7 @@ def _write_evaluation(folder, tag, rows):
 
 def _figures_mode(dataset, tag, kernel_folder):
     """Draws the papers' curves from the results of every attack that was swept over eps."""
-    tags = _fitted_tags(tag, kernel_folder)
-    fitted = {_OBJECTIVES[name]: detectors.Detector(**detector_files.load(
-        _detector_path(kernel_folder, name))) for name in tags}
+    fitted = _fitted(tag, kernel_folder)
     by_attack = {}
     for objective, detector in fitted.items():
         for r in _evaluated_rounds(dataset, objective, detector):

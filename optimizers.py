@@ -69,6 +69,15 @@ def make_optimizer(name: str, learning_rate, *,
     return keras.optimizers.SGD(learning_rate, name=name)
 
 
+def build_for(run, strategy: tf.distribute.Strategy, model: keras.Model) -> keras.optimizers.Optimizer:
+    """The optimizer of a `checkpoints.RunRecord`, with its slots for the model built in `strategy`."""
+    with strategy.scope():
+        optimizer = make_optimizer(run.optimizer, learning_rate_schedule(run.lr_boundaries),
+                                   mixed_precision=run.mixed_precision)
+        optimizer.build(model.trainable_variables)
+    return optimizer
+
+
 def default_boundaries(dataset: str, total_steps: int) -> tuple[int, ...]:
     """Steps at which the rate falls: the original's, or 1/2, 3/4 and all of total_steps."""
     return LR_BOUNDARIES.get(dataset, (total_steps // 2, total_steps * 3 // 4, total_steps))

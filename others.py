@@ -9,7 +9,6 @@ import os
 
 import flags
 
-import tensorflow as tf
 from tqdm import tqdm
 
 import exporting
@@ -116,7 +115,7 @@ def info() -> None:
     record, step = checkpoints.read_record(newest)
     for field, value in dataclasses.asdict(record).items():
         print(f"{field}: {value}")
-    for path in tf.train.get_checkpoint_state(log_root).all_model_checkpoint_paths:
+    for path in sorted(checkpoints.all_paths(log_root), key=checkpoints.step_of):
         print(f"checkpoint: {path}")
     print(f"newest at step {step} of {record.total_steps}")
 
@@ -203,11 +202,7 @@ def _training_state(run):
     """Variables by name of a network and of its optimizer, as train.py makes them for `run`."""
     strategy = flags.make_strategy(flags.FLAGS.num_gpus, flags.FLAGS.num_cpu_replicas)
     network = inference.build_network(strategy, run)
-    with strategy.scope():
-        optimizer = optimizers.make_optimizer(
-            run.optimizer, optimizers.learning_rate_schedule(run.lr_boundaries),
-            mixed_precision=run.mixed_precision)
-        optimizer.build(network.model.trainable_variables)
+    optimizer = optimizers.build_for(run, strategy, network.model)
     return named_variables(network.model), named_variables(optimizer)
 
 

@@ -15,11 +15,11 @@ from tqdm import tqdm
 
 import cluster
 import inference
+import optimizers
 from data import artifacts, checkpoints, inputs, run_lock, tf1_checkpoints
 from data.training_log import TrainingLog
 from defenses import objectives
 from errors import InputError, RunError
-from optimizers import default_boundaries, learning_rate_schedule, make_optimizer
 from resnet_model import named_variables, weight_decay_loss
 
 # No training that goes on comes near it; one that diverges passes it within a few steps.
@@ -201,25 +201,21 @@ def _build(run, strategy):
     network = inference.build_network(
         strategy, run, seed=run.seed, sync_batch_norm=run.sync_batch_norm,
         mixed_precision=run.mixed_precision)
-    with strategy.scope():
-        optimizer = make_optimizer(run.optimizer, learning_rate_schedule(run.lr_boundaries),
-                                   mixed_precision=run.mixed_precision)
-        optimizer.build(network.model.trainable_variables)
-    return network, optimizer
+    return network, optimizers.build_for(run, strategy, network.model)
 
 
 def _resume(store, workers, run, network, optimizer):
     """Restores the newest whole checkpoint, ours or the original's; says so; returns its step."""
-    newest, _ = checkpoints.newest_whole(store.log_root)
+    newest, damaged = checkpoints.newest_whole(store.log_root)
+    for sentence in damaged:
+        flags.warn(f"{sentence} Using {newest} instead.")
     if newest and tf1_checkpoints.is_tf1(newest):
         variables = named_variables(network.model)
         start = tf1_checkpoints.restore_network(newest, variables)
         tf1_checkpoints.restore_optimizer(newest, variables, named_variables(optimizer), run.optimizer)
         flags.warn(inference.tf1_note(newest, start, run.objective))
     else:
-        start, path, damaged = store.resume()
-        for sentence in damaged:
-            flags.warn(f"{sentence} Using {path} instead.")
+        start = store.resume().step
     workers.check_same(start, f"the step of the newest checkpoint in {store.log_root}")
     if start >= run.total_steps:
         print(f"{store.log_root} has a checkpoint at step {start}: nothing left of the "
@@ -259,7 +255,7 @@ class _Reporter:
 
     def __init__(self, run, network, strategy, test_set, train_dir, start):
         self._run = run
-        self._schedule = learning_rate_schedule(run.lr_boundaries)
+        self._schedule = optimizers.learning_rate_schedule(run.lr_boundaries)
         self._model = network.model
         self._forward = network.forward_stored(strategy)
         self._test_set = test_set
@@ -365,7 +361,7 @@ def _strategy():
 def _boundaries(texts):
     """--lr_boundaries as increasing steps; the data set's default when not given."""
     if not texts:
-        return default_boundaries(flags.FLAGS.dataset, flags.FLAGS.total_steps)
+        return optimizers.default_boundaries(flags.FLAGS.dataset, flags.FLAGS.total_steps)
     steps = [int(text) if text.strip().isdigit() else 0 for text in texts]
     if min(steps) < 1 or sorted(set(steps)) != steps:
         raise InputError("lr_boundaries must be increasing steps of at least 1, separated by commas. "

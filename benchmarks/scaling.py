@@ -12,7 +12,6 @@ process. Medians of the rounds and their ratios are printed.
 import argparse
 import multiprocessing
 import os
-import statistics
 
 import flags  # before TensorFlow, whose environment it sets
 
@@ -24,7 +23,7 @@ import crafting
 import inference
 import optimizers
 import train
-from benchmarks.train_throughput import seconds
+from benchmarks.train_throughput import median_seconds
 from data.checkpoints import RunRecord
 
 BATCH = 128
@@ -57,17 +56,6 @@ def make_attack(strategy):
     images = np.random.default_rng(0).uniform(-0.5, 0.5, (BIM_IMAGES, *RUN.image_shape))
     images, index = images.astype(np.float32), np.arange(BIM_IMAGES)
     return lambda: crafter(images, index, eps=EPS)
-
-
-def median_seconds(calls, rounds):
-    """Median wall seconds of each of `calls`, which alternate after a call each that traces."""
-    times = {name: [] for name in calls}
-    for call in calls.values():
-        call()
-    for _ in range(rounds):
-        for name, call in calls.items():
-            times[name].append(seconds(call))
-    return {name: statistics.median(t) for name, t in times.items()}
 
 
 def images_per_second(replicas, rounds, steps):

@@ -58,6 +58,17 @@ def seconds(call):
     return time.perf_counter() - started
 
 
+def median_seconds(calls, rounds):
+    """Median wall seconds of each of `calls`, which alternate after a call each that traces."""
+    times = {name: [] for name in calls}
+    for call in calls.values():
+        call()
+    for _ in range(rounds):
+        for name, call in calls.items():
+            times[name].append(seconds(call))
+    return {name: statistics.median(t) for name, t in times.items()}
+
+
 def main():
     strategy = tf.distribute.OneDeviceStrategy("/cpu:0")
     matrix = tf.random.stateless_uniform([GEMM_SIZE, GEMM_SIZE], [0, 3])
@@ -70,14 +81,7 @@ def main():
         "bfloat16": make_step(strategy, fused, mixed_precision="bfloat16"),
         "float16": make_step(strategy, fused, mixed_precision="float16"),
     }
-    calls = {**steps, "gemm": lambda: gemm().numpy()}
-    times = {name: [] for name in calls}
-    for call in calls.values():
-        call()
-    for _ in range(ROUNDS):
-        for name, call in calls.items():
-            times[name].append(seconds(call))
-    median = {name: statistics.median(t) for name, t in times.items()}
+    median = median_seconds({**steps, "gemm": lambda: gemm().numpy()}, ROUNDS)
     images_per_s = {n: BATCH * STEPS_PER_ROUND / median[n] for n in steps}
     gemm_gflops = 2 * GEMM_SIZE**3 / median["gemm"] / 1e9
     for name, rate in images_per_s.items():

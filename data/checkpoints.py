@@ -12,7 +12,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -163,9 +163,9 @@ class Checkpoints:
                 _read_all(written)
                 _rename(written, path)
             kept = [*self._paths, path][-self._keep:]
-            self._write_state(kept)
+            write_state(self.log_root, kept)
         except (*UNREADABLE, OSError) as error:
-            raise RunError(f"could not save step {step} in {self.log_root} ({_first_line(error)}). "
+            raise RunError(f"could not save step {step} in {self.log_root} ({first_line(error)}). "
                            f"{self.last_good()}") from error
         for old in set(self._paths) - set(kept):
             _delete(old)
@@ -187,7 +187,7 @@ class Checkpoints:
         check_record(path, found, wanted, RESUME_FIELDS)
         _restore(self._checkpoint, path)
         self._state.record = wanted
-        older = [p for p in _paths_in(self.log_root) if step_of(p) < step and _is_ours(p)]
+        older = [p for p in all_paths(self.log_root) if step_of(p) < step and _is_ours(p)]
         self._paths = [*sorted(older, key=step_of), path]
         return Resumed(step, path, damaged)
 
@@ -196,14 +196,6 @@ class Checkpoints:
         writes here."""
         for unfinished in Path(self.log_root).glob(f"{_UNFINISHED}*"):
             shutil.rmtree(unfinished, ignore_errors=True)
-
-    def _write_state(self, paths):
-        """The file that tf.train.latest_checkpoint reads."""
-        names = [os.path.basename(path) for path in paths]
-        lines = [f'model_checkpoint_path: "{names[-1]}"',
-                 *(f'all_model_checkpoint_paths: "{name}"' for name in names)]
-        with artifacts.atomic_path(os.path.join(self.log_root, "checkpoint")) as temporary:
-            temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
     def last_good(self) -> str:
         """A sentence that names the newest good checkpoint."""
@@ -222,7 +214,7 @@ def newest_whole(log_root: str) -> tuple[str | None, tuple[str, ...]]:
       DamagedCheckpoint: there are checkpoints, but none is whole; the sentence is the newest's.
     """
     damaged = []
-    for path in _paths_in(log_root):
+    for path in all_paths(log_root):
         try:
             _read_all(path)
             return path, tuple(map(str, damaged))
@@ -235,7 +227,7 @@ def newest_whole(log_root: str) -> tuple[str | None, tuple[str, ...]]:
 
 def latest(log_root: str) -> str | None:
     """Path of the newest checkpoint in `log_root`, whole or not; None when there is none."""
-    return next(iter(_paths_in(log_root)), None)
+    return next(iter(all_paths(log_root)), None)
 
 
 def require_whole(log_root: str, note: Callable[[str], None]) -> str:
@@ -254,7 +246,7 @@ def require_whole(log_root: str, note: Callable[[str], None]) -> str:
     return path
 
 
-def _paths_in(log_root):
+def all_paths(log_root: str) -> list[str]:
     """Paths of the checkpoints, the one that the state file names first, then from the newest on.
 
     One whose index is missing counts if the state file lists it; otherwise its save was cut short.
@@ -277,6 +269,15 @@ def _listed(log_root):
     # By their last part: the folder may have been moved since.
     return [os.path.join(log_root, os.path.basename(path)) for path in (
         state.model_checkpoint_path, *state.all_model_checkpoint_paths)]
+
+
+def write_state(folder: str, paths: Sequence[str]) -> None:
+    """Writes the file that tf.train.latest_checkpoint reads; the last of `paths` is the newest."""
+    names = [os.path.basename(path) for path in paths]
+    lines = [f'model_checkpoint_path: "{names[-1]}"',
+             *(f'all_model_checkpoint_paths: "{name}"' for name in names)]
+    with artifacts.atomic_path(os.path.join(folder, "checkpoint")) as temporary:
+        temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def _read_all(path):
@@ -360,10 +361,10 @@ def _restore(checkpoint, path):
 
 def _unreadable(path, error):
     return DamagedCheckpoint("expected a whole checkpoint written by train.py. "
-                             f"Received: {path!r} ({_first_line(error)}).")
+                             f"Received: {path!r} ({first_line(error)}).")
 
 
-def _first_line(error):
+def first_line(error: Exception) -> str:
     """What an exception says, without the names of TensorFlow's nodes."""
     line = (str(error).splitlines() or [type(error).__name__])[0]
     return re.sub(r"{{.*?}} ?| ?\[Op:.*\]", "", line)

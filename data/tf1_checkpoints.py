@@ -177,8 +177,7 @@ def save(folder: str, network: Mapping[str, np.ndarray], slots: Mapping[str, np.
             prefix=str(temporary / stem), tensor_names=list(variables),
             shape_and_slices=[""] * len(variables), tensors=list(variables.values()))
     path = f"{folder}/{stem}"
-    with artifacts.atomic_path(f"{folder}/checkpoint") as temporary:
-        temporary.write_text(f'model_checkpoint_path: "{stem}"\nall_model_checkpoint_paths: "{stem}"\n')
+    checkpoints.write_state(folder, [path])
     return path
 
 
@@ -244,6 +243,5 @@ def _naming(path):
     try:
         yield
     except checkpoints.UNREADABLE as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError("expected a whole checkpoint of the original TensorFlow 1 code. "
-                         f"Received: {path!r} ({reason}).") from error
+                         f"Received: {path!r} ({checkpoints.first_line(error)}).") from error

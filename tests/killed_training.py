@@ -19,7 +19,7 @@ POINTS = {
     "step": (train._Reporter, "report", True),  # between two steps
     "write": (checkpoints, "_read_all", False),  # written, not looked at yet
     "rename": (os, "replace", True),  # between the two files of a checkpoint, or its state
-    "state": (checkpoints.Checkpoints, "_write_state", False),  # complete, but not yet the newest
+    "state": (checkpoints, "write_state", False),  # complete, but not yet the newest
     "delete": (checkpoints, "_delete", False),  # before an old one goes
 }
 

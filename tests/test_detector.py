@@ -333,3 +333,38 @@ def test_a_bad_sweep_is_refused(work, tmp_path, values, words):
                  f"--eps_sweep={values}", cwd=tmp_path)
     assert result.code == 1 and words in result.err
     assert not list(tmp_path.iterdir())
+
+
+# One detector, one network.
+
+
+def copied(work, folder):
+    """The work folder's files in a folder of their own."""
+    import shutil
+
+    shutil.copytree(work[0], folder, dirs_exist_ok=True)
+    return folder
+
+
+def test_results_of_another_network_are_not_judged(work, tmp_path):
+    record = copied(work, tmp_path) / "bim_digits/RCE/test_adv_run.json"
+    changed = json.loads(record.read_text())
+    changed["metrics"]["network"]["weights_sha256"] = "0" * 64
+    record.write_text(json.dumps(changed))
+    result = run("detect", "--dataset=digits", "--mode=evaluate", cwd=tmp_path)
+    assert result.code == 1 and "bim_digits/RCE: expected results of the network" in result.err
+
+
+def test_a_given_detector_tells_its_objective(work, tmp_path):
+    given = ("--dataset=digits", f"--detector={work[0]}/kernel_para_digits/detector_RCE.npz")
+    copied(work, tmp_path)
+    done("detect", *given, "--mode=evaluate", "--attack_method=bim", cwd=tmp_path)
+    result = run("detect", *given, "--mode=evaluate", "--objective_tag=CE", cwd=tmp_path)
+    assert result.code == 1 and "objective_tag must be that of the detector" in result.err
+
+
+def test_one_detector_file_is_not_written_for_two_objectives(work, tmp_path):
+    (copied(work, tmp_path) / "fgsm_digits/CE").mkdir()
+    result = run("detect", *FIT, "--detector=d.npz", cwd=tmp_path)
+    assert result.code == 1 and "objective_tag must be RCE or CE where both" in result.err
+    assert not (tmp_path / "d.npz").exists()
