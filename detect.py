@@ -391,7 +391,7 @@ def _rates():
 
 
 def _detector_path(kernel_folder, tag):
-    return Path(flags.FLAGS.detector or Path(kernel_folder) / f"detector_{tag}.npz")
+    return Path(flags.FLAGS.detector or detector_files.default_path(kernel_folder, _OBJECTIVES[tag]))
 
 
 def _evaluate_mode(dataset, tag, kernel_folder):

@@ -1,4 +1,10 @@
-"""A trained network as files that need nothing of this project: `.keras` and SavedModel."""
+"""A trained network for others: `.keras` and SavedModel, which need nothing of this project, and the
+folders of pretrained/."""
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
 
 import keras
 import tensorflow as tf
@@ -6,7 +12,9 @@ from keras import layers
 
 import inference
 import resnet_model
-from data import artifacts
+from data import artifacts, checkpoints, detector_files, pretrained
+from defenses.detector import SCORES
+from errors import InputError
 
 KERAS_FILE = "model.keras"
 SAVED_MODEL = "saved_model"
@@ -41,6 +49,61 @@ def save(model: keras.Model, folder: str) -> None:
     with artifacts.atomic_folder(folder) as temporary:
         model.save(temporary / KERAS_FILE)
         model.export(temporary / SAVED_MODEL, verbose=False)
+
+
+def check_detector(path: Path, network: inference.Network) -> None:
+    """Raises an InputError when there is no detector at `path`, or one of another network."""
+    wanted, found = network.weights_sha256(), detector_files.load(path)["network"]["weights_sha256"]
+    if found != wanted:
+        raise InputError(f"expected {path} to be of this network, with weights of SHA-256 "
+                         f"{wanted[:12]}…. Received: a detector of {found[:12]}….")
+
+
+def save_pretrained(folder: str, network: inference.Network, run: checkpoints.RunRecord, step: int,
+                    detector: Path, num_correct: int, num_images: int) -> None:
+    """Writes a folder of pretrained/, SHA256SUMS last.
+
+    Args:
+      folder: where to.
+      network: whose weights are saved, without the state of the optimizer.
+      run: how it was trained.
+      step: to which.
+      detector: file of its detector.
+      num_correct: of `num_images` test images, how many it classifies correctly.
+      num_images: how many it was asked.
+    """
+    variables = resnet_model.named_variables(network.model)
+    checkpoints.Checkpoints(folder, run, variables, {}).save(step)
+    shutil.copyfile(detector, Path(folder) / detector_files.FILE_NAME)
+    card = _model_card(Path(folder).name, run, step, detector_files.load(detector), num_correct,
+                       num_images)
+    (Path(folder) / pretrained.CARD).write_text(card, encoding="utf-8")
+    pretrained.write_sums(folder)
+
+
+def _model_card(name, run, step, detector, num_correct, num_images):
+    made, rates = artifacts.provenance(), detector["false_refusal_rates"]
+    thresholds = [[score, *(f"{value:.6g}" for value in values)]
+                  for score, values in zip(SCORES, detector["thresholds"], strict=True)]
+    table = [["score", *(f"T for {100 * rate:g} % refused" for rate in rates)],
+             ["---"] * (1 + len(rates)), *thresholds]
+    shape = " x ".join(map(str, run.image_shape))
+    return "\n".join([
+        f"# {name}", "",
+        f"A network for {run.dataset} ({run.num_classes} classes, {shape}) and its detector, made on "
+        f"{made['date'][:10]}:",
+        f"commit {made['git_revision']}, TensorFlow {made['versions']['tensorflow']}, "
+        f"{made['hardware']}.", "",
+        f"- {num_correct} of {num_images} test images right: {100 * num_correct / num_images:.2f} %.",
+        f"- Objective {run.objective.upper()}, {step} steps of {run.batch_size} training images, "
+        f"--seed={run.seed}.",
+        f"- detector.npz: {len(detector['kernels'])} kernels per class. Its thresholds were fitted on "
+        f"{len(detector['fitted_on'])} of the",
+        "  test images (`fitted_on` in it), which no judgement may use again. It answers for an image",
+        "  whose score is at least T:", "",
+        *("| " + " | ".join(row) + " |" for row in table), "",
+        "The checkpoint holds the network alone: no training goes on from it. Its run:", "",
+        "```", json.dumps(dataclasses.asdict(run), indent=1), "```", ""])
 
 
 def _keras_batch_norm(name):

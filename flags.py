@@ -144,15 +144,19 @@ def _define_shards():
 
 def define_others() -> None:
     """Flags of others.py alone."""
-    _define_mode("train", "kernel_para, tSNE_logits, export_bin, info, import_checkpoint, "
-                 "export_checkpoint or export_model")
+    _define_mode("train", "kernel_para, tSNE_logits, export_bin, export_png, info, import_checkpoint, "
+                 "export_checkpoint, export_model or export_pretrained")
     _define_total_steps(100000)
     _define_lr_decay()
     _define_eval_batches(50)
     _define_eval_once()
     absl_flags.DEFINE_string("eval_dir", "", "Accepted for the original's commands; not used.")
     absl_flags.DEFINE_string(
-        "output_dir", "", "Folder that import_checkpoint, export_checkpoint and export_model write.")
+        "output_dir", "", "Folder that export_png, export_model, export_pretrained, import_checkpoint "
+        "and export_checkpoint write.")
+    absl_flags.DEFINE_string(
+        "images", "", "An attack's nor_img.npy or adv_img.npy for export_png. Empty: the test images.")
+    absl_flags.DEFINE_integer("num_images", 10, "Images that export_png writes, from the first on.")
 
 
 def define_detect() -> None:

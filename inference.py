@@ -156,6 +156,11 @@ class Expected:
     objective: str
 
 
+def expected_of(run) -> Expected:
+    """What a `checkpoints.RunRecord` says of its network."""
+    return Expected(*(getattr(run, field.name) for field in dataclasses.fields(Expected)))
+
+
 def build_network(strategy: tf.distribute.Strategy, run, *, seed: int = 0,
                   sync_batch_norm: bool = False, mixed_precision: str = "") -> Network:
     """A freshly initialised network for `run`, an `Expected` or a `checkpoints.RunRecord`.
@@ -168,8 +173,7 @@ def build_network(strategy: tf.distribute.Strategy, run, *, seed: int = 0,
     with strategy.scope():
         model = resnet_model.build_resnet(
             config, seed=seed, batch_norm=batch_norm, mixed_precision=mixed_precision)
-    expected = Expected(*(getattr(run, field.name) for field in dataclasses.fields(Expected)))
-    return Network(model, objectives.get(run.objective), expected)
+    return Network(model, objectives.get(run.objective), expected_of(run))
 
 
 def load_weights(network: Network, path: str, expected: Expected,

@@ -6,6 +6,7 @@
 
 import dataclasses
 import os
+from pathlib import Path
 
 import flags
 
@@ -16,7 +17,7 @@ import inference
 import optimizers
 import plots
 import scoring
-from data import artifacts, checkpoints, inputs, tf1_checkpoints
+from data import artifacts, checkpoints, detector_files, inputs, pretrained, tf1_checkpoints
 from defenses import objectives
 from errors import InputError
 from resnet_model import ResNetConfig, named_variables
@@ -101,6 +102,22 @@ def export_bin() -> None:
             print(f"Wrote {written[name]} images to {path}.")
     artifacts.write_run_record(folder, "export_bin", flags=flags.as_dict(),
                                metrics={"num_images": written})
+
+
+def export_png() -> None:
+    """Images as PNG files: test images, or those that an attack has left."""
+    F = flags.FLAGS
+    flags.check_at_least("num_images", 1)
+    folder = flags.require("output_dir")
+    if next(Path(folder).glob("*.png"), None):
+        raise InputError(f"output_dir must not hold PNG files yet. Received: output_dir={folder!r}.")
+    if F.images:
+        images, _ = inputs.load_images(F.images)
+    else:
+        images = inputs.to_network_input(inputs.load(
+            F.dataset, F.eval_data_path, "test", data_dir=F.data_dir, num_classes=F.num_classes).images)
+    inputs.save_pngs(folder, images[:F.num_images])
+    print(f"Wrote {min(F.num_images, len(images))} images to {folder}.")
 
 
 def info() -> None:
@@ -198,6 +215,26 @@ def export_model() -> None:
     print(f"Exported {path} as {exporting.KERAS_FILE} and {exporting.SAVED_MODEL} in {folder}.")
 
 
+def export_pretrained() -> None:
+    """The network alone, its detector, a model card and the SHA-256 of each: a folder to ship."""
+    F = flags.FLAGS
+    log_root = flags.require("log_root")
+    folder = _output_dir(log_root, "checkpoint", pretrained.SUMS)
+    path = checkpoints.require_whole(log_root, flags.warn)
+    run, step = checkpoints.read_record(path)
+    strategy = flags.make_strategy(F.num_gpus, F.num_cpu_replicas)
+    test_set = inputs.load(run.dataset, F.eval_data_path, "test", data_dir=F.data_dir,
+                           num_classes=run.num_classes)
+    network = inference.restore(strategy, log_root, inference.expected_of(run), flags.warn)
+    detector = detector_files.default_path(artifacts.kernel_dir(run.dataset), run.objective)
+    exporting.check_detector(detector, network)
+    num_images = len(test_set.labels)
+    correct = inference.count_correct(network.forward_stored(strategy), test_set, num_images)
+    _make(folder)
+    exporting.save_pretrained(folder, network, run, step, detector, correct, num_images)
+    print(f"Exported {path} and {detector} to {folder}: {correct} of {num_images} test images right.")
+
+
 def _training_state(run):
     """Variables by name of a network and of its optimizer, as train.py makes them for `run`."""
     strategy = flags.make_strategy(flags.FLAGS.num_gpus, flags.FLAGS.num_cpu_replicas)
@@ -234,8 +271,9 @@ def _record(folder, path, step):
 
 
 MODES = {"kernel_para": kernel_para, "tSNE_logits": tsne_features, "export_bin": export_bin,
-         "info": info, "import_checkpoint": import_checkpoint,
-         "export_checkpoint": export_checkpoint, "export_model": export_model}
+         "export_png": export_png, "info": info, "import_checkpoint": import_checkpoint,
+         "export_checkpoint": export_checkpoint, "export_model": export_model,
+         "export_pretrained": export_pretrained}
 
 
 def main() -> int:

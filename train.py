@@ -16,7 +16,7 @@ from tqdm import tqdm
 import cluster
 import inference
 import optimizers
-from data import artifacts, checkpoints, inputs, run_lock, tf1_checkpoints
+from data import artifacts, checkpoints, inputs, pretrained, run_lock, tf1_checkpoints
 from data.training_log import TrainingLog
 from defenses import objectives
 from errors import InputError, RunError
@@ -310,6 +310,9 @@ def main() -> int:
                  "steps_per_loop", "num_residual_units"):
         flags.check_at_least(name, 1)
     log_root = flags.require("log_root")
+    if pretrained.is_pretrained(log_root):
+        raise InputError("log_root must be a folder of your own: what is pretrained stays as it is. "
+                         f"Received: log_root={log_root!r}.")
     strategy = _strategy()
     train_set, test_set = inputs.load_for_training(
         F.dataset, F.train_data_path, F.eval_data_path, data_dir=F.data_dir,

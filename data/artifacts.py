@@ -14,6 +14,7 @@ import importlib.metadata
 import json
 import math
 import os
+import platform
 import secrets
 import subprocess
 import tempfile
@@ -520,16 +521,19 @@ def write_run_record(folder: str | os.PathLike, name: str, *, flags: Mapping[str
       The path written.
     """
     path = Path(folder) / f"{name}_run.json"
-    write_json(path, {
-        "name": name,
+    write_json(path, {"name": name, "seed": flags.get("seed"), **provenance(), "flags": flags,
+                      "metrics": metrics})
+    return path
+
+
+def provenance() -> dict[str, Any]:
+    """When and with what something is made: "date", "git_revision", "versions", "hardware"."""
+    return {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "seed": flags.get("seed"),
         "git_revision": _git_revision(),
         "versions": {package: _version(package) for package in _RECORDED_PACKAGES},
-        "flags": flags,
-        "metrics": metrics,
-    })
-    return path
+        "hardware": f"{os.cpu_count()} cores {_processor()}",
+    }
 
 
 def read_run_record(folder: str | os.PathLike, name: str) -> dict[str, Any] | None:
@@ -556,6 +560,15 @@ def _version(package):
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return None
+
+
+def _processor():
+    """Name of the processor where Linux tells it, or else its kind."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
 
 
 def _git_revision():

@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from data import artifacts
+from data import artifacts, pretrained
 from errors import InputError, RunError
 
 _CHECKPOINT_NAME = "model.ckpt"
@@ -212,9 +212,11 @@ def newest_whole(log_root: str) -> tuple[str | None, tuple[str, ...]]:
 
     Raises:
       DamagedCheckpoint: there are checkpoints, but none is whole; the sentence is the newest's.
+      InputError: it is a pretrained one whose files are not those that were shipped.
     """
     damaged = []
     for path in all_paths(log_root):
+        pretrained.check(path)
         try:
             _read_all(path)
             return path, tuple(map(str, damaged))
@@ -320,7 +322,9 @@ def read_record(path: str) -> tuple[RunRecord, int]:
 
     Raises:
       DamagedCheckpoint: the checkpoint cannot be read, or holds no record.
+      InputError: it is a pretrained one whose files are not those that were shipped.
     """
+    pretrained.check(path)
     try:
         reader = tf.train.load_checkpoint(path)
         text = reader.get_tensor(_RECORD)

@@ -8,13 +8,18 @@ from typing import Any
 
 import numpy as np
 
-from data import artifacts
+from data import artifacts, pretrained
 from errors import InputError
 
 FILE_NAME = "detector.npz"
 _ARRAYS = {"kernels": 3, "thresholds": 2, "false_refusal_rates": 1, "fitted_on": 1}
 _NUMBERS = ("bandwidth", "non_me_variance", "eta")
 _TEXTS = ("network",)  # as JSON
+
+
+def default_path(kernel_folder: str | os.PathLike, objective: str) -> Path:
+    """Where `detect.py --mode=fit` leaves the detector of an objective."""
+    return Path(kernel_folder) / f"detector_{artifacts.OBJECTIVE_TAG[objective]}.npz"
 
 
 def save(path: str | os.PathLike, detector: Mapping[str, Any]) -> None:
@@ -38,9 +43,10 @@ def load(path: str | os.PathLike) -> dict[str, Any]:
     """Reads what `save` wrote.
 
     Raises:
-      InputError: no such file, or not a detector.
+      InputError: no such file, not a detector, or a pretrained one that is not as it was shipped.
     """
     path = Path(path)
+    pretrained.check(path)
     if not path.is_file():
         raise InputError(f"expected a {FILE_NAME}, which `python detect.py --mode=fit` writes, at "
                          f"{path}. Received: no such file.")

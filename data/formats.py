@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from data import artifacts
 from errors import InputError
 
 SPLITS = ("train", "test")
@@ -254,6 +255,17 @@ def read_pngs(folder: str) -> tuple[np.ndarray, list[str]]:
         raise InputError(f"expected PNG files of one size and kind in {folder}. Received: {odd.name} "
                          f"differs from {paths[0].name}.")
     return np.stack(pictures), [path.name for path in paths]
+
+
+def write_pngs(folder: str, images: np.ndarray) -> None:
+    """Writes images uint8 [n, h, w, 1 or 3] as <row>.png, all or none."""
+    from PIL import Image
+
+    width = len(str(len(images) - 1))
+    with artifacts.atomic_folder(folder) as temporary:
+        for row, image in enumerate(images):
+            grey = image[..., 0] if image.shape[-1] == 1 else image
+            Image.fromarray(grey).save(temporary / f"{row:0{width}}.png")
 
 
 def _read_png(path):

@@ -202,6 +202,11 @@ def checked_images(images: np.ndarray, image_shape: tuple[int, int, int]) -> np.
     return images.astype(np.float32, copy=False)
 
 
+def from_network_input(images: np.ndarray) -> np.ndarray:
+    """Network inputs in [-0.5, 0.5] as uint8 of the same shape, rounded to the nearest grey level."""
+    return np.clip(np.rint((images + 0.5) * 255), 0, 255).astype(np.uint8)
+
+
 def to_network_input(images: np.ndarray) -> np.ndarray:
     """Scales stored images to the network's input.
 
@@ -363,6 +368,22 @@ def subset_indices(n: int, count: int, seed: int) -> np.ndarray:
     # RandomState, since NumPy promises that its stream never changes between releases.
     order = np.random.RandomState(seed).permutation(n).astype(np.int64)
     return order if count == -1 else order[:count]
+
+
+def save_pngs(folder: str, images: np.ndarray) -> None:
+    """Writes network inputs [n, h, w, 1 or 3] as 0.png, 1.png, ..., all or none.
+
+    Raises:
+        InputError: other shapes, or pixels that no network input has.
+    """
+    images = np.asarray(images)
+    if images.ndim != 4 or images.shape[-1] not in (1, 3) or not len(images):
+        raise InputError("expected at least one image of 1 or 3 channels. "
+                         f"Received: shape={images.shape}.")
+    if not np.abs(images).max() <= 0.5 + 1e-6:  # false of NaN, too
+        raise InputError("expected network inputs in [-0.5, 0.5]. "
+                         f"Received: pixels in [{images.min():g}, {images.max():g}].")
+    formats.write_pngs(folder, from_network_input(images))
 
 
 def save_bin(path: str, image_set: ImageSet, dataset: str = "") -> None:

@@ -1,0 +1,210 @@
+"""Networks to ship: their folder, what is checked of it, what every script makes of it; PNG files."""
+
+import hashlib
+import json
+import shutil
+
+import numpy as np
+import pytest
+import script_runner
+from script_runner import NETWORK, run
+
+import detector
+from data import artifacts, checkpoints, inputs, pretrained
+from errors import InputError
+
+
+def done(script, *arguments, cwd):
+    result = run(script, *arguments, cwd=cwd)
+    assert result.code == 0, result.err
+    return result
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory):
+    """Folder with shipped/tiny, made from the tiny run and its fitted detector; read only."""
+    tiny = script_runner.tiny_run(tmp_path_factory)
+    folder = tmp_path_factory.mktemp("pretrained")
+    network = (*NETWORK, f"--log_root={tiny}/models/tiny")
+    done("others", *network, "--mode=kernel_para", "--eval_batch_count=-1", cwd=folder)
+    done("test_adv", *network, "--mode=attack", "--attack_method=fgsm", "--eps=0.2",
+         "--eval_batch_count=1", cwd=folder)
+    done("detect", "--dataset=digits", "--mode=select_kernel", "--num_kernels=50", cwd=folder)
+    done("detect", "--dataset=digits", "--mode=fit", "--attack_method=fgsm", cwd=folder)
+    done("others", *network, "--mode=export_pretrained", "--output_dir=shipped/tiny", cwd=folder)
+    return folder
+
+
+@pytest.fixture
+def copy(work, tmp_path):
+    """A copy of the shipped folder that may be spoiled."""
+    shutil.copytree(work / "shipped/tiny", tmp_path / "tiny")
+    return tmp_path / "tiny"
+
+
+def test_the_folder_holds_the_network_alone_and_its_detector(work, tmp_path_factory):
+    folder = work / "shipped/tiny"
+    prefix = f"model.ckpt-{script_runner.STEPS}"
+    assert {path.name for path in folder.iterdir()} == {
+        "README.md", "SHA256SUMS", "checkpoint", "detector.npz", f"{prefix}.index",
+        f"{prefix}.data-00000-of-00001"}
+    tiny = script_runner.tiny_run(tmp_path_factory)
+    trained = checkpoints.tf.train.load_checkpoint(str(tiny / "models/tiny" / prefix))
+    shipped = checkpoints.tf.train.load_checkpoint(str(folder / prefix))
+    names = {name for name in shipped.get_variable_to_shape_map() if name.startswith("network/")}
+    assert names == {name for name in trained.get_variable_to_shape_map()
+                     if name.startswith("network/")}
+    assert not any(name.startswith("optimizer/") for name in shipped.get_variable_to_shape_map())
+    for name in names:
+        np.testing.assert_array_equal(shipped.get_tensor(name), trained.get_tensor(name))
+    assert (folder / "detector.npz").read_bytes() == (
+        work / "kernel_para_digits/detector_RCE.npz").read_bytes()
+
+
+def test_the_sums_are_those_of_sha256sum(work):
+    folder = work / "shipped/tiny"
+    listed = dict(reversed(line.split("  ")) for line in
+                  (folder / "SHA256SUMS").read_text().splitlines())
+    assert listed == {path.name: hashlib.sha256(path.read_bytes()).hexdigest()
+                      for path in folder.iterdir() if path.name != "SHA256SUMS"}
+
+
+def test_the_card_says_what_was_measured(work):
+    text = (work / "shipped/tiny/README.md").read_text()
+    result = done("test_nor", *NETWORK, "--log_root=shipped/tiny", "--eval_once=True", "--mode=eval",
+                  "--eval_batch_count=-1", "--eval_dir=eval", cwd=work)
+    precision = float(result.out.split("precision: ")[1].split(",")[0])
+    assert f"of 360 test images right: {100 * precision:.2f} %" in text
+    assert f"{script_runner.STEPS} steps of 32 training images, --seed=3" in text
+    run_of = json.loads(text.split("```")[1])
+    assert (run_of["dataset"], run_of["objective"]) == ("digits", "rce")
+
+
+def test_every_script_takes_the_folder(work, tmp_path):
+    network = (*NETWORK, f"--log_root={work}/shipped/tiny")
+    done("test_nor", *network, "--mode=eval", "--eval_dir=eval", cwd=tmp_path)
+    done("test_adv", *network, "--mode=attack", "--attack_method=fgsm", "--eps=0.1",
+         "--eval_batch_count=1", cwd=tmp_path)
+    done("others", *network, "--mode=kernel_para", "--eval_batch_count=1", cwd=tmp_path)
+    done("others", *network, "--mode=export_model", "--output_dir=out", cwd=tmp_path)
+    assert "newest at step" in done("others", *network, "--mode=info", cwd=tmp_path).out
+    record = artifacts.read_run_record(tmp_path / "fgsm_digits/RCE", "test_adv")
+    assert record["metrics"]["network"] == artifacts.read_run_record(
+        work / "fgsm_digits/RCE", "test_adv")["metrics"]["network"]
+
+
+def test_load_detector_finds_the_network_beside_it(work):
+    images = inputs.load("digits", "", "test").images[:20]
+    shipped = detector.load_detector(work / "shipped/tiny/detector.npz")(images)
+    assert shipped.labels.shape == (20,)
+    assert np.isfinite(list(shipped.scores.values())).all()
+
+
+def test_train_does_not_write_there(work):
+    before = {path: path.stat().st_mtime_ns for path in (work / "shipped/tiny").iterdir()}
+    result = run("train", *NETWORK, "--log_root=shipped/tiny", "--total_steps=80", cwd=work)
+    assert (result.code, result.err) == (
+        1, "error: log_root must be a folder of your own: what is pretrained stays as it is. "
+           "Received: log_root='shipped/tiny'.\n")
+    assert {path: path.stat().st_mtime_ns for path in (work / "shipped/tiny").iterdir()} == before
+
+
+@pytest.mark.parametrize("suffix", ["index", "data-00000-of-00001"])
+def test_other_weights_are_refused(copy, tmp_path, suffix):
+    file = copy / f"model.ckpt-{script_runner.STEPS}.{suffix}"
+    file.write_bytes(file.read_bytes() + b"\0")
+    result = run("test_nor", *NETWORK, f"--log_root={copy}", "--mode=eval", "--eval_once=True",
+                 cwd=tmp_path)
+    assert result.code == 1
+    assert f"expected {file} as it was shipped, with the SHA-256 " in result.err
+
+
+def test_a_changed_detector_is_refused(copy):
+    file = copy / "detector.npz"
+    file.write_bytes(file.read_bytes() + b"\0")
+    with pytest.raises(InputError, match=r"detector\.npz as it was shipped"):
+        detector.load_detector(file)
+
+
+def test_a_missing_file_is_named(copy):
+    (copy / "detector.npz").unlink()
+    with pytest.raises(InputError, match=r"Received: no such file"):
+        pretrained.check(copy / "detector.npz")
+
+
+def test_only_the_files_in_question_are_compared(copy):
+    (copy / "README.md").write_text("a note of one's own")
+    pretrained.check(copy / "detector.npz")
+    pretrained.check(copy / f"model.ckpt-{script_runner.STEPS}")
+
+
+def test_export_refuses_a_detector_of_another_network(work, tmp_path):
+    done("train", *NETWORK, "--log_root=models/other", "--total_steps=1", "--batch_size=32",
+         "--seed=9", cwd=tmp_path)
+    shutil.copytree(work / "kernel_para_digits", tmp_path / "kernel_para_digits")
+    result = run("others", *NETWORK, "--log_root=models/other", "--mode=export_pretrained",
+                 "--output_dir=out", cwd=tmp_path)
+    assert result.code == 1
+    assert result.err.startswith("error: expected kernel_para_digits/detector_RCE.npz to be of this ")
+    assert not (tmp_path / "out").exists()
+
+
+def test_export_needs_a_detector(tmp_path_factory, tmp_path):
+    tiny = script_runner.tiny_run(tmp_path_factory)
+    result = run("others", *NETWORK, f"--log_root={tiny}/models/tiny", "--mode=export_pretrained",
+                 "--output_dir=out", cwd=tmp_path)
+    assert result.code == 1
+    assert "`python detect.py --mode=fit` writes" in result.err
+    assert not (tmp_path / "out").exists()
+
+
+# PNG files.
+
+
+def test_pngs_of_an_attack_are_answered_as_its_images(work, tmp_path):
+    adversarial = work / "fgsm_digits/RCE/adv_img.npy"
+    done("others", "--mode=export_png", f"--images={adversarial}", "--num_images=12",
+         "--output_dir=pngs", cwd=tmp_path)
+    images, names = inputs.load_images(str(tmp_path / "pngs"))
+    assert names[:2] == ["00.png", "01.png"] and len(names) == 12
+    x = np.load(adversarial)[:12]
+    np.testing.assert_allclose(inputs.to_network_input(images[..., None]), x, atol=0.5 / 255 + 1e-6)
+    result = done("detect", "--mode=apply", f"--detector={work}/shipped/tiny/detector.npz",
+                  "--images=pngs", cwd=tmp_path)
+    assert "of 12 answered" in result.out
+
+
+def test_pngs_of_test_images(tmp_path):
+    result = done("others", "--dataset=digits", "--mode=export_png", "--output_dir=pngs", cwd=tmp_path)
+    assert result.out == "Wrote 10 images to pngs.\n"
+    images, _ = inputs.load_images(str(tmp_path / "pngs"))
+    expected = inputs.load("digits", "", "test").images[:10]
+    np.testing.assert_allclose(images[..., None] / 255, expected, atol=0.5 / 255 + 1e-6)
+
+
+@pytest.mark.parametrize("shape", [(3, 8, 8, 1), (3, 8, 8, 3), (12, 4, 4, 3)])
+def test_pngs_give_grey_levels_back(tmp_path, shape):
+    levels = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
+    inputs.save_pngs(str(tmp_path), inputs.to_network_input(levels))
+    images, _ = inputs.load_images(str(tmp_path))
+    np.testing.assert_array_equal(images.reshape(shape), levels)
+
+
+@pytest.mark.parametrize(("images", "words"), [
+    (np.zeros((0, 8, 8, 1)), "at least one image"), (np.zeros((2, 8, 8)), "1 or 3 channels"),
+    (np.zeros((2, 8, 8, 2)), "1 or 3 channels"), (np.full((2, 8, 8, 1), 0.7), "in [-0.5, 0.5]"),
+    (np.full((2, 8, 8, 1), np.nan), "in [-0.5, 0.5]")])
+def test_what_is_no_network_input_is_refused(tmp_path, images, words):
+    with pytest.raises(InputError) as caught:
+        inputs.save_pngs(str(tmp_path / "pngs"), images)
+    assert words in str(caught.value)
+    assert not (tmp_path / "pngs").exists()
+
+
+def test_pngs_that_are_there_stay(tmp_path):
+    (tmp_path / "pngs").mkdir()
+    (tmp_path / "pngs/mine.png").write_bytes(b"mine")
+    result = run("others", "--dataset=digits", "--mode=export_png", "--output_dir=pngs", cwd=tmp_path)
+    assert (result.code, result.err) == (
+        1, "error: output_dir must not hold PNG files yet. Received: output_dir='pngs'.\n")
+    assert [path.name for path in (tmp_path / "pngs").iterdir()] == ["mine.png"]
