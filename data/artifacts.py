@@ -16,7 +16,9 @@ import math
 import os
 import platform
 import secrets
+import shlex
 import subprocess
+import sys
 import tempfile
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -521,8 +523,9 @@ def write_run_record(folder: str | os.PathLike, name: str, *, flags: Mapping[str
       The path written.
     """
     path = Path(folder) / f"{name}_run.json"
-    write_json(path, {"name": name, "seed": flags.get("seed"), **provenance(), "flags": flags,
-                      "metrics": metrics})
+    command = shlex.join([os.path.basename(sys.argv[0]), *sys.argv[1:]])
+    write_json(path, {"name": name, "command": f"python {command}", "seed": flags.get("seed"),
+                      **provenance(), "flags": flags, "metrics": metrics})
     return path
 
 
