@@ -3,7 +3,7 @@ SHELL := bash
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := $(CURDIR)/.venv/bin
 
-.PHONY: demo test test-slow lint bench reproduce clean
+.PHONY: demo test test-slow lint bench reproduce report clean
 
 # Quick, after the installation: about two minutes on two cores. What is trained already stays.
 demo: .venv/installed
@@ -31,6 +31,11 @@ bench: .venv/installed
 # Takes long and goes on where it was. See results/reproduce.sh for DATA, WORK and SETTINGS.
 reproduce: .venv/installed
 	PYTHON=$(BIN)/python bash results/reproduce.sh
+
+# Tables and figures from results/*.json; with WORK, the folder of `make reproduce`, these first.
+report: .venv/installed
+	$(if $(WORK),$(BIN)/python -m results.collect $(WORK))
+	$(BIN)/python -m results.report
 
 clean:
 	rm -rf .venv demo_run

@@ -1,0 +1,291 @@
+"""Published numbers beside ours: what is collected of a run, what the tables say; README and JSON."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from script_runner import ROOT
+
+import metrics
+import scoring
+from data import artifacts
+from results import collect, report
+
+PUBLISHED = json.loads(collect.PUBLISHED.read_text(encoding="utf-8"))
+FOUND = report.load()
+EXPERIMENTS = report.load_experiments()
+
+
+# The pages in the repository.
+
+
+def test_readme_and_json_agree():
+    text = report.README.read_text(encoding="utf-8")
+    assert text.count(report.BEGIN) == text.count(report.END) == 1
+    assert text == report.with_part(text, report.readme_part(FOUND)), "run `make report`"
+
+
+def test_report_and_json_agree():
+    assert report.REPORT.read_text(encoding="utf-8") == report.report(FOUND, EXPERIMENTS), (
+        "run `make report`")
+
+
+def test_every_cell_that_falls_short_has_an_experiment():
+    tried = {tuple(cell) for entry in EXPERIMENTS for cell in entry["cells"]}
+    assert set(report.short_cells(FOUND)) <= tried
+    for entry in EXPERIMENTS:
+        assert all(entry[key] for key in ("question", "command", "finding", "cells"))
+
+
+def test_cells_are_complete():
+    for dataset, found in FOUND.items():
+        for run in found["runs"].values():
+            assert all(run[key] is not None for key in ("command", "seed", "date", "hardware",
+                                                        "versions"))
+        for cell in found["cells"]:
+            assert cell["run"] in found["runs"]
+            assert (cell["value"] is None) == (cell["n"] == 0)
+            assert cell["figure"] == "seconds" or not cell["n"] or (
+                cell["low"] <= cell["value"] <= cell["high"])
+            if cell["figure"] == "auc" and cell["attack"] != "random":
+                assert cell["published"] == published_auc(dataset, cell)
+
+
+def published_auc(dataset, cell):
+    published = PUBLISHED["auc_percent_v4_resnet32"]
+    column = published["columns"].index(cell["score"])
+    return published[dataset][cell["attack"]][cell["objective"]][column]
+
+
+def test_pictures_are_small():
+    for path in (ROOT / "results" / "figures").glob("*.png"):
+        assert path.stat().st_size < 150_000, path
+
+
+# Collecting.
+
+NUM, EPS = 30, [0.02, 0.04]
+
+
+def record(folder, name, flags, metrics):
+    artifacts.write_run_record(folder, name, flags=flags, metrics=metrics)
+
+
+def write_attack(folder, eps, seed, *, white_box=False):
+    """Result files of NUM images per eps with random scores; returns results and per-image arrays."""
+    rng = np.random.default_rng(seed)
+    rows = NUM * len(eps)
+    true = rng.integers(0, 3, rows)
+    results = {
+        "labels_true": true, "labels_nor": np.where(rng.random(rows) < 0.9, true, (true + 1) % 3),
+        "labels_adv": np.where(rng.random(rows) < 0.7, (true + 1) % 3, true),
+        **{f"{name}_{side}": rng.random(rows) for name in ("entropy", "confidence")
+           for side in ("nor", "adv")},
+        **{f"logits_{side}": rng.normal(size=(rows, 4)) for side in ("nor", "adv")},
+        **{f"{side}_img": np.zeros((rows, 2, 2, 1), np.float32) for side in ("nor", "adv")},
+        "L2_distance": rng.random(rows)}
+    right = results["labels_nor"] == true
+    per_image = {name: rng.random(rows) for name in artifacts.PER_IMAGE} | {
+        "label": true, "predicted_before": results["labels_nor"],
+        "predicted_after": results["labels_adv"], "kept": right & (results["labels_adv"] != true)}
+    if white_box:
+        per_image |= {name: rng.random(rows) for name in artifacts.PER_IMAGE_WHITE_BOX}
+    artifacts.save_attack_results(folder, results, per_image)
+    record(folder, "test_adv", {"seed": 0}, {"eps": eps, "num_per_eps": NUM, "rounds": [
+        {"seconds": 3.0} for _ in eps]})
+    return results, per_image
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory):
+    """What results/reproduce.sh leaves, of a network that was never trained: (folder, attacks)."""
+    folder = tmp_path_factory.mktemp("work")
+    kernel_folder = folder / "kernel_para_mnist"
+    for objective, precision in (("ce", 0.99), ("rce", 0.98)):
+        log_root = folder / f"models_mnist/resnet32_{objective}"
+        record(log_root / "train", "train", {"seed": 0}, {"step": 70})
+        record(log_root / "eval", "test_nor", {"seed": 0},
+               {"step": 70, "precision": precision, "num_images": 1000})
+        rng = np.random.default_rng(1)
+        for kind, shape in (("kernels", (20, 4, 3)), ("attack_kernels", (10, 4, 3))):
+            artifacts.save_kernels(kernel_folder, objective, rng.normal(size=shape), kind)
+        artifacts.save_kernels(kernel_folder, objective, rng.random(3), "attack_medians")
+    made = {}
+    for seed, (attack, tag, eps) in enumerate([
+            ("fgsm", "RCE", EPS), ("fgsm", "CE", EPS), ("carliniL2", "RCE", [None]),
+            ("carliniL2_specific", "CE", [None])]):
+        made[attack, tag] = write_attack(folder / f"{attack}_mnist" / tag, eps, seed,
+                                         white_box=attack in collect.WHITE_BOX)
+    return folder, made
+
+
+@pytest.fixture(scope="module")
+def found(work):
+    return collect.collect(work[0], "mnist")
+
+
+def only(found, **what):
+    cell, = (cell for cell in found["cells"] if all(cell.get(k) == v for k, v in what.items()))
+    return cell
+
+
+def test_accuracy_is_that_of_test_nor(found):
+    cell = only(found, figure="accuracy", objective="rce")
+    assert (cell["value"], cell["n"], cell["steps"], cell["run"]) == (98.0, 1000, 70, "test_nor_rce")
+    assert (cell["published"], cell["published_v1"]) == (99.71, 99.21)
+    # Wilson's interval in its closed form.
+    z, p, n = 1.959964, 0.98, 1000
+    centre = (p + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * np.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    assert cell["low"] == pytest.approx(100 * (centre - half), abs=1e-3)
+    assert cell["high"] == pytest.approx(100 * (centre + half), abs=1e-3)
+    assert found["runs"]["train_rce"]["steps"] == 70
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_aucs_are_those_of_scoring(work, found, number):
+    results, _ = work[1]["fgsm", "RCE"]
+    kernels = artifacts.load_kernels(work[0] / "kernel_para_mnist", "rce")
+    expected = scoring.evaluate_rounds(
+        results, kernels, scoring.KERNEL_BANDWIDTH["rce"], EPS, NUM, number)[0]
+    for score in scoring.SCORES:
+        cell = only(found, figure="auc", attack="fgsm", objective="rce", round=number, score=score)
+        assert cell["value"] == pytest.approx(100 * expected["auc"][score], abs=1e-5)
+        assert (cell["n"], cell["eps"]) == (expected["n"], EPS[number - 1])
+        assert cell["low"] < cell["value"] < cell["high"]
+    assert only(found, figure="auc", attack="fgsm", objective="rce", round=1,
+                score="k_density")["published"] == 99.4
+
+
+def test_distortion_is_over_what_counts(work, found):
+    _, per_image = work[1]["carliniL2", "RCE"]
+    kept = per_image["kept"].astype(bool)
+    cell = only(found, figure="distortion", attack="carliniL2", objective="rce")
+    assert cell["value"] == pytest.approx(255 * per_image["rms"][kept].mean(), abs=1e-5)
+    assert (cell["n"], cell["published"]) == (kept.sum(), 11.04)
+
+
+def test_flagged_is_below_the_median_of_the_predicted_class(work, found):
+    results, per_image = work[1]["carliniL2_specific", "CE"]
+    counted = per_image["kept"].astype(bool)
+    folder = work[0] / "kernel_para_mnist"
+    kernels = artifacts.load_kernels(folder, "ce", "attack_kernels")
+    medians = artifacts.load_kernels(folder, "ce", "attack_medians")
+    density = scoring.kernel_density(results["logits_adv"], results["labels_adv"], kernels,
+                                     scoring.KERNEL_BANDWIDTH["ce"])
+    flagged = (density < medians[results["labels_adv"]])[counted]
+    cell = only(found, figure="flagged", attack="carliniL2_specific", objective="ce")
+    assert cell["value"] == pytest.approx(flagged.mean(), abs=1e-6)
+    assert (cell["n"], cell["published"]) == (counted.sum(), 0.01)
+    assert 0 < cell["value"] < 1
+    assert only(found, figure="distortion", attack="carliniL2_specific")["published"] == 17.12
+
+
+def test_seconds_are_per_example(found):
+    cell = only(found, figure="seconds", attack="fgsm", objective="ce")
+    assert (cell["value"], cell["n"], cell["published"]) == (pytest.approx(3.0 / NUM), 2 * NUM, 0.0019)
+
+
+def test_what_was_not_run_has_no_cell(found):
+    assert not [cell for cell in found["cells"] if cell.get("attack") in ("bim", "jsma", "random")]
+    assert collect.collect(collect.HERE, "cifar10") == {"runs": {}, "cells": []}
+
+
+def test_intervals_are_those_of_the_bootstrap(work, found):
+    results, _ = work[1]["fgsm", "CE"]
+    kernels = artifacts.load_kernels(work[0] / "kernel_para_mnist", "ce")
+    scores = scoring.score_images(results, kernels, scoring.KERNEL_BANDWIDTH["ce"], slice(0, NUM))
+    expected = metrics.separation(*scores["non_me"])["auroc"]
+    cell = only(found, figure="auc", attack="fgsm", objective="ce", round=1, score="non_me")
+    np.testing.assert_allclose([cell["low"], cell["high"]], [100 * expected.low, 100 * expected.high],
+                               atol=1e-5)
+
+
+def test_collect_needs_a_folder(tmp_path):
+    done = subprocess.run([sys.executable, "-m", "results.collect", str(tmp_path / "none")], cwd=ROOT,
+                          capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: expected the folder of results/reproduce.sh. Received: ")
+
+
+# Tables and verdicts.
+
+
+def cell(value, published=None, width=1.0, **what):
+    return {"value": value, "published": published, "low": value - width, "high": value + width,
+            "n": 100, "steps": 20000, "run": "r", **what}
+
+
+def auc_cells(attack, objective, values, published=(None,) * 3, eps=None, number=1):
+    return [cell(value, p, figure="auc", attack=attack, objective=objective, score=score, eps=eps,
+                 round=number)
+            for value, p, score in zip(values, published, scoring.SCORES, strict=True)]
+
+
+def test_what_falls_short_is_marked():
+    found = {"mnist": {"runs": {}, "cells": [
+        *(c for number in (2, 4, 8) for c in auc_cells(
+            "fgsm", "rce", (90.0, 98.0, 99.5), (98.8, 98.6, 99.4), 0.02 * number, number)),
+        *auc_cells("carliniL2", "ce", (50.0, 64.0, 99.0), (98.6, 64.1, 99.4))]}}
+    table = "\n".join(report.auc_table(found, "mnist"))
+    assert "| fgsm | RCE | 98.8 / 98.6 / 99.4 |" + " 90.0 ▼ / 98.0 / 99.5 |" * 3 in table
+    assert "| carliniL2 | CE | 98.6 / 64.1 / 99.4 | 50.0 ▼ / 64.0 / 99.0 |  |  |" in table
+    assert "| bim | CE | 88.9 / 70.5 / 90.0 | not run | not run | not run |" in table
+    assert report.short_cells(found) == [("mnist", "carliniL2", "ce", "confidence"),
+                                         ("mnist", "fgsm", "rce", "confidence")]
+
+
+def test_one_round_that_reaches_it_is_enough():
+    found = {"mnist": {"cells": [
+        *auc_cells("fgsm", "rce", (90.0,) * 3, (98.8,) * 3, 0.04, 2),
+        *auc_cells("fgsm", "rce", (99.0,) * 3, (98.8,) * 3, 0.08, 4),
+        *auc_cells("fgsm", "rce", (10.0,) * 3, (98.8,) * 3, 0.06, 3)]}}
+    assert report.short_cells(found) == []
+
+
+def test_verdicts_without_any_run():
+    words = {name: verdict.words() for name, verdict in report.verdicts({}).items()}
+    assert words == {entry["id"]: "not run" for entry in PUBLISHED["shape_of_the_result"]}
+
+
+def test_verdicts_on_known_cells():
+    cells = [*auc_cells("carliniL2_highcon", "ce", (0.5, 40.0, 91.0)),
+             *auc_cells("carliniL2_highcon", "rce", (2.0, 93.0, 90.0)),
+             *auc_cells("fgsm", "ce", (1, 60.0, 90.0), eps=0.04, number=2),
+             *auc_cells("fgsm", "rce", (1, 70.0, 90.0), eps=0.04, number=2),
+             # Not shown, so not judged.
+             *auc_cells("fgsm", "ce", (1, 90.0, 90.0), eps=0.06, number=3),
+             *auc_cells("fgsm", "rce", (1, 10.0, 10.0), eps=0.06, number=3),
+             *(cell(value, figure="accuracy", objective=objective)
+               for objective, value in (("ce", 99.5), ("rce", 99.6))),
+             *(cell(value, figure="distortion", attack="carliniL2_specific", objective=objective)
+               for objective, value in (("ce", 10.0), ("rce", 17.9)))]
+    verdicts = report.verdicts({"mnist": {"cells": cells}})
+    assert verdicts["non_me_rce_above_ce"].words() == "true (2 of 2 rows run)"
+    assert verdicts["confidence_fails_highcon"].words() == (
+        "false (1 of 2 rows run; not: MNIST carliniL2_highcon RCE)")
+    assert verdicts["k_density_rce_above_ce"].words() == (
+        "false (1 of 2 rows run; not: MNIST carliniL2_highcon)")
+    assert verdicts["accuracy_equal"].words() == "true (1 of 1 rows run)"
+    assert verdicts["whitebox_distortion"].words() == "false (0 of 1 rows run; not: MNIST)"
+    assert verdicts["confidence_fails_bim_cifar"].words() == "not run"
+
+
+def test_every_table_stands_with_what_was_collected(found):
+    text = report.report({"mnist": found}, [{
+        "cells": [["mnist", "fgsm", "ce", "non_me"]], "question": "Why?", "command": "python detect.py",
+        "finding": "Because."}])
+    for words in ("| MNIST | RCE | 99.71 | 99.21 | 98.00 (", "### Why?", "Cells: MNIST fgsm CE non_me.",
+                  "| carliniL2 | RCE | distortion | 11.04 |",
+                  "| carliniL2_specific | CE | flagged | 0.01 |",
+                  "| fgsm | 0.0019 | 0.0024 | 0.1 | 0.1 |",
+                  "| CIFAR-10 (through JPEG) | CE | 92.87 | 92.23 | not run | not run | not run |"):
+        assert words in text, words
+    assert "nan" not in text and "None" not in text
+
+
+def test_a_page_with_a_part_keeps_the_rest():
+    page = f"before\n{report.BEGIN}\nold\n{report.END}\nafter\n"
+    assert report.with_part(page, "new\n") == f"before\n{report.BEGIN}\nnew\n{report.END}\nafter\n"
