@@ -55,6 +55,13 @@ if [[ $list != --list ]]; then
     cd "$work"
 fi
 
+use() { # objective: the flags of its network
+    local rce
+    rce=$([[ $1 == rce ]] && echo True || echo False)
+    network=(--dataset=$dataset --num_residual_units=5 --RCE_train="$rce" --seed=0
+             --log_root=models_$dataset/resnet32_$1)
+}
+
 attack() { # name of the attack, then its flags
     step test_adv.py "${network[@]}" --eval_data_path="$test" --mode=attack --attack_method="$1" "${@:2}"
 }
@@ -68,9 +75,7 @@ for dataset in mnist cifar10; do
         training=(--total_steps="$cifar_steps" --lr_boundaries="$cifar_boundaries") batches=$cifar_batches
     fi
     for objective in rce ce; do
-        rce=$([[ $objective == rce ]] && echo True || echo False)
-        network=(--dataset=$dataset --num_residual_units=5 --RCE_train="$rce" --seed=0
-                 --log_root=models_$dataset/resnet32_$objective)
+        use $objective
         step train.py "${network[@]}" --train_data_path="$train" --eval_data_path="$test" \
             "${training[@]}" --checkpoint_every=500
         step test_nor.py "${network[@]}" --eval_data_path="$test" --mode=eval --eval_once=True \
@@ -86,9 +91,7 @@ for dataset in mnist cifar10; do
     # On a small machine the searches are run for MNIST only.
     if [[ $dataset == mnist || $settings == paper ]]; then
         for objective in rce ce; do
-            rce=$([[ $objective == rce ]] && echo True || echo False)
-            network=(--dataset=$dataset --num_residual_units=5 --RCE_train="$rce" --seed=0
-                     --log_root=models_$dataset/resnet32_$objective)
+            use $objective
             attack jsma --eps=0.2 --eval_batch_count="$jsma_images"
             attack carliniL2 --eval_batch_count="$carlini_batches" "${carlini[@]}"
             attack carliniL2_highcon --eval_batch_count="$carlini_batches" "${carlini[@]}"
@@ -99,4 +102,9 @@ for dataset in mnist cifar10; do
     step detect.py --dataset=$dataset --mode=fit --attack_method=fgsm
     step detect.py --dataset=$dataset --mode=evaluate
     step detect.py --dataset=$dataset --mode=figures
+    for objective in rce ce; do
+        use $objective
+        step others.py "${network[@]}" --eval_data_path="$test" --mode=export_pretrained \
+            --output_dir=pretrained/${dataset}_resnet32_$objective
+    done
 done
