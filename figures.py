@@ -70,7 +70,7 @@ def drawings(attacked: Mapping[str, Mapping[str, Attacked]], detectors: Mapping[
     bars = distortions(attacked, seed)
     if any(bar.n for bar in bars):
         drawn["distortions"] = partial(
-            plots.bars, row=bars, ylabel="mean RMS of minimal distortions (of 255)",
+            plots.bars, row=bars, ylabel="mean RMS of minimal distortions (pixels 0–255)",
             title=f"minimal distortions, {dataset}")
     for attack in rounds:
         if attack in swept:

@@ -137,7 +137,8 @@ def bars(path: str | os.PathLike, row: Sequence[Bar], ylabel: str, title: str) -
             axes.annotate(str(bar.n), (place, bar.high if bar.n else 0), (0, 4), ha="center",
                           va="bottom", textcoords="offset points", fontsize="x-small")
     # Room for the numbers and, above them, the legend.
-    axes.set(title=title, ylabel=ylabel, ylim=(0, 1.25 * max(bar.high for bar in row if bar.n)))
+    axes.set(title=title, ylabel=ylabel, xlim=(-0.75, len(attacks) - 0.25),
+             ylim=(0, 1.25 * max(bar.high for bar in row if bar.n)))
     axes.set_xticks(range(len(attacks)), attacks, rotation=25, ha="right", rotation_mode="anchor")
     axes.grid(color="0.9", axis="y")
     axes.set_axisbelow(True)

@@ -98,5 +98,5 @@ for dataset in mnist cifar10; do
     fi
     step detect.py --dataset=$dataset --mode=fit --attack_method=fgsm
     step detect.py --dataset=$dataset --mode=evaluate
-    step detect.py --dataset=$dataset --mode=figures
+    step detect.py --dataset=$dataset --mode=figures --tsne_attack=all
 done
