@@ -27,9 +27,9 @@ TSNE_IMAGES = 350
 _EPS = "eps (largest change of a pixel, range 1)"
 # What shows one round of a sweep shows the one closest to this eps.
 _SHOWN_EPS = 0.1
-# A ROC curve keeps one point per this length of the way from (0, 0) to (1, 1), measured along the axes.
+# A ROC curve keeps one point per this rise of the sum of both rates.
 _ROC_STEP = 1 / 200
-_GREY_LEVELS = 255
+_PIXEL_RANGE = 255
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,7 +70,7 @@ def drawings(attacked: Mapping[str, Mapping[str, Attacked]], detectors: Mapping[
     bars = distortions(attacked, seed)
     if any(bar.n for bar in bars):
         drawn["distortions"] = partial(
-            plots.bars, row=bars, ylabel="mean RMS of minimal distortions (pixels 0–255)",
+            plots.bars, row=bars, ylabel="mean RMS of minimal distortions (pixels of 0 to 255)",
             title=f"minimal distortions, {dataset}")
     for attack in rounds:
         if attack in swept:
@@ -160,12 +160,12 @@ def roc_curve(name: str, score: str, normal: np.ndarray, adversarial: np.ndarray
       line: style of the line.
 
     Returns:
-      The curve of `scoring.roc`, of more than 200 images thinned: what lies between two points lies
-      in the box that they span, whose sides together are at most 1 % longer than one step.
+      The curve of `scoring.roc`, of more than 200 images thinned: no point left out lies 0.01 or more
+      from the line in either rate.
     """
     fpr, tpr = scoring.roc(normal, adversarial)
     auroc = scoring.auc(normal, adversarial) if auroc is None else auroc
-    # The way never goes back: the first point of each step, and the end.
+    # Neither rate ever falls: the first point of each step, and the end.
     kept = np.unique(np.rint((fpr + tpr) / _ROC_STEP), return_index=True)[1]
     kept = np.union1d(kept, len(fpr) - 1)
     _, colour, marker = plots.SCORE_STYLE[score]
@@ -175,7 +175,7 @@ def roc_curve(name: str, score: str, normal: np.ndarray, adversarial: np.ndarray
 def minimal_distortions(results: Mapping[str, np.ndarray],
                         per_image: Mapping[str, np.ndarray] | None,
                         num_rounds: int) -> np.ndarray | None:
-    """RMS of the smallest perturbation that succeeds, in grey levels of 255.
+    """RMS of the smallest perturbation that succeeds, for pixels of 0 to 255.
 
     Args:
       results: arrays of `data.artifacts.load_attack_results`.
@@ -192,11 +192,11 @@ def minimal_distortions(results: Mapping[str, np.ndarray],
             return None
         kept = ((results["labels_nor"] == results["labels_true"])
                 & (results["labels_adv"] != results["labels_true"]))
-        return _GREY_LEVELS * results["L2_distance"][kept]
+        return _PIXEL_RANGE * results["L2_distance"][kept]
     rows = np.flatnonzero(per_image["kept"])
     rows = rows[np.argsort(per_image["eps"][rows], kind="stable")]
     first = np.unique(per_image["image_index"][rows], return_index=True)[1]
-    return _GREY_LEVELS * per_image["rms"][rows[first]]
+    return _PIXEL_RANGE * per_image["rms"][rows[first]]
 
 
 def distortions(attacked: Mapping[str, Mapping[str, Attacked]], seed: int = 0) -> list[plots.Bar]:
