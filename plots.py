@@ -91,7 +91,7 @@ def panels(path: str | os.PathLike, row: Sequence[Panel], title: str) -> None:
       row: the panels.
       title: above the picture.
     """
-    figure, grid = _figure(5.6 * len(row), 5.6 if row[0].is_roc else 4.6, 1, len(row))
+    figure, grid = _figure(5.6 * len(row), 6.0 if row[0].is_roc else 4.6, 1, len(row))
     for axes, panel in zip(np.atleast_1d(grid).ravel(), row, strict=True):
         if panel.is_roc:
             axes.plot([0, 1], [0, 1], color="0.7", linewidth=1, linestyle=":", zorder=1)
@@ -104,7 +104,9 @@ def panels(path: str | os.PathLike, row: Sequence[Panel], title: str) -> None:
         axes.set(title=panel.title, xlabel=panel.xlabel, ylabel=panel.ylabel, ylim=panel.ylim,
                  **({"xlim": panel.ylim, "aspect": "equal"} if panel.is_roc else {}))
         axes.grid(color="0.9")
-        axes.legend(fontsize="x-small", handlelength=3.5)
+        # ROC curves may run along every side and through the middle: no place for a legend there.
+        axes.legend(fontsize="x-small", handlelength=3.5, **({
+            "loc": "upper center", "bbox_to_anchor": (0.5, -0.12), "ncols": 2} if panel.is_roc else {}))
     figure.suptitle(title)
     _save(figure, path)
     artifacts.write_csv(
@@ -206,7 +208,7 @@ def scatter(path: str | os.PathLike, row: Sequence[Cloud], title: str = "", *,
         _draw_cloud(axes, cloud, colours)
     _class_legend(axes, classes, colours, any(cloud.is_adversarial.any() for cloud in row))
     figure.suptitle(title)
-    _save(figure, path)
+    _save(figure, path, palette=True)
     if numbers:
         artifacts.write_csv(
             Path(path).with_suffix(".csv"), ("panel", "x", "y", "class", "is_adversarial"),
@@ -265,9 +267,16 @@ def _figure(width, height, rows=1, columns=1):
     return figure, grid[0, 0] if rows == columns == 1 else grid
 
 
-def _save(figure, path):
+def _save(figure, path, *, palette=False):
+    """Writes the PNG file; with `palette` in 256 colours, a third of the size of many small marks."""
     with artifacts.atomic_path(path) as temporary:
         figure.savefig(temporary, format="png", dpi=_DPI)
+        if palette:
+            from PIL import Image
+
+            with Image.open(temporary) as picture:
+                reduced = picture.convert("RGB").quantize(256)
+            reduced.save(temporary, format="png")
 
 
 def _draw_image(axes, image):

@@ -22,8 +22,8 @@ def figures(monkeypatch):
     """The figures saved during a test, in order."""
     saved = []
     save = plots._save
-    monkeypatch.setattr(plots, "_save", lambda figure, path: (saved.append(figure),
-                                                              save(figure, path)))
+    monkeypatch.setattr(plots, "_save", lambda figure, path, **how: (saved.append(figure),
+                                                                     save(figure, path, **how)))
     return saved
 
 
@@ -140,6 +140,14 @@ def test_scatter_marks_classes_and_adversarial_points(tmp_path, figures):
     assert {text.get_text(): tuple(text.xy) for text in axes.texts} == {
         "0": (0, 1), "1": (2, 3), "2": (7, 8)}
     assert [path.name for path in tmp_path.iterdir()] == ["tsne.png"]
+
+
+def test_a_cloud_of_as_many_points_as_are_drawn_makes_a_small_file(tmp_path):
+    rng = np.random.default_rng(0)
+    cloud = plots.Cloud("CE", rng.uniform(size=(700, 2)), rng.integers(10, size=700),
+                        np.arange(700) % 2)
+    plots.scatter(tmp_path / "tsne.png", [cloud, cloud])
+    assert (tmp_path / "tsne.png").stat().st_size < 150_000
 
 
 def test_two_clouds_share_colours_and_a_legend_and_leave_their_numbers(tmp_path, figures):
