@@ -12,8 +12,6 @@ Only NumPy is imported at the start; SciPy and Matplotlib where they are needed,
 
 import contextlib
 import dataclasses
-import math
-from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -32,12 +30,9 @@ from errors import InputError
 from scoring import KERNEL_BANDWIDTH, SCORES
 
 _OBJECTIVES = {tag: objective for objective, tag in artifacts.OBJECTIVE_TAG.items()}
-_SCORE_TITLES = {"confidence": "confidence", "non_me": "non-ME", "k_density": "K-density"}
 # The original's sweep, for result files without a run record.
 _ORIGINAL_ROUNDS = 10
 _ORIGINAL_EPS_STEP = 0.02
-# The ROC picture shows one round: the one asked for, or the one closest to this eps.
-_PICTURE_EPS = 0.1
 
 
 @dataclasses.dataclass
@@ -91,7 +86,7 @@ def _report_auc(sides, attack, dataset, kernel_folder, output, *, eps_round, num
             _save_kernels(kernel_folder, side.objective, side.kernels,
                           f"{side.kernels_drawn_from} training features")
     print(f"AUC (%) of normal against adversarial images: {attack} on {dataset}\n")
-    print(format_table({side.tag: side.table for side in sides}) + "\n")
+    print(evaluation.format_aucs({side.tag: side.table for side in sides}) + "\n")
     _write_tables(output, f"{attack}_{dataset}", {side.tag: side.table for side in sides})
     _draw_roc(output / f"roc_{attack}_{dataset}.png", f"{attack} on {dataset}", sides)
 
@@ -233,44 +228,6 @@ def _sweep(folder, num_rows, num_per_eps):
     return eps_values, num_rows // num_rounds
 
 
-def format_table(tables: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
-    """The AUCs (%) of one or two objectives side by side, one line per eps, within 100 columns.
-
-    Args:
-      tables: RCE or CE → what `evaluate_rounds` returned.
-
-    Returns:
-      Lines of text; "n/a" where no image counts, "-" where an objective lacks the eps.
-    """
-    head = _columns("n", [_SCORE_TITLES[name] for name in SCORES])
-    lines = [" " * 6 + "".join(f" | {tag:<{len(head)}}" for tag in tables).rstrip(),
-             f"{'eps':>6}" + f" | {head}" * len(tables)]
-    for eps in dict.fromkeys(row["eps"] for table in tables.values() for row in table):
-        line = f"{_eps_text(eps):>6}"
-        for table in tables.values():
-            row = next((row for row in table if row["eps"] == eps), None)
-            line += " | " + _format_row(row)
-        lines.append(line)
-    return "\n".join(lines)
-
-
-def _eps_text(eps):
-    if eps is None:
-        return "-"
-    return f"{eps:.2f}" if round(eps, 2) == eps else f"{eps:.4g}"
-
-
-def _format_row(row):
-    if row is None:
-        return _columns("-", ["-"] * len(SCORES))
-    return _columns(row["n"], ["n/a" if math.isnan(row["auc"][name]) else
-                               f"{100 * row['auc'][name]:.2f}" for name in SCORES])
-
-
-def _columns(first, others):
-    return "  ".join([f"{first:>5}", *(f"{other:>10}" for other in others)])
-
-
 def _write_tables(folder, name, tables):
     path = folder / f"auc_{name}.json"
     artifacts.write_json(path, {"scores": SCORES, "objectives": tables})
@@ -279,22 +236,16 @@ def _write_tables(folder, name, tables):
 
 
 def _draw_roc(path, what, sides):
-    """Draws the round closest to eps 0.1 (all sides have one round when one was asked for)."""
-    eps = _picture_eps([side.table for side in sides])
+    """Draws the round of `figures.shown_eps` (all sides have one round when one was asked for)."""
+    eps = figures.shown_eps([row["eps"] for row in side.table if row["n"]] for side in sides)
     curves = [curve for side in sides for curve in _roc_curves(side, eps)]
     if not curves:
         print("ROC curves: none, no image counts in any round")
         return
-    at_eps = "" if eps is None else f", eps {_eps_text(eps)}"
-    plots.roc_curves(path, curves, f"Normal against adversarial images: {what}{at_eps}")
+    at_eps = "" if eps is None else f", eps {evaluation.eps_text(eps)}"
+    plots.panels(path, [figures.roc_panel("normal against adversarial images", curves)],
+                 f"{what}{at_eps}")
     print(f"ROC curves{at_eps}: {path}")
-
-
-def _picture_eps(tables):
-    """The eps closest to 0.1 at which images of every objective count, or else of one."""
-    counted = [{row["eps"] for row in table if row["n"]} for table in tables]
-    candidates = set.intersection(*counted) or set.union(*counted)
-    return min(candidates, key=lambda eps: abs((eps or 0) - _PICTURE_EPS), default=None)
 
 
 def _roc_curves(side, eps):
@@ -304,8 +255,9 @@ def _roc_curves(side, eps):
         return []
     scored = scoring.score_images(side.results, side.kernels, KERNEL_BANDWIDTH[side.objective],
                                   scoring.round_rows(row["round"], side.num_per_eps))
-    return [plots.RocCurve(f"{side.tag} {_SCORE_TITLES[name]}", *scoring.roc(*scored[name]),
-                           row["auc"][name], name, side.objective) for name in SCORES]
+    return [figures.roc_curve(f"{side.tag} {plots.SCORE_STYLE[name][0]}", name, *scored[name],
+                              row["auc"][name], plots.OBJECTIVE_LINE[side.objective])
+            for name in SCORES]
 
 
 # --- A detector: fitted, judged, applied ---
@@ -400,7 +352,9 @@ def _evaluate_mode(dataset, tag, kernel_folder):
     output = Path(F.save_pwd or f"detection_{dataset}")
     for objective, detector in _fitted(tag, kernel_folder).items():
         name = artifacts.OBJECTIVE_TAG[objective]
-        rounds = _evaluated_rounds(dataset, objective, detector)
+        rounds = [r for *_, rounds in _evaluated(dataset, objective, detector) for r in rounds]
+        if not rounds:
+            raise _no_results(dataset, [objective])
         rows = evaluation.evaluate(rounds, detector, seed=F.seed)
         rate = min(detector.false_refusal_rates.tolist())
         print(f"\n{name} on {dataset}, images that are right when normal and wrong when adversarial\n")
@@ -425,9 +379,9 @@ def _fitted(tag, kernel_folder):
     return fitted
 
 
-def _evaluated_rounds(dataset, objective, detector):
+def _evaluated(dataset, objective, detector):
+    """Attack, side and rounds of the results there are of an objective, of all attacks or of one."""
     F = flags.FLAGS
-    rounds = []
     for attack in [F.attack_method] if F["attack_method"].present else flags.ATTACK_METHODS:
         folder = artifacts.results_dir(attack, dataset, objective)
         if not folder.is_dir():
@@ -437,12 +391,14 @@ def _evaluated_rounds(dataset, objective, detector):
             _check_network(folder, detector)
             scoring.check_rounds(
                 len(side.results["labels_true"]), side.eps_values, side.num_per_eps, 0)
-            rounds += evaluation.rounds_of(attack, side.results, _image_index(side), side.eps_values,
-                                           side.num_per_eps, detector)
-    if not rounds:
-        raise InputError(f"expected result files of test_adv.py in <attack>_{dataset}/"
-                         f"{artifacts.OBJECTIVE_TAG[objective]}. Received: none.")
-    return rounds
+            yield attack, side, evaluation.rounds_of(attack, side.results, _image_index(side),
+                                                     side.eps_values, side.num_per_eps, detector)
+
+
+def _no_results(dataset, objectives):
+    tags = " or ".join(artifacts.OBJECTIVE_TAG[objective] for objective in objectives)
+    return InputError(f"expected result files of test_adv.py in <attack>_{dataset}/{tags}. "
+                      "Received: none.")
 
 
 def _check_network(folder, detector):
@@ -468,31 +424,38 @@ def _write_evaluation(folder, tag, rows):
 
 
 def _figures_mode(dataset, tag, kernel_folder):
-    """Draws the papers' curves from the results of every attack that was swept over eps."""
+    """Draws the papers' figures from the results of every attack there are, or of one."""
+    F = flags.FLAGS
     fitted = _fitted(tag, kernel_folder)
-    by_attack = {}
+    attacked = {}
     for objective, detector in fitted.items():
-        for r in _evaluated_rounds(dataset, objective, detector):
-            if r.eps is not None:
-                by_attack.setdefault(r.attack, {}).setdefault(objective, []).append(r)
-    swept = {attack: rounds for attack, rounds in by_attack.items()
-             if all(len(sweep) > 1 for sweep in rounds.values())}
-    if not swept:
-        raise InputError(f"expected result files of an attack at several eps in <attack>_{dataset}. "
-                         "Received: none.")
-    folder = Path(flags.FLAGS.save_pwd or f"detection_{dataset}")
-    drawn = {"robustness": (figures.robustness(swept), "accuracy under attack")}
-    for attack, rounds in swept.items():
-        largest = {objective: sweep[-1] for objective, sweep in rounds.items()}
-        at_eps = _eps_text(next(iter(largest.values())).eps)
-        drawn |= {
-            f"auroc_{attack}": (figures.auroc_against_eps(rounds), f"normal against {attack}"),
-            f"top_half_{attack}": (figures.top_half(rounds), f"normal and {attack} images mixed"),
-            f"thresholds_{attack}": (figures.against_threshold(largest), f"{attack}, eps {at_eps}"),
-            f"scores_{attack}": (figures.scores_against_eps(rounds, fitted), f"{attack} images")}
-    for name, (panels, title) in drawn.items():
-        plots.panels(folder / f"{name}.png", panels, f"{title}, {dataset}")
+        for attack, side, rounds in _evaluated(dataset, objective, detector):
+            attacked.setdefault(attack, {})[objective] = _attacked(attack, side, rounds)
+    if not attacked:
+        raise _no_results(dataset, fitted)
+    unknown = set(F.tsne_attack) - {*attacked, "all"}
+    if unknown:
+        raise InputError("tsne_attack must be all or of the attacks with results, "
+                         f"{', '.join(attacked)}. Received: tsne_attack={','.join(F.tsne_attack)!r}.")
+    drawn = figures.drawings(attacked, fitted, dataset, F.seed)
+    if not drawn:
+        raise InputError("expected results of several eps, or with images that are right when normal "
+                         "and wrong when adversarial. Received: neither.")
+    folder = Path(F.save_pwd or f"detection_{dataset}")
+    for name, draw in drawn.items():
+        draw(folder / f"{name}.png")
     print(f"{len(drawn)} figures, each with its numbers as .csv, are in {folder}: {', '.join(drawn)}")
+
+
+def _attacked(attack, side, rounds):
+    """Of the results only what is drawn: all of them together may be gigabytes."""
+    F, order = flags.FLAGS, sorted(range(len(rounds)), key=lambda k: rounds[k].eps or 0)
+    features = figures.tsne_features(side.results, side.num_per_eps, F.seed) if (
+        {attack, "all"} & set(F.tsne_attack)) else ()
+    return figures.Attacked(
+        [rounds[k] for k in order],
+        figures.minimal_distortions(side.results, artifacts.load_per_image(side.folder), len(rounds)),
+        [features[k] for k in order if features])
 
 
 def _apply_mode(_, tag, kernel_folder):

@@ -1,4 +1,7 @@
-"""A fitted detector judged on attacked images: per attack, eps and score, and in the worst case."""
+"""A fitted detector judged on attacked images: per attack, eps and score, and in the worst case.
+
+The tables that detect.py prints are here, too.
+"""
 
 import dataclasses
 import itertools
@@ -9,6 +12,7 @@ from typing import Any
 import numpy as np
 
 import metrics
+import plots
 import scoring
 from defenses import detector as detectors
 from defenses import thresholds
@@ -162,10 +166,48 @@ def format_rows(rows: Sequence[Mapping[str, Any]], rate: float, subset: str = "s
         group = {row["score"]: row for row in group}
         cells = ["".join(f"{_percent(group[name]['figures'].get(figure)):>9}"
                          for name in detectors.SCORES) for figure in ("auroc", accepted)]
-        at_eps = "-" if eps is None else f"{eps:.2f}"
-        lines.append(f"{_SHORT.get(attack, attack):<13}{at_eps:>6}{group['confidence']['n']:>6} |"
-                     f"{cells[0]} |{cells[1]}")
+        lines.append(f"{_SHORT.get(attack, attack):<13}{eps_text(eps):>6}"
+                     f"{group['confidence']['n']:>6} |{cells[0]} |{cells[1]}")
     return "\n".join(lines)
+
+
+def format_aucs(tables: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
+    """The AUCs (%) of one or two objectives side by side, one line per eps, within 100 columns.
+
+    Args:
+      tables: RCE or CE → what `scoring.evaluate_rounds` returned.
+
+    Returns:
+      Lines of text; "n/a" where no image counts, "-" where an objective lacks the eps.
+    """
+    head = _columns("n", [plots.SCORE_STYLE[name][0] for name in scoring.SCORES])
+    lines = [" " * 6 + "".join(f" | {tag:<{len(head)}}" for tag in tables).rstrip(),
+             f"{'eps':>6}" + f" | {head}" * len(tables)]
+    for eps in dict.fromkeys(row["eps"] for table in tables.values() for row in table):
+        line = f"{eps_text(eps):>6}"
+        for table in tables.values():
+            row = next((row for row in table if row["eps"] == eps), None)
+            line += " | " + _format_row(row)
+        lines.append(line)
+    return "\n".join(lines)
+
+
+def _format_row(row):
+    if row is None:
+        return _columns("-", ["-"] * len(scoring.SCORES))
+    return _columns(row["n"], ["n/a" if math.isnan(row["auc"][name]) else
+                               f"{100 * row['auc'][name]:.2f}" for name in scoring.SCORES])
+
+
+def _columns(first, others):
+    return "  ".join([f"{first:>5}", *(f"{other:>10}" for other in others)])
+
+
+def eps_text(eps: float | None) -> str:
+    """eps as tables and titles show it, two decimals where they suffice; "-" for none."""
+    if eps is None:
+        return "-"
+    return f"{eps:.2f}" if round(eps, 2) == eps else f"{eps:.4g}"
 
 
 _SHORT = {"confidence": "conf.", "non_me": "non-ME", "kernel_non_me": "k. nonME", "j_score": "J-score",

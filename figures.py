@@ -1,23 +1,236 @@
-"""The curves of the first paper version (arXiv 1706.00633v1) and of the last, from attacked images.
+"""The figures of the first paper version (arXiv 1706.00633v1) and of the last, from attacked images.
 
-Each function turns the rounds of an evaluation into panels of plots.py.
+Each function turns the rounds of an evaluation into panels, bars or clouds of plots.py; `drawings`
+says which of them belong to the attacks there are.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from typing import Any
 
 import numpy as np
 
+import metrics
 import plots
 import scoring
 from defenses.detector import Detector
-from evaluation import Round
+from evaluation import Round, eps_text
 
 # Kernel non-ME orders images as non-ME does: one line stands for both.
 DRAWN_SCORES = ("confidence", "non_me", "j_score", "k_density")
 ETAS = (0.1, 1.0, 10.0, 100.0)
 NUM_THRESHOLDS = 101
+# Images of a t-SNE panel, each as a normal and as an adversarial point.
+TSNE_IMAGES = 350
 
 _EPS = "eps (largest change of a pixel, range 1)"
+# What shows one round of a sweep shows the one closest to this eps.
+_SHOWN_EPS = 0.1
+# A ROC curve keeps one point per this rise of the sum of both rates.
+_ROC_STEP = 1 / 200
+_PIXEL_RANGE = 255
+
+
+@dataclasses.dataclass(frozen=True)
+class Attacked:
+    """What is drawn of one attack on one network.
+
+    Attributes:
+      rounds: in order of eps.
+      distortions: of `minimal_distortions`.
+      features: per round what `tsne_features` takes; empty where no t-SNE is wanted.
+    """
+
+    rounds: Sequence[Round]
+    distortions: np.ndarray | None
+    features: Sequence[tuple[np.ndarray, np.ndarray]] = ()
+
+
+def drawings(attacked: Mapping[str, Mapping[str, Attacked]], detectors: Mapping[str, Detector],
+             dataset: str, seed: int = 0) -> dict[str, Callable[[Any], None]]:
+    """Every figure that the results allow: its name → what draws it to a path.
+
+    Args:
+      attacked: attack → objective → what is drawn of it.
+      detectors: objective → its detector.
+      dataset: for the titles.
+      seed: of the bootstrap and the t-SNE.
+
+    Curves over eps need several eps of each objective, those of a round images that count.
+    """
+    drawn = {}
+    rounds = {attack: {objective: a.rounds for objective, a in by_objective.items()}
+              for attack, by_objective in attacked.items()}
+    swept = {attack: by_objective for attack, by_objective in rounds.items()
+             if all(len(sweep) > 1 for sweep in by_objective.values())}
+    if swept:
+        drawn["robustness"] = partial(plots.panels, row=robustness(swept),
+                                      title=f"accuracy under attack, {dataset}")
+    bars = distortions(attacked, seed)
+    if any(bar.n for bar in bars):
+        drawn["distortions"] = partial(
+            plots.bars, row=bars, ylabel="mean RMS of minimal distortions (pixels of 0 to 255)",
+            title=f"minimal distortions, {dataset}")
+    for attack in rounds:
+        if attack in swept:
+            drawn |= _over_eps(attack, swept[attack], detectors, dataset)
+        drawn |= _at_one_eps(attack, attacked[attack], dataset, seed)
+    return drawn
+
+
+def _over_eps(attack, rounds, detectors, dataset):
+    largest = {objective: sweep[-1] for objective, sweep in rounds.items()}
+    at_eps = eps_text(next(iter(largest.values())).eps)
+    rows = {"auroc": (auroc_against_eps(rounds), f"normal against {attack}"),
+            "top_half": (top_half(rounds), f"normal and {attack} images mixed"),
+            "thresholds": (against_threshold(largest), f"{attack}, eps {at_eps}"),
+            "scores": (scores_against_eps(rounds, detectors), f"{attack} images")}
+    return {f"{name}_{attack}": partial(plots.panels, row=row, title=f"{title}, {dataset}")
+            for name, (row, title) in rows.items()}
+
+
+def _at_one_eps(attack, attacked, dataset, seed):
+    """ROC curves and, where features are there, t-SNE of the round of `shown_eps`."""
+    counted = {objective: [r.eps for r in a.rounds if r.subset("successful").any()]
+               for objective, a in attacked.items()}
+    eps = shown_eps(counted.values())
+    shown = {objective: next(k for k, r in enumerate(attacked[objective].rounds) if r.eps == eps)
+             for objective, values in counted.items() if eps in values}
+    if not shown:
+        return {}
+    title = f"{attack}, {dataset}" if eps is None else f"{attack}, eps {eps_text(eps)}, {dataset}"
+    drawn = {f"roc_{attack}": partial(
+        plots.panels, title=f"normal against {title}",
+        row=roc({objective: attacked[objective].rounds[k] for objective, k in shown.items()}))}
+    features = {objective: attacked[objective].features[k] for objective, k in shown.items()
+                if attacked[objective].features}
+    if features:
+        drawn[f"tsne_{attack}"] = partial(_draw_tsne, features=features, seed=seed,
+                                          title=f"t-SNE of features, normal and {title}")
+    return drawn
+
+
+def shown_eps(counted: Iterable[Iterable[float | None]]) -> float | None:
+    """Which round of a sweep a figure of one round shows.
+
+    Args:
+      counted: of each objective, the eps at which images count.
+
+    Returns:
+      The eps closest to 0.1 at which images of every objective count, or else of one; None where an
+      attack has no eps, or no image counts.
+    """
+    counted = [set(values) for values in counted]
+    candidates = set.intersection(*counted) or set.union(*counted)
+    return min(candidates, key=lambda eps: abs((eps or 0) - _SHOWN_EPS), default=None)
+
+
+def roc(rounds: Mapping[str, Round]) -> list[plots.Panel]:
+    """ROC curves of each score, a panel per objective, of images right when normal and wrong after.
+
+    Args:
+      rounds: objective → one round, of which images count.
+    """
+    row = []
+    for objective, r in rounds.items():
+        chosen = r.subset("successful")
+        row.append(roc_panel(f"{objective.upper()}, {chosen.sum()} images", [
+            roc_curve(plots.SCORE_STYLE[score][0], score, r.normal[score][chosen],
+                      r.adversarial[score][chosen]) for score in DRAWN_SCORES]))
+    return row
+
+
+def roc_panel(title: str, curves: Sequence[plots.Curve]) -> plots.Panel:
+    """The axes of ROC curves."""
+    return plots.Panel(title, "false positive rate (adversarial images accepted)",
+                       "true positive rate (normal images accepted)", curves, (-0.02, 1.02), True)
+
+
+def roc_curve(name: str, score: str, normal: np.ndarray, adversarial: np.ndarray,
+              auroc: float | None = None, line: str = "-") -> plots.Curve:
+    """A ROC curve with its area in the label.
+
+    Args:
+      name: in front of the area.
+      score: of `plots.SCORE_STYLE`, for the colour.
+      normal: scores float [n], n ≥ 1.
+      adversarial: float [m], m ≥ 1.
+      auroc: the area, where it is known already.
+      line: style of the line.
+
+    Returns:
+      The curve of `scoring.roc`, of more than 200 images thinned: no point left out lies 0.01 or more
+      from the line in either rate.
+    """
+    fpr, tpr = scoring.roc(normal, adversarial)
+    auroc = scoring.auc(normal, adversarial) if auroc is None else auroc
+    # Neither rate ever falls: the first point of each step, and the end.
+    kept = np.unique(np.rint((fpr + tpr) / _ROC_STEP), return_index=True)[1]
+    kept = np.union1d(kept, len(fpr) - 1)
+    _, colour, marker = plots.SCORE_STYLE[score]
+    return plots.Curve(f"{name}, AUROC {100 * auroc:.2f} %", fpr[kept], tpr[kept], colour, marker, line)
+
+
+def minimal_distortions(results: Mapping[str, np.ndarray],
+                        per_image: Mapping[str, np.ndarray] | None,
+                        num_rounds: int) -> np.ndarray | None:
+    """RMS of the smallest perturbation that succeeds, for pixels of 0 to 255.
+
+    Args:
+      results: arrays of `data.artifacts.load_attack_results`.
+      per_image: of `data.artifacts.load_per_image`; None for the original's files.
+      num_rounds: rounds in the files.
+
+    Returns:
+      float [m], of each image that is kept at any eps the RMS at the smallest such eps. The original's
+      files do not tell which image a row is: of several rounds None, of one round the RMS of images
+      right when normal and wrong when adversarial. As nothing is fitted, every image counts.
+    """
+    if per_image is None:
+        if num_rounds > 1:
+            return None
+        kept = ((results["labels_nor"] == results["labels_true"])
+                & (results["labels_adv"] != results["labels_true"]))
+        return _PIXEL_RANGE * results["L2_distance"][kept]
+    rows = np.flatnonzero(per_image["kept"])
+    rows = rows[np.argsort(per_image["eps"][rows], kind="stable")]
+    first = np.unique(per_image["image_index"][rows], return_index=True)[1]
+    return _PIXEL_RANGE * per_image["rms"][rows[first]]
+
+
+def distortions(attacked: Mapping[str, Mapping[str, Attacked]], seed: int = 0) -> list[plots.Bar]:
+    """v4's minimal distortions: mean and 95 % bootstrap interval per attack and objective.
+
+    Args:
+      attacked: attack → objective → what is drawn of it.
+      seed: of the bootstrap.
+    """
+    return [plots.Bar(attack, objective, len(a.distortions), *(
+        metrics.mean(a.distortions, seed=seed) if len(a.distortions) else [np.nan] * 3))
+            for attack, by_objective in attacked.items()
+            for objective, a in by_objective.items() if a.distortions is not None]
+
+
+def tsne_features(results: Mapping[str, np.ndarray], num_per_eps: int,
+                  seed: int = 0) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Of each round the features float [2k, d] and true classes int [2k] of k ≤ TSNE_IMAGES images,
+    drawn by `seed`, the same in each round: the normal ones, then in the same order the adversarial."""
+    drawn = np.sort(np.random.default_rng(seed).permutation(num_per_eps)[:TSNE_IMAGES])
+    rounds = []
+    for start in range(0, len(results["labels_true"]), num_per_eps):
+        rows = start + drawn
+        rounds.append((np.concatenate([results["logits_nor"][rows], results["logits_adv"][rows]]),
+                       np.tile(results["labels_true"][rows], 2)))
+    return rounds
+
+
+def _draw_tsne(path, features, seed, title):
+    """Figures 2 and 9 of v1. Here, not in `drawings`, t-SNE is computed: it takes seconds."""
+    plots.scatter(path, [
+        plots.Cloud(objective.upper(), plots.tsne(values, seed), classes,
+                    np.arange(len(classes)) >= len(classes) // 2)
+        for objective, (values, classes) in features.items()], title, numbers=True)
 
 
 def auroc_against_eps(rounds: Mapping[str, Sequence[Round]]) -> list[plots.Panel]:

@@ -179,7 +179,7 @@ def define_detect() -> None:
 
 
 def _define_detector():
-    """Flags of detect.py's modes fit, evaluate and apply."""
+    """Flags of detect.py's modes fit, evaluate, figures and apply."""
     absl_flags.DEFINE_string(
         "detector", "", "The detector.npz. Empty: <kernel_dir>/detector_<RCE or CE>.npz.")
     absl_flags.DEFINE_list(
@@ -190,6 +190,9 @@ def _define_detector():
         "holdout_share", 0.5, "Share of an attack's normal images that fit takes; evaluate the rest.")
     absl_flags.DEFINE_string(
         "score", "k_density", f"Score by which apply decides: {', '.join(DETECTOR_SCORES)}.")
+    absl_flags.DEFINE_list(
+        "tsne_attack", [], "Attacks, or all, of whose features figures draws a t-SNE. It takes "
+        "5 to 30 seconds per objective. Empty: none.")
     absl_flags.DEFINE_string("images", "", "Images for apply: a .npy file or a folder of PNG files.")
     absl_flags.DEFINE_string("log_root", "", "Network for apply. Empty: where the detector lies.")
     absl_flags.DEFINE_string("answers", "answers.csv", "File that apply writes.")

@@ -53,7 +53,8 @@ def tsne_features() -> None:
     folder = artifacts.normal_tsne_dir(F.dataset)
     tag = artifacts.save_tsne(folder, network.objective.name, points, labels)
     picture = os.path.join(folder, f"{tag}.png")
-    plots.scatter(picture, points, labels, title=f"t-SNE of features, normal images, {F.dataset}")
+    plots.scatter(picture, [plots.Cloud("", points, labels)],
+                  f"t-SNE of features, normal images, {F.dataset}")
     artifacts.write_run_record(folder, tag, flags=flags.as_dict(), metrics={"num_images": len(points)})
     print(f"t-SNE of {len(points)} images is in {folder}, its picture in {picture}.")
 

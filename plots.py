@@ -1,5 +1,4 @@
-"""Pictures: ROC and other curves, image grids, t-SNE scatter plots. PNG files, written whole or not
-at all.
+"""Pictures: curves, bars, image grids, t-SNE scatter plots. PNG files, written whole or not at all.
 
 Matplotlib is used through `Figure` objects on its Agg canvas and imported where it is needed:
 without pyplot there is no global state and no window, and importing this module costs nothing.
@@ -25,6 +24,8 @@ SCORE_STYLE = {
     "j_score": ("J-score", "#C0458A", "D"),
 }
 OBJECTIVE_LINE = {"rce": "-", "ce": "--"}
+# objective → (colour, hatch) of its bars.
+OBJECTIVE_FILL = {"ce": ("#DDDDDD", "///"), "rce": ("#666666", "")}
 
 _DPI = 110
 _MAX_COLUMNS = 10
@@ -50,47 +51,36 @@ class Curve(NamedTuple):
 
 
 class Panel(NamedTuple):
-    """One pair of axes, named with their units; `ylim` is (lowest, highest)."""
+    """One pair of axes, named with their units; `ylim` is (lowest, highest), `is_roc` makes it square
+    with the line of chance."""
 
     title: str
     xlabel: str
     ylabel: str
     curves: Sequence[Curve]
     ylim: tuple[float, float] = (-3.0, 103.0)
+    is_roc: bool = False
 
 
-class RocCurve(NamedTuple):
-    """One line of `roc_curves`: fpr, tpr float [points] in [0, 1]; keys of the two style tables."""
+class Bar(NamedTuple):
+    """One bar of `bars`: a mean over n images, with its interval; all NaN where n is 0."""
 
-    label: str
-    fpr: np.ndarray
-    tpr: np.ndarray
-    auc: float
-    score: str
+    attack: str
     objective: str
+    n: int
+    mean: float
+    low: float
+    high: float
 
 
-def roc_curves(path: str | os.PathLike, curves: Sequence[RocCurve], title: str) -> None:
-    """Draws ROC curves with their areas: colour by score, solid for RCE, dashed for CE.
+class Cloud(NamedTuple):
+    """One panel of `scatter`: points float [n, 2], e.g. of t-SNE, classes int [n], and which images
+    are adversarial, bool or 0/1 [n] (None: all are normal)."""
 
-    Args:
-      path: PNG file to write.
-      curves: the lines, in the order of the legend.
-      title: above the picture.
-    """
-    figure, axes = _figure(6.4, 5.6)
-    axes.plot([0, 1], [0, 1], color="0.7", linewidth=1, linestyle=":", zorder=1)
-    for curve in curves:
-        _, colour, marker = SCORE_STYLE[curve.score]
-        axes.plot(curve.fpr, curve.tpr, color=colour, marker=marker, markersize=4.5, markevery=0.12,
-                  linestyle=OBJECTIVE_LINE[curve.objective], linewidth=1.8,
-                  label=f"{curve.label}, AUC {100 * curve.auc:.2f} %")
-    axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal", title=title,
-             xlabel="false positive rate (adversarial images accepted)",
-             ylabel="true positive rate (normal images accepted)")
-    axes.grid(color="0.9")
-    axes.legend(loc="lower right", fontsize="small", handlelength=3.5)
-    _save(figure, path)
+    title: str
+    points: np.ndarray
+    classes: np.ndarray
+    is_adversarial: np.ndarray | None = None
 
 
 def panels(path: str | os.PathLike, row: Sequence[Panel], title: str) -> None:
@@ -101,22 +91,63 @@ def panels(path: str | os.PathLike, row: Sequence[Panel], title: str) -> None:
       row: the panels.
       title: above the picture.
     """
-    figure, grid = _figure(5.6 * len(row), 4.6, 1, len(row))
+    figure, grid = _figure(5.6 * len(row), 6.0 if row[0].is_roc else 4.6, 1, len(row))
     for axes, panel in zip(np.atleast_1d(grid).ravel(), row, strict=True):
+        if panel.is_roc:
+            axes.plot([0, 1], [0, 1], color="0.7", linewidth=1, linestyle=":", zorder=1)
         for curve in panel.curves:
-            # Long lines need no marker at every point.
+            # Long lines need no marker at every point; those of a ROC curve lie anywhere, there the
+            # distance on the picture counts.
             axes.plot(curve.x, curve.y, color=curve.colour, marker=curve.marker, linestyle=curve.line,
-                      markersize=4.5, linewidth=1.6, markevery=max(1, len(curve.x) // 10),
-                      label=curve.label)
-        axes.set(title=panel.title, xlabel=panel.xlabel, ylabel=panel.ylabel, ylim=panel.ylim)
+                      markersize=4.5, linewidth=1.6, label=curve.label,
+                      markevery=0.12 if panel.is_roc else max(1, len(curve.x) // 10))
+        axes.set(title=panel.title, xlabel=panel.xlabel, ylabel=panel.ylabel, ylim=panel.ylim,
+                 **({"xlim": panel.ylim, "aspect": "equal"} if panel.is_roc else {}))
         axes.grid(color="0.9")
-        axes.legend(fontsize="x-small", handlelength=3.5)
+        # ROC curves may run along every side and through the middle: no place for a legend there.
+        axes.legend(fontsize="x-small", handlelength=3.5, **({
+            "loc": "upper center", "bbox_to_anchor": (0.5, -0.12), "ncols": 2} if panel.is_roc else {}))
     figure.suptitle(title)
     _save(figure, path)
     artifacts.write_csv(
         Path(path).with_suffix(".csv"), ("panel", "curve", "x", "y"),
         ((panel.title, curve.label, x, y) for panel in row for curve in panel.curves
          for x, y in zip(np.asarray(curve.x).tolist(), np.asarray(curve.y).tolist(), strict=True)))
+
+
+def bars(path: str | os.PathLike, row: Sequence[Bar], ylabel: str, title: str) -> None:
+    """Draws a group of bars per attack, one bar per objective, and writes their numbers beside it.
+
+    Args:
+      path: PNG file to write; the numbers go to the same name with the suffix .csv.
+      row: the bars, not all of no images; n stands above each, its interval is a line.
+      ylabel: what the bars measure, with its unit.
+      title: above the picture.
+    """
+    attacks = list(dict.fromkeys(bar.attack for bar in row))
+    objectives = [name for name in OBJECTIVE_FILL if any(bar.objective == name for bar in row)]
+    figure, axes = _figure(2.4 + 0.95 * len(attacks), 5.0)
+    width = 0.84 / len(objectives)
+    for k, objective in enumerate(objectives):
+        shown = [bar for bar in row if bar.objective == objective]
+        colour, hatch = OBJECTIVE_FILL[objective]
+        places = [attacks.index(bar.attack) + (k - (len(objectives) - 1) / 2) * width for bar in shown]
+        axes.bar(places, [bar.mean for bar in shown], width, color=colour, hatch=hatch,
+                 edgecolor="black", linewidth=0.8, label=objective.upper())
+        for place, bar in zip(places, shown, strict=True):
+            axes.plot([place, place], [bar.low, bar.high], color="black", marker="_", markersize=6)
+            axes.annotate(str(bar.n), (place, bar.high if bar.n else 0), (0, 4), ha="center",
+                          va="bottom", textcoords="offset points", fontsize="x-small")
+    # Room for the numbers and, above them, the legend.
+    axes.set(title=title, ylabel=ylabel, xlim=(-0.75, len(attacks) - 0.25),
+             ylim=(0, 1.25 * max(bar.high for bar in row if bar.n)))
+    axes.set_xticks(range(len(attacks)), attacks, rotation=25, ha="right", rotation_mode="anchor")
+    axes.grid(color="0.9", axis="y")
+    axes.set_axisbelow(True)
+    axes.legend(fontsize="small", loc="upper left", ncols=len(objectives), handlelength=3,
+                title="number above a bar: images", title_fontsize="x-small")
+    _save(figure, path)
+    artifacts.write_csv(Path(path).with_suffix(".csv"), Bar._fields, row)
 
 
 def image_grid(path: str | os.PathLike, normal: np.ndarray, adversarial: np.ndarray, *,
@@ -157,31 +188,49 @@ def image_grid(path: str | os.PathLike, normal: np.ndarray, adversarial: np.ndar
     _save(figure, path)
 
 
-def scatter(path: str | os.PathLike, points: np.ndarray, labels: np.ndarray,
-            is_adversarial: np.ndarray | None = None, title: str = "") -> None:
-    """Draws points of the plane, coloured by class; crosses are adversarial images.
+def scatter(path: str | os.PathLike, row: Sequence[Cloud], title: str = "", *,
+            numbers: bool = False) -> None:
+    """Draws points of the plane side by side, coloured by class; crosses are adversarial images.
 
     Args:
       path: PNG file to write.
-      points: float [n, 2], e.g. of t-SNE.
-      labels: int [n], classes.
-      is_adversarial: bool or 0/1 [n]; None: all normal.
+      row: the panels. Up to ten classes stand as numbers above the median of their normal points.
       title: above the picture.
+      numbers: whether to write what is drawn to the same name with the suffix .csv, too.
     """
-    points, labels = np.asarray(points), np.asarray(labels).astype(int)
-    adversarial = np.zeros(len(labels), bool)
-    if is_adversarial is not None:
-        adversarial = np.asarray(is_adversarial).astype(bool)
-    figure, axes = _figure(7.2, 5.6)
-    colours = _class_colours(labels.max(initial=0) + 1)
-    for kind, marker, size in ((False, "o", 9), (True, "x", 22)):
-        shown = adversarial == kind
-        axes.scatter(points[shown, 0], points[shown, 1], c=colours[labels[shown]], marker=marker,
-                     s=size, linewidths=0.9 if kind else 0)
-    _class_legend(axes, np.unique(labels), colours, adversarial)
-    axes.set(title=title, xlabel="t-SNE axis 1 (no unit)", ylabel="t-SNE axis 2 (no unit)",
+    row = [Cloud(cloud.title, np.asarray(cloud.points), np.asarray(cloud.classes).astype(int),
+                 np.zeros(len(cloud.classes), bool) if cloud.is_adversarial is None else
+                 np.asarray(cloud.is_adversarial).astype(bool)) for cloud in row]
+    figure, grid = _figure(1.2 + 4.4 * len(row), 4.3, 1, len(row))
+    classes = np.unique(np.concatenate([cloud.classes for cloud in row]))
+    colours = _class_colours(classes.max(initial=0) + 1)
+    for axes, cloud in zip(np.atleast_1d(grid).ravel(), row, strict=True):
+        _draw_cloud(axes, cloud, colours)
+    _class_legend(axes, classes, colours, any(cloud.is_adversarial.any() for cloud in row))
+    figure.suptitle(title)
+    _save(figure, path, palette=True)
+    if numbers:
+        artifacts.write_csv(
+            Path(path).with_suffix(".csv"), ("panel", "x", "y", "class", "is_adversarial"),
+            ((cloud.title, *point, label, int(kind)) for cloud in row for point, label, kind in zip(
+                cloud.points.tolist(), cloud.classes.tolist(), cloud.is_adversarial, strict=True)))
+
+
+def _draw_cloud(axes, cloud, colours):
+    from matplotlib import patheffects
+
+    for kind, marker, size in ((False, "o", 9), (True, "x", 16)):
+        shown = cloud.is_adversarial == kind
+        axes.scatter(*cloud.points[shown].T, c=colours[cloud.classes[shown]], marker=marker, s=size,
+                     linewidths=0.9 if kind else 0)
+    if len(colours) <= _TAB10_CLASSES:  # colours alone do not tell classes apart in greyscale
+        for label in np.unique(cloud.classes[~cloud.is_adversarial]):
+            chosen = (cloud.classes == label) & ~cloud.is_adversarial
+            axes.annotate(str(label), np.median(cloud.points[chosen], axis=0), (0, 4), ha="center",
+                          textcoords="offset points", fontweight="bold",
+                          path_effects=[patheffects.withStroke(linewidth=3, foreground="white")])
+    axes.set(title=cloud.title, xlabel="t-SNE axis 1 (no unit)", ylabel="t-SNE axis 2 (no unit)",
              xticks=[], yticks=[])
-    _save(figure, path)
 
 
 def tsne(features: np.ndarray, seed: int = 0) -> np.ndarray:
@@ -218,9 +267,16 @@ def _figure(width, height, rows=1, columns=1):
     return figure, grid[0, 0] if rows == columns == 1 else grid
 
 
-def _save(figure, path):
+def _save(figure, path, *, palette=False):
+    """Writes the PNG file; with `palette` in 256 colours, a third of the size of many small marks."""
     with artifacts.atomic_path(path) as temporary:
         figure.savefig(temporary, format="png", dpi=_DPI)
+        if palette:
+            from PIL import Image
+
+            with Image.open(temporary) as picture:
+                reduced = picture.convert("RGB").quantize(256)
+            reduced.save(temporary, format="png")
 
 
 def _draw_image(axes, image):
@@ -241,14 +297,14 @@ def _class_colours(num_classes):
     return matplotlib.colormaps["turbo"](np.linspace(0, 1, num_classes))
 
 
-def _class_legend(axes, classes, colours, adversarial):
+def _class_legend(axes, classes, colours, any_adversarial):
     """Colour of each class (a hundred would not fit: then of about ten), then the markers."""
     from matplotlib.lines import Line2D
 
     shown = classes[:: -(-len(classes) // _TAB10_CLASSES)] if len(classes) else classes
     handles = [Line2D([], [], color=colours[c], marker="o", linestyle="", label=f"class {c}")
                for c in shown]
-    if adversarial.any():
+    if any_adversarial:
         handles += [Line2D([], [], color="0.3", marker=marker, linestyle="", label=label)
                     for marker, label in (("o", "normal"), ("x", "adversarial"))]
     axes.legend(handles=handles, loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize="small",

@@ -438,8 +438,8 @@ def tsne_features(network: inference.Network, strategy: tf.distribute.Strategy,
     tag = artifacts.save_tsne(folder, network.objective.name, points, true_labels, is_adversarial)
     picture = os.path.join(folder, f"{tag}.png")
     at_eps = "" if eps is None else f" at eps {eps:g}"
-    plots.scatter(picture, points, true_labels, is_adversarial,
-                  title=f"t-SNE of features, {F.attack_method}{at_eps}")
+    plots.scatter(picture, [plots.Cloud("", points, true_labels, is_adversarial)],
+                  f"t-SNE of features, {F.attack_method}{at_eps}")
     artifacts.write_run_record(folder, tag, flags=flags.as_dict(), metrics={
         "num_images": len(points), "num_adversarial": int(is_adversarial.sum())})
     print(f"t-SNE of {len(points)} images is in {folder}, its picture in {picture}.")

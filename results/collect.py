@@ -31,7 +31,7 @@ WHITE_BOX = ("carliniL2_highden", "carliniL2_specific")
 LEVELS = 255  # pixels of the paper's distortions lie in [0, 255]
 # Pictures of `detect.py --mode=figures` that are shown, as far as they have been drawn.
 FIGURES = ("robustness", "distortions", "auroc_fgsm", "auroc_bim", "auroc_tgsm", "top_half_fgsm",
-           "thresholds_fgsm", "scores_fgsm", "roc_fgsm", "roc_carliniL2", "tsne_fgsm")
+           "thresholds_fgsm", "scores_fgsm", "roc_fgsm", "roc_carliniL2", "tsne_fgsm", "tsne_carliniL2")
 
 
 def collect(work: Path, dataset: str) -> dict[str, Any]:

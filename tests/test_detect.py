@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import detect
+import evaluation
 import scoring
 from data import artifacts
 from errors import InputError
@@ -357,7 +357,7 @@ def test_rows_that_are_no_rounds_are_refused():
 def test_the_table_fits_100_columns_and_says_na():
     row = {"eps": 0.02, "n": 10000, "auc": dict.fromkeys(scoring.SCORES, 1.0)}
     empty = {"eps": 0.04, "n": 0, "auc": dict.fromkeys(scoring.SCORES, math.nan)}
-    lines = detect.format_table({"CE": [row, empty], "RCE": [row]}).splitlines()
+    lines = evaluation.format_aucs({"CE": [row, empty], "RCE": [row]}).splitlines()
     assert max(map(len, lines)) <= 100
     assert lines[0].split() == ["|", "CE", "|", "RCE"]
     assert lines[2].split() == ["0.02", *(["|", "10000", "100.00", "100.00", "100.00"] * 2)]

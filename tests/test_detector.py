@@ -12,6 +12,7 @@ from script_runner import NETWORK, run
 import detector
 import evaluation
 import metrics
+import plots
 import scoring
 from data import artifacts, detector_files, inputs
 from defenses import detector as detectors
@@ -298,9 +299,11 @@ def test_bad_flags_of_a_fit_are_refused(work, tmp_path, flag, words):
 def test_figures_are_drawn_of_what_was_swept_and_hold_the_evaluations_numbers(work, judged):
     result = done("detect", "--dataset=digits", "--mode=figures", cwd=work[0])
     folder = work[0] / "detection_digits"
-    assert {path.stem for path in folder.glob("*.png")} == {
-        "robustness", "auroc_fgsm", "top_half_fgsm", "thresholds_fgsm", "scores_fgsm"}
-    assert "5 figures" in result.out
+    names = {"robustness", "distortions", "auroc_fgsm", "top_half_fgsm", "thresholds_fgsm",
+             "scores_fgsm", "roc_fgsm", "roc_bim"}
+    assert {path.stem for path in folder.glob("*.png")} == names
+    assert {path.stem for path in folder.glob("*.csv")} == names | {"evaluation_RCE"}
+    assert "8 figures" in result.out
     with open(folder / "auroc_fgsm.csv", newline="") as file:
         drawn = {float(row["x"]): row["y"] for row in csv.DictReader(file)
                  if row["curve"] == "RCE non-ME"}
@@ -310,10 +313,36 @@ def test_figures_are_drawn_of_what_was_swept_and_hold_the_evaluations_numbers(wo
             assert float(drawn[row["eps"]]) == pytest.approx(expected, nan_ok=True)
 
 
-def test_without_a_sweep_there_are_no_figures(work, tmp_path):
-    result = run("detect", "--dataset=digits", "--mode=figures", "--attack_method=bim",
-                 f"--save_pwd={tmp_path}", cwd=work[0])
-    assert result.code == 1 and "an attack at several eps" in result.err
+def rows_of(path):
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_without_a_sweep_there_are_the_figures_of_one_round(work, judged, tmp_path, monkeypatch):
+    monkeypatch.setattr(plots, "tsne", lambda features, seed: features[:, :2])
+    done("detect", "--dataset=digits", "--mode=figures", "--attack_method=bim", "--tsne_attack=bim",
+         f"--save_pwd={tmp_path}", cwd=work[0])
+    assert {path.stem for path in tmp_path.iterdir()} == {"distortions", "roc_bim", "tsne_bim"}
+    # The label of each curve ends in its area.
+    labels = {row["curve"] for row in rows_of(tmp_path / "roc_bim.csv")}
+    auroc, = (row["figures"]["auroc"]["value"] for row in judged[1] if (
+        row["attack"], row["subset"], row["score"]) == ("bim", "successful", "k_density"))
+    assert f"K-density, AUROC {100 * auroc:.2f} %" in labels and len(labels) == 4
+    per_image = artifacts.load_per_image(work[0] / "bim_digits/RCE")
+    bar, = rows_of(tmp_path / "distortions.csv")
+    assert int(bar["n"]) == per_image["kept"].sum()
+    assert float(bar["mean"]) == pytest.approx(255 * per_image["rms"][per_image["kept"]].mean())
+    points = rows_of(tmp_path / "tsne_bim.csv")
+    assert len(points) == 2 * 200
+    assert [row["is_adversarial"] for row in points] == ["0"] * 200 + ["1"] * 200
+
+
+def test_figures_of_nothing_are_refused(work, tmp_path):
+    figures_of = ("detect", "--dataset=digits", "--mode=figures", f"--save_pwd={tmp_path}")
+    result = run(*figures_of, "--attack_method=jsma", cwd=work[0])
+    assert result.code == 1 and "files of test_adv.py in <attack>_digits/RCE. Received" in result.err
+    result = run(*figures_of, "--tsne_attack=fgsm,jsma", cwd=work[0])
+    assert result.code == 1 and "all or of the attacks with results, fgsm, bim. Received" in result.err
     assert not list(tmp_path.iterdir())
 
 

@@ -1,5 +1,6 @@
 """The papers' curves: their numbers on arrays where they are known, and the bounds they must keep."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -80,6 +81,141 @@ def test_the_mean_j_score_grows_with_eta_up_to_the_confidence():
 def test_robustness_is_the_accuracy_under_attack():
     shown = lines(figures.robustness({"fgsm": {"ce": [APART, MIXED]}, "bim": {"ce": [MIXED]}}))
     assert shown["accuracy"]["CE fgsm"] == ([0.1, 0.2], [0, 25])
+
+
+def test_roc_curves_are_those_of_the_images_that_count():
+    panel_ce, panel_rce = figures.roc({"ce": APART, "rce": MIXED})
+    assert (panel_ce.title, panel_rce.title) == ("CE, 4 images", "RCE, 2 images")
+    assert panel_ce.is_roc and [curve.colour for curve in panel_ce.curves] == [
+        plots.SCORE_STYLE[score][1] for score in figures.DRAWN_SCORES]
+    # Rows 2 and 3 of MIXED: 0.3, 0.2 against 0.5, 0.1.
+    for curve, name in zip(panel_rce.curves, ("confidence", "non-ME", "J-score", "K-density"),
+                           strict=True):
+        assert curve.label == f"{name}, AUROC 50.00 %"
+        np.testing.assert_array_equal([curve.x, curve.y],
+                                      scoring.roc(np.array([0.3, 0.2]), np.array([0.5, 0.1])))
+
+
+@pytest.mark.parametrize("num_images", [1, 7, 200])
+def test_roc_curves_of_few_images_keep_every_point(num_images):
+    rng = np.random.default_rng(0)
+    normal, adversarial = rng.normal(1, 1, num_images), rng.normal(0, 1, num_images)
+    curve = figures.roc_curve("x", "non_me", normal, adversarial)
+    np.testing.assert_array_equal([curve.x, curve.y], scoring.roc(normal, adversarial))
+
+
+def test_roc_curves_of_many_images_keep_their_shape():
+    rng = np.random.default_rng(0)
+    normal, adversarial = rng.normal(1, 1, 5000), rng.normal(0, 1, 5000)
+    curve = figures.roc_curve("x", "non_me", normal, adversarial, auroc=0.5)
+    fpr, tpr = scoring.roc(normal, adversarial)
+    assert len(curve.x) <= 402 < len(fpr)
+    assert set(zip(curve.x, curve.y, strict=True)) <= set(zip(fpr, tpr, strict=True))
+    assert (curve.x[0], curve.y[0], curve.x[-1], curve.y[-1]) == (0, 0, 1, 1)
+    # Both measured where the sum of both rates is the same, which tells the points of a curve apart.
+    drawn = np.interp(fpr + tpr, curve.x + curve.y, curve.y)
+    assert np.abs(drawn - tpr).max() < 0.01
+    assert curve.label == "x, AUROC 50.00 %"
+
+
+@pytest.mark.parametrize(("counted", "eps"), [
+    ([[0.02, 0.12, 0.4]], 0.12), ([[0.1, 0.2], [0.2, 0.3]], 0.2), ([[0.02], [0.3]], 0.02),
+    ([[0.02], []], 0.02), ([[None], [None]], None), ([[], []], None)])
+def test_the_round_shown_is_the_one_nearest_to_a_tenth_where_all_objectives_have_images(counted, eps):
+    assert figures.shown_eps(counted) == eps
+
+
+# Minimal distortions: images 5, 6, 7 at eps 0.2, then 0.1.
+PER_IMAGE = {"eps": np.repeat([0.2, 0.1], 3), "image_index": np.array([5, 6, 7, 5, 6, 7]),
+             "kept": np.array([True, True, False, True, False, False]),
+             "rms": np.array([0.2, 0.2, 0.2, 0.1, 0.1, 0.1])}
+
+
+def test_the_minimal_distortion_is_that_of_the_smallest_eps_that_succeeds():
+    np.testing.assert_allclose(figures.minimal_distortions({}, PER_IMAGE, 2), [25.5, 51])
+    search = {name: array[:3] for name, array in PER_IMAGE.items()} | {"eps": np.full(3, np.nan)}
+    np.testing.assert_allclose(figures.minimal_distortions({}, search, 1), [51, 51])
+
+
+def test_the_originals_files_have_distortions_where_they_hold_each_image_once():
+    results = {"labels_true": np.array([1, 1, 1]), "labels_nor": np.array([1, 1, 2]),
+               "labels_adv": np.array([1, 3, 3]), "L2_distance": np.array([0.1, 0.2, 0.3])}
+    np.testing.assert_allclose(figures.minimal_distortions(results, None, 1), [51])
+    assert figures.minimal_distortions(results, None, 3) is None
+
+
+def test_distortions_have_their_mean_and_say_where_nothing_succeeds():
+    attacked = {"fgsm": {"ce": figures.Attacked([], np.array([10.0, 20.0])),
+                         "rce": figures.Attacked([], np.empty(0))},
+                "jsma": {"ce": figures.Attacked([], None)}}
+    first, second = figures.distortions(attacked)
+    assert (first.attack, first.objective, first.n, first.mean) == ("fgsm", "ce", 2, 15)
+    assert 10 <= first.low <= 15 <= first.high <= 20
+    assert (second.objective, second.n) == ("rce", 0) and math.isnan(second.mean)
+
+
+# t-SNE and what is drawn.
+
+
+def _features(num_per_eps):
+    values = np.arange(2 * num_per_eps)
+    return {"labels_true": values % 7, "logits_nor": np.stack([values, -values], axis=1),
+            "logits_adv": np.stack([values + 0.5, -values], axis=1)}
+
+
+def test_tsne_takes_the_same_images_of_each_round_by_the_seed(monkeypatch):
+    monkeypatch.setattr(figures, "TSNE_IMAGES", 6)
+    (first, classes), (second, _) = figures.tsne_features(_features(20), 20, seed=3)
+    assert first.shape == (12, 2)
+    assert len(np.unique(first[:6, 0])) == 6
+    np.testing.assert_array_equal(first[6:, 0], first[:6, 0] + 0.5)
+    np.testing.assert_array_equal(classes, np.tile(first[:6, 0] % 7, 2))
+    np.testing.assert_array_equal(second[:, 0], first[:, 0] + 20)
+    np.testing.assert_array_equal(figures.tsne_features(_features(20), 20, seed=3)[0][0], first)
+    assert (figures.tsne_features(_features(20), 20, seed=4)[0][0] != first).any()
+    assert len(figures.tsne_features(_features(4), 4)[0][0]) == 8
+
+
+def attacked(*rounds, features=()):
+    return figures.Attacked(rounds, np.array([1.0, 2.0]), features)
+
+
+DETECTORS = {name: detectors.Detector({}, np.zeros((1, 2, 4)), 1.0, 0.05, 1.0, np.array([0.01]),
+                                      np.zeros((5, 1)), np.arange(0)) for name in ("ce", "rce")}
+
+
+def test_a_search_is_drawn_without_the_curves_over_eps():
+    search = dataclasses.replace(APART, eps=None)
+    drawn = figures.drawings({"fgsm": {"rce": attacked(APART, MIXED)},
+                              "jsma": {"rce": attacked(APART)},
+                              "carliniL2": {"rce": attacked(search)}}, DETECTORS, "mnist")
+    assert list(drawn) == [
+        "robustness", "distortions", "auroc_fgsm", "top_half_fgsm", "thresholds_fgsm", "scores_fgsm",
+        "roc_fgsm", "roc_jsma", "roc_carliniL2"]
+    assert drawn["roc_fgsm"].keywords["title"] == "normal against fgsm, eps 0.10, mnist"
+    assert drawn["roc_carliniL2"].keywords["title"] == "normal against carliniL2, mnist"
+
+
+def test_where_no_image_counts_there_is_no_roc_curve():
+    failed = dataclasses.replace(APART, eps=None, right_adversarial=np.ones(4, bool))
+    search = dataclasses.replace(APART, eps=None)
+    drawn = figures.drawings({"carliniL2": {"ce": attacked(search), "rce": attacked(failed)}},
+                             DETECTORS, "mnist")
+    panel, = drawn["roc_carliniL2"].keywords["row"]
+    assert panel.title == "CE, 4 images"
+    nothing = figures.Attacked([failed], np.empty(0))
+    assert figures.drawings({"carliniL2": {"rce": nothing}}, DETECTORS, "mnist") == {}
+
+
+def test_tsne_is_drawn_of_the_round_of_the_roc_curves(tmp_path, monkeypatch):
+    monkeypatch.setattr(plots, "tsne", lambda features, seed: features + seed)
+    points = np.array([[1.0, 2.0], [3.0, 4.0]])
+    features = [(points, np.array([7, 7])), (10 * points, np.array([7, 7]))]
+    drawn = figures.drawings({"fgsm": {name: attacked(APART, MIXED, features=features)
+                                       for name in ("ce", "rce")}}, DETECTORS, "mnist", seed=1)
+    drawn["tsne_fgsm"](tmp_path / "tsne.png")
+    assert (tmp_path / "tsne.csv").read_text().splitlines()[1:] == [
+        "CE,2.0,3.0,7,0", "CE,4.0,5.0,7,1", "RCE,2.0,3.0,7,0", "RCE,4.0,5.0,7,1"]
 
 
 def test_colours_and_markers_are_one_per_line():

@@ -49,7 +49,7 @@ NEW = {
                "kernel_dir": "",
                "objective_tag": "", "seed": 0, "detector": "", "eta": 1.0,
                "false_refusal_rate": ["0.01", "0.05"], "holdout_share": 0.5, "score": "k_density",
-               "images": "", "log_root": "", "answers": "answers.csv"},
+               "images": "", "log_root": "", "answers": "answers.csv", "tsne_attack": []},
 }  # fmt: skip
 
 

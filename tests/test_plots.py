@@ -1,5 +1,6 @@
 """plots.py: what is on the pictures, read back from the figures and the files."""
 
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -21,14 +22,9 @@ def figures(monkeypatch):
     """The figures saved during a test, in order."""
     saved = []
     save = plots._save
-    monkeypatch.setattr(plots, "_save", lambda figure, path: (saved.append(figure),
-                                                              save(figure, path)))
+    monkeypatch.setattr(plots, "_save", lambda figure, path, **how: (saved.append(figure),
+                                                                     save(figure, path, **how)))
     return saved
-
-
-def _curve(score="confidence", objective="rce"):
-    return plots.RocCurve("RCE x", np.array([0, 0.2, 1]), np.array([0, 0.9, 1]), 0.8512, score,
-                          objective)
 
 
 def test_every_score_and_objective_has_its_own_style():
@@ -47,19 +43,55 @@ def test_score_colours_differ_in_lightness():
     assert np.diff(grey).min() > 0.2
 
 
-def test_roc_curves_show_the_points_the_areas_and_the_styles(tmp_path, figures):
+def test_roc_panels_are_square_with_the_line_of_chance(tmp_path, figures):
     path = tmp_path / "new" / "roc.png"
-    plots.roc_curves(path, [_curve(), _curve("non_me", "ce")], "Title")
-    axes = figures[0].axes[0]
-    _, first, second = axes.lines
-    np.testing.assert_array_equal(first.get_ydata(), [0, 0.9, 1])
-    assert (first.get_linestyle(), second.get_linestyle()) == ("-", "--")
-    assert first.get_color() == plots.SCORE_STYLE["confidence"][1]
-    assert axes.get_legend().get_texts()[0].get_text() == "RCE x, AUC 85.12 %"
-    assert "false positive rate" in axes.get_xlabel()
-    assert axes.get_title() == "Title"
+    curve = plots.Curve("x", np.array([0, 0.2, 1]), np.array([0, 0.9, 1]), "#F0A500", "o", "--")
+    panel = plots.Panel("CE", "x axis", "y axis", [curve], (-0.02, 1.02), True)
+    plots.panels(path, [panel, panel._replace(title="RCE")], "Title")
+    for axes, title in zip(figures[0].axes, ("CE", "RCE"), strict=True):
+        chance, line = axes.lines
+        np.testing.assert_array_equal(chance.get_xdata(), chance.get_ydata())
+        np.testing.assert_array_equal(line.get_xydata(), [[0, 0], [0.2, 0.9], [1, 1]])
+        assert (line.get_linestyle(), line.get_color()) == ("--", "#F0A500")
+        assert [text.get_text() for text in axes.get_legend().get_texts()] == ["x"]
+        assert axes.get_xlim() == axes.get_ylim() == (-0.02, 1.02)
+        assert (axes.get_title(), axes.get_xlabel(), axes.get_aspect()) == (title, "x axis", 1)
+    assert figures[0].get_suptitle() == "Title"
     assert matplotlib.image.imread(path).ndim == 3
-    assert list(path.parent.iterdir()) == [path]
+    assert sorted(file.name for file in path.parent.iterdir()) == ["roc.csv", "roc.png"]
+
+
+BARS = [plots.Bar("fgsm", "ce", 7, 12.0, 10.0, 14.0), plots.Bar("fgsm", "rce", 3, 20.0, 19.0, 21.5),
+        plots.Bar("jsma", "rce", 0, math.nan, math.nan, math.nan)]
+
+
+def test_bars_stand_in_groups_with_n_above_and_leave_their_numbers(tmp_path, figures):
+    plots.bars(tmp_path / "bars.png", BARS, "mean (unit)", "Title")
+    axes = figures[0].axes[0]
+    ce, fgsm, jsma = (bar for group in axes.containers for bar in group)
+    assert (ce.get_height(), fgsm.get_height()) == (12, 20)
+    assert ce.get_x() + ce.get_width() == pytest.approx(fgsm.get_x())
+    assert jsma.get_x() - fgsm.get_x() == pytest.approx(1)
+    assert ce.get_hatch() and not fgsm.get_hatch()
+    assert [line.get_ydata().tolist() for line in axes.lines[:2]] == [[10, 14], [19, 21.5]]
+    assert [text.get_text() for text in axes.texts] == ["7", "3", "0"]
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["fgsm", "jsma"]
+    assert axes.get_ylabel() == "mean (unit)" and axes.get_ylim()[1] > 21.5
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["CE", "RCE"]
+    assert (tmp_path / "bars.csv").read_text().splitlines() == [
+        "attack,objective,n,mean,low,high", "fgsm,ce,7,12.0,10.0,14.0", "fgsm,rce,3,20.0,19.0,21.5",
+        "jsma,rce,0,nan,nan,nan"]
+
+
+def test_bars_of_one_objective_stand_in_the_middle_of_their_groups(tmp_path, figures):
+    plots.bars(tmp_path / "bars.png", BARS[1:], "mean (unit)", "Title")
+    bar, _ = figures[0].axes[0].patches
+    assert bar.get_x() + bar.get_width() / 2 == pytest.approx(0)
+
+
+def test_bars_of_objectives_differ_in_greyscale():
+    assert set(plots.OBJECTIVE_FILL) == set(artifacts.OBJECTIVE_TAG)
+    assert len({hatch for _, hatch in plots.OBJECTIVE_FILL.values()}) == len(plots.OBJECTIVE_FILL)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -95,8 +127,8 @@ def test_image_grid_refuses_what_are_no_images(tmp_path, normal, adversarial):
 
 def test_scatter_marks_classes_and_adversarial_points(tmp_path, figures):
     points = np.arange(12.0).reshape(6, 2)
-    plots.scatter(tmp_path / "tsne.png", points, np.array([0, 1, 2, 0, 1, 2]),
-                  np.array([0, 0, 0, 1, 1, 0]), "t-SNE")
+    plots.scatter(tmp_path / "tsne.png", [plots.Cloud(
+        "", points, np.array([0, 1, 2, 0, 1, 2]), np.array([0, 0, 0, 1, 1, 0]))], "t-SNE")
     axes = figures[0].axes[0]
     normal, adversarial = axes.collections
     np.testing.assert_array_equal(normal.get_offsets(), points[[0, 1, 2, 5]])
@@ -104,11 +136,38 @@ def test_scatter_marks_classes_and_adversarial_points(tmp_path, figures):
     np.testing.assert_array_equal(normal.get_facecolors()[0], adversarial.get_facecolors()[0])
     texts = [text.get_text() for text in axes.get_legend().get_texts()]
     assert texts == ["class 0", "class 1", "class 2", "normal", "adversarial"]
+    # The class at the median of its normal points: of class 2 points 2 and 5.
+    assert {text.get_text(): tuple(text.xy) for text in axes.texts} == {
+        "0": (0, 1), "1": (2, 3), "2": (7, 8)}
+    assert [path.name for path in tmp_path.iterdir()] == ["tsne.png"]
+
+
+def test_a_cloud_of_as_many_points_as_are_drawn_makes_a_small_file(tmp_path):
+    rng = np.random.default_rng(0)
+    cloud = plots.Cloud("CE", rng.uniform(size=(700, 2)), rng.integers(10, size=700),
+                        np.arange(700) % 2)
+    plots.scatter(tmp_path / "tsne.png", [cloud, cloud])
+    assert (tmp_path / "tsne.png").stat().st_size < 150_000
+
+
+def test_two_clouds_share_colours_and_a_legend_and_leave_their_numbers(tmp_path, figures):
+    row = [plots.Cloud("CE", np.array([[0.0, 1.0], [2.0, 3.0]]), np.array([0, 3]), np.array([0, 1])),
+           plots.Cloud("RCE", np.array([[4.0, 5.5]]), np.array([3]))]
+    plots.scatter(tmp_path / "tsne.png", row, "t-SNE", numbers=True)
+    left, right = figures[0].axes
+    assert (left.get_title(), right.get_title()) == ("CE", "RCE")
+    np.testing.assert_array_equal(left.collections[1].get_edgecolors(),
+                                  right.collections[0].get_facecolors())
+    assert left.get_legend() is None
+    assert [text.get_text() for text in right.get_legend().get_texts()] == [
+        "class 0", "class 3", "normal", "adversarial"]
+    assert (tmp_path / "tsne.csv").read_text().splitlines() == [
+        "panel,x,y,class,is_adversarial", "CE,0.0,1.0,0,0", "CE,2.0,3.0,3,1", "RCE,4.0,5.5,3,0"]
 
 
 def test_scatter_of_normal_points_and_many_classes_has_a_short_legend(tmp_path, figures):
     labels = np.arange(100.0)
-    plots.scatter(tmp_path / "tsne.png", np.zeros((100, 2)), labels)
+    plots.scatter(tmp_path / "tsne.png", [plots.Cloud("", np.zeros((100, 2)), labels)])
     texts = [text.get_text() for text in figures[0].axes[0].get_legend().get_texts()]
     assert texts == [f"class {c}" for c in range(0, 100, 10)]
     assert len(np.unique(figures[0].axes[0].collections[0].get_facecolors(), axis=0)) == 100
@@ -134,7 +193,8 @@ def test_tsne_needs_two_images():
 
 def test_plots_import_no_matplotlib_and_keep_no_global_state(tmp_path):
     code = ("import sys, numpy as np, plots; assert 'matplotlib' not in sys.modules; "
-            f"plots.scatter({str(tmp_path / 'x.png')!r}, np.zeros((2, 2)), np.arange(2)); "
+            f"plots.scatter({str(tmp_path / 'x.png')!r}, "
+            "[plots.Cloud('', np.zeros((2, 2)), np.arange(2))]); "
             "print('matplotlib.pyplot' in sys.modules)")
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True,
                           check=True)
