@@ -101,7 +101,7 @@ for dataset in mnist cifar10; do
     fi
     step detect.py --dataset=$dataset --mode=fit --attack_method=fgsm
     step detect.py --dataset=$dataset --mode=evaluate
-    step detect.py --dataset=$dataset --mode=figures --tsne_attack=fgsm,bim,carliniL2
+    step detect.py --dataset=$dataset --mode=figures --tsne_attack=all
     for objective in rce ce; do
         use $objective
         step others.py "${network[@]}" --eval_data_path="$test" --mode=export_pretrained \
