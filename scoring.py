@@ -1,7 +1,7 @@
 """Scores of images from logits and features, the kernels they need, and the AUC that judges them.
 
 Functions of NumPy arrays, in place of the original's Matlab functions. Every score is higher for images
-that look more normal and finite for any finite input. scikit-learn is imported where it is needed.
+that look more normal and finite for any finite input.
 """
 
 import math
@@ -282,11 +282,12 @@ def auc(scores_normal: np.ndarray, scores_adversarial: np.ndarray, *,
     """
     if not len(scores_normal) or not len(scores_adversarial):
         return math.nan
-    from sklearn.metrics import roc_auc_score
-
     targets, ranks = _targets_and_ranks(scores_normal, scores_adversarial)
     # Differs from the original: ties count half; there they count as its sort leaves them.
-    return float(roc_auc_score(targets, 2 * ranks + ~targets if matlab_ties else ranks))
+    normal, adversarial = _falling_counts(targets, 2 * ranks + ~targets if matlab_ties else ranks)
+    # Twice the normal images above each adversarial one, in whole numbers.
+    above = adversarial @ (2 * np.cumsum(normal) - normal)
+    return float(above / (2 * len(scores_normal) * len(scores_adversarial)))
 
 
 def roc(scores_normal: np.ndarray, scores_adversarial: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -299,18 +300,23 @@ def roc(scores_normal: np.ndarray, scores_adversarial: np.ndarray) -> tuple[np.n
     Returns:
       fpr, tpr: float64 [points], from (0, 0) to (1, 1).
     """
-    from sklearn.metrics import roc_curve
-
-    fpr, tpr, _ = roc_curve(*_targets_and_ranks(scores_normal, scores_adversarial))
-    return fpr, tpr
+    return tuple(np.concatenate([[0], np.cumsum(counts)]) / counts.sum() for counts in reversed(
+        _falling_counts(*_targets_and_ranks(scores_normal, scores_adversarial))))
 
 
+# By hand, and compared with scikit-learn in the tests: its import alone would take longer than all the
+# rest of `detect.py --mode=auc` (benchmarks/detection.py).
 def _targets_and_ranks(scores_normal, scores_adversarial):
-    """1 for normal and 0 for adversarial; the scores' dense ranks, NaN highest (sklearn takes
-    neither NaN nor infinity)."""
+    """True for normal and False for adversarial images; the scores' dense ranks, NaN highest."""
     scores = np.concatenate([scores_normal, scores_adversarial])
     ranks = np.unique(scores, return_inverse=True)[1]
     return np.arange(len(scores)) < len(scores_normal), ranks
+
+
+def _falling_counts(targets, ranks):
+    """How many normal and how many adversarial images have each rank, the highest first."""
+    size = ranks.max() + 1
+    return [np.bincount(ranks[side], minlength=size)[::-1] for side in (targets, ~targets)]
 
 
 def score_images(results: Mapping[str, np.ndarray], kernels: np.ndarray, bandwidth: float,

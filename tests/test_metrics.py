@@ -98,3 +98,15 @@ def test_scores_that_are_no_pairs_are_refused(normal, adversarial):
 def test_a_mean_of_nothing_is_refused():
     with pytest.raises(InputError, match="at least one value"):
         metrics.mean(np.array([]))
+
+
+@pytest.mark.parametrize("levels", [3, 50, 10**6])
+def test_auc_and_roc_are_those_of_scikit_learn(levels):
+    rng = np.random.default_rng(levels)
+    normal, adversarial = rng.integers(levels // 3, levels, 211), rng.integers(0, levels, 97)
+    targets = np.arange(308) < 211
+    scores = np.concatenate([normal, adversarial])
+    area = sk.roc_auc_score(targets, scores)
+    assert scoring.auc(normal, adversarial) == pytest.approx(area, abs=1e-12)
+    fpr, tpr, _ = sk.roc_curve(targets, scores, drop_intermediate=False)
+    np.testing.assert_allclose(scoring.roc(normal, adversarial), [fpr, tpr], rtol=0, atol=1e-12)
