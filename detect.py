@@ -379,11 +379,12 @@ def _fitted(tag, kernel_folder):
     return fitted
 
 
-def _evaluated(dataset, objective, detector):
-    """Attack, side and rounds of the results there are of an objective, of all attacks or of one."""
+def _evaluated(dataset, objective, detector, work=Path()):
+    """Attack, side and rounds of the results there are of an objective in the folder `work`, of all
+    attacks or of one."""
     F = flags.FLAGS
     for attack in [F.attack_method] if F["attack_method"].present else flags.ATTACK_METHODS:
-        folder = artifacts.results_dir(attack, dataset, objective)
+        folder = work / artifacts.results_dir(attack, dataset, objective)
         if not folder.is_dir():
             continue
         side = _read_side(objective, folder, flags.check_at_least("num_per_eps", 0))
@@ -437,7 +438,7 @@ def _figures_mode(dataset, tag, kernel_folder):
     if unknown:
         raise InputError("tsne_attack must be all or of the attacks with results, "
                          f"{', '.join(attacked)}. Received: tsne_attack={','.join(F.tsne_attack)!r}.")
-    drawn = figures.drawings(attacked, fitted, dataset, F.seed)
+    drawn = figures.drawings(attacked, fitted, dataset, F.seed, _beside(dataset))
     if not drawn:
         raise InputError("expected results of several eps, or with images that are right when normal "
                          "and wrong when adversarial. Received: neither.")
@@ -445,6 +446,25 @@ def _figures_mode(dataset, tag, kernel_folder):
     for name, draw in drawn.items():
         draw(folder / f"{name}.png")
     print(f"{len(drawn)} figures, each with its numbers as .csv, are in {folder}: {', '.join(drawn)}")
+
+
+def _beside(dataset):
+    """The rounds of the networks whose results lie in the folder --beside, by network and attack."""
+    if not flags.FLAGS.beside:
+        return {}
+    work = Path(flags.FLAGS.beside)
+    found = {}
+    for tag, objective in _OBJECTIVES.items():
+        path = detector_files.default_path(work / artifacts.kernel_dir(dataset), objective)
+        if path.is_file():
+            detector = detectors.Detector(**detector_files.load(path))
+            found[f"{tag} of {work.name}"] = {
+                attack: sorted(rounds, key=lambda r: r.eps or 0)
+                for attack, _, rounds in _evaluated(dataset, objective, detector, work)}
+    if not any(found.values()):
+        raise InputError("beside must be a folder with results of test_adv.py and a detector of "
+                         f"detect.py for {dataset}. Received: beside={str(work)!r}.")
+    return found
 
 
 def _attacked(attack, side, rounds):

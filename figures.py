@@ -48,7 +48,9 @@ class Attacked:
 
 
 def drawings(attacked: Mapping[str, Mapping[str, Attacked]], detectors: Mapping[str, Detector],
-             dataset: str, seed: int = 0) -> dict[str, Callable[[Any], None]]:
+             dataset: str, seed: int = 0,
+             beside: Mapping[str, Mapping[str, Sequence[Round]]] | None = None
+             ) -> dict[str, Callable[[Any], None]]:
     """Every figure that the results allow: its name → what draws it to a path.
 
     Args:
@@ -56,6 +58,7 @@ def drawings(attacked: Mapping[str, Mapping[str, Attacked]], detectors: Mapping[
       detectors: objective → its detector.
       dataset: for the titles.
       seed: of the bootstrap and the t-SNE.
+      beside: name of another network → attack → its rounds in order of eps, for the thresholds.
 
     Curves over eps need several eps of each objective, those of a round images that count.
     """
@@ -74,13 +77,15 @@ def drawings(attacked: Mapping[str, Mapping[str, Attacked]], detectors: Mapping[
             title=f"minimal distortions, {dataset}")
     for attack in rounds:
         if attack in swept:
-            drawn |= _over_eps(attack, swept[attack], detectors, dataset)
+            others = {name: sweeps[attack] for name, sweeps in (beside or {}).items()
+                      if attack in sweeps}
+            drawn |= _over_eps(attack, swept[attack], detectors, dataset, others)
         drawn |= _at_one_eps(attack, attacked[attack], dataset, seed)
     return drawn
 
 
-def _over_eps(attack, rounds, detectors, dataset):
-    largest = {objective: sweep[-1] for objective, sweep in rounds.items()}
+def _over_eps(attack, rounds, detectors, dataset, beside):
+    largest = {name: sweep[-1] for name, sweep in {**rounds, **beside}.items()}
     at_eps = eps_text(next(iter(largest.values())).eps)
     rows = {"auroc": (auroc_against_eps(rounds), f"normal against {attack}"),
             "top_half": (top_half(rounds), f"normal and {attack} images mixed"),
@@ -286,10 +291,10 @@ def _against_eps(rounds, figure: Callable[[Round, str], float]):
 
 
 def against_threshold(rounds: Mapping[str, Round], score: str = "j_score") -> list[plots.Panel]:
-    """Figure 5 of v1: what a threshold T on a score in [0, 1] does at one eps.
+    """Figures 5 and 7 of v1: what a threshold T on a score in [0, 1] does at one eps.
 
     Args:
-      rounds: objective → one round.
+      rounds: objective, or the name of another network, → one round.
       score: of `defenses.detector.SCORES`, in [0, 1].
 
     Returns:
@@ -303,7 +308,8 @@ def against_threshold(rounds: Mapping[str, Round], score: str = "j_score") -> li
         right = np.concatenate([r.right_normal, r.right_adversarial])
         answered = values >= thresholds[:, None]
         number = answered.sum(axis=1)
-        line, name = plots.OBJECTIVE_LINE[objective], objective.upper()
+        line = plots.OBJECTIVE_LINE.get(objective, ":")
+        name = objective.upper() if objective in plots.OBJECTIVE_LINE else objective
         some = number > 0
         accuracies.append(plots.Curve(name, thresholds[some],
                                       100 * (answered & right).sum(axis=1)[some] / number[some],

@@ -50,7 +50,9 @@ def define_common() -> None:
     absl_flags.DEFINE_string("data_dir", "", "Folder of tensorflow-datasets. Empty: its default.")
     absl_flags.DEFINE_integer(
         "num_classes", 0, "Classes of --dataset=npz. 0: largest label + 1.")
-    absl_flags.DEFINE_string("log_root", "", "Folder of the checkpoints.")
+    absl_flags.DEFINE_string(
+        "log_root", "", "Folder of the checkpoints. test_adv.py and others.py --mode=kernel_para take "
+        "several, a,b,c: the deep ensemble of their networks.")
     absl_flags.DEFINE_integer(
         "num_gpus", 0, "0: CPU. 1: the GPU, or the CPU where there is none. N: N replicas.")
     absl_flags.DEFINE_integer(
@@ -190,6 +192,9 @@ def _define_detector():
         "holdout_share", 0.5, "Share of an attack's normal images that fit takes; evaluate the rest.")
     absl_flags.DEFINE_string(
         "score", "k_density", f"Score by which apply decides: {', '.join(DETECTOR_SCORES)}.")
+    absl_flags.DEFINE_string(
+        "beside", "", "Folder in which another network was attacked and its detector fitted: figures "
+        "draws its answers and refusals against T beside ours (figure 7 of arXiv v1).")
     absl_flags.DEFINE_list(
         "tsne_attack", [], "Attacks, or all, of whose features figures draws a t-SNE. It takes "
         "5 to 30 seconds per objective. Empty: none.")

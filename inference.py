@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import hashlib
+import math
 from collections.abc import Callable, Sequence
 
 import keras
@@ -103,11 +104,13 @@ class Network:
       model: from images [n, h, w, c] to raw logits [n, L] and features [n, d].
       objective: gives the sign of the logits.
       expected: what it was built for; None of a network that was built otherwise.
+      members: of an ensemble, the networks it consists of.
     """
 
     model: keras.Model
     objective: objectives.Objective
     expected: "Expected | None" = None
+    members: tuple["Network", ...] = ()
 
     def logits(self, images: tf.Tensor) -> tf.Tensor:
         """Sign-adjusted logits float32 [n, L]: their softmax are the class probabilities."""
@@ -119,7 +122,11 @@ class Network:
         return self.objective.attack_logits(raw_logits), features
 
     def weights_sha256(self) -> str:
-        """SHA-256 of all weights and moving averages: which network this is."""
+        """SHA-256 of all weights and moving averages (of an ensemble, of the members'): which network
+        this is."""
+        if self.members:
+            digests = [bytes.fromhex(member.weights_sha256()) for member in self.members]
+            return hashlib.sha256(b"".join(digests)).hexdigest()
         variables = resnet_model.named_variables(self.model)
         return sha256(*(variables[name].numpy() for name in sorted(variables)))
 
@@ -214,12 +221,36 @@ def restore(strategy: tf.distribute.Strategy, log_root: str, expected: Expected,
             note: Callable[[str], None] = lambda sentence: None) -> Network:
     """The network of the newest whole checkpoint in `log_root`; InputError when there is none.
 
-    `note` is told what the user should know of the checkpoint that was found, a sentence each.
+    Several folders, separated by commas, are restored as one `ensemble`. `note` is told what the user
+    should know of the checkpoints that were found, a sentence each.
     """
-    path = checkpoints.require_whole(log_root, note)
-    network = build_network(strategy, expected)
-    load_weights(network, path, expected, note)
-    return network
+    members = []
+    for folder in log_root.split(","):
+        path = checkpoints.require_whole(folder, note)
+        members.append(build_network(strategy, expected))
+        load_weights(members[-1], path, expected, note)
+    return members[0] if len(members) == 1 else ensemble(strategy, members)
+
+
+def ensemble(strategy: tf.distribute.Strategy, members: Sequence[Network]) -> Network:
+    """A deep ensemble (Lakshminarayanan et al., arXiv 1612.01474) of networks for the same images.
+
+    Its probabilities are the mean of the members', its features theirs side by side.
+    """
+    objective, expected = members[0].objective, members[0].expected
+    with strategy.scope():
+        images = keras.Input(expected.image_shape, name="images")
+        # Under names of their own, which Keras asks for.
+        parts = [keras.Model(member.model.inputs, member.model.outputs, name=f"member_{k}")(images)
+                 for k, member in enumerate(members)]
+        raw_logits, features = zip(*parts, strict=True)
+        # As a factor, which Keras's symbolic tensors know; it is its own inverse.
+        sign = float(objective.attack_logits(tf.ones([])))
+        mean = keras.ops.logsumexp(keras.ops.log_softmax(
+            sign * keras.ops.stack(raw_logits), axis=-1), axis=0) - math.log(len(members))
+        outputs = sign * mean, keras.ops.concatenate(features, axis=-1)
+        model = keras.Model(images, outputs, name="ensemble")
+    return Network(model, objective, expected, tuple(members))
 
 
 def count_correct(forward: ChunkedFunction, image_set: inputs.ImageSet, num_images: int) -> int:

@@ -397,3 +397,34 @@ def test_one_detector_file_is_not_written_for_two_objectives(work, tmp_path):
     result = run("detect", *FIT, "--detector=d.npz", cwd=tmp_path)
     assert result.code == 1 and "objective_tag must be RCE or CE where both" in result.err
     assert not (tmp_path / "d.npz").exists()
+
+
+# Beside another network.
+
+
+def test_figures_beside_an_ensemble(work, tmp_path_factory, tmp_path):
+    """Attack, features, detector and figure of the ensemble of a network with itself: its own lines."""
+    folder, _, log_root = work
+    other = tmp_path / "twice"
+    other.mkdir()
+    network = (*NETWORK, f"--log_root={log_root},{log_root}")
+    done("test_adv", *network, "--mode=attack", "--attack_method=fgsm", "--eval_batch_count=1",
+         cwd=other)
+    done("others", *network, "--mode=kernel_para", "--eval_batch_count=-1", cwd=other)
+    done("detect", "--dataset=digits", "--mode=select_kernel", "--num_kernels=50", cwd=other)
+    done("detect", *FIT, cwd=other)
+    done("detect", "--dataset=digits", "--mode=figures", "--attack_method=fgsm", f"--beside={other}",
+         f"--save_pwd={tmp_path}", cwd=folder)
+    with open(tmp_path / "thresholds_fgsm.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    lines = {label: [float(row["y"]) for row in rows if row["curve"] == label]
+             for label in dict.fromkeys(row["curve"] for row in rows)}
+    assert list(lines) == ["RCE", "RCE of twice", "RCE normal", "RCE adversarial",
+                           "RCE of twice normal", "RCE of twice adversarial"]
+    np.testing.assert_allclose(lines["RCE of twice normal"], lines["RCE normal"], atol=1.01)
+
+
+def test_beside_must_hold_results(work, tmp_path):
+    result = run("detect", "--dataset=digits", "--mode=figures", f"--beside={tmp_path}", cwd=work[0])
+    assert result.code == 1
+    assert result.err.startswith("error: beside must be a folder with results of test_adv.py and a ")

@@ -1,7 +1,10 @@
 """Running a network over arrays of any length."""
 
+import dataclasses
+
 import numpy as np
 import pytest
+import script_runner
 import tensorflow as tf
 
 import inference
@@ -132,3 +135,34 @@ def test_correct_predictions_are_counted(cpu, network, stored, name, num_images)
     image_set = inputs.ImageSet(stored, labels, 10, "made up", False)
     correct = np.sum((predicted == labels)[:num_images])
     assert inference.count_correct(signed.forward_stored(cpu), image_set, num_images) == correct
+
+
+# Ensembles.
+
+
+@pytest.mark.parametrize("objective", ["ce", "rce"])
+def test_an_ensemble_gives_the_mean_of_its_members_probabilities(cpu, objective):
+    run = dataclasses.replace(RUN, objective=objective)
+    members = [inference.build_network(cpu, run, seed=seed) for seed in (1, 2, 3)]
+    images = inputs.to_network_input(inputs.load("digits", "", "test").images[:6])
+    logits, features = inference.ensemble(cpu, members).logits_and_features(images)
+    theirs = [member.logits_and_features(images) for member in members]
+    expected = np.mean([tf.nn.softmax(member_logits) for member_logits, _ in theirs], axis=0)
+    np.testing.assert_allclose(tf.nn.softmax(logits), expected, rtol=1e-5)
+    np.testing.assert_array_equal(features, np.concatenate([f for _, f in theirs], axis=1))
+
+
+def test_which_ensemble_it_is(cpu):
+    a, b = (inference.build_network(cpu, RUN, seed=seed) for seed in (1, 2))
+    found = {inference.ensemble(cpu, members).weights_sha256() for members in ([a, b], [b, a], [a, a])}
+    assert len(found | {a.weights_sha256(), b.weights_sha256()}) == 5
+
+
+def test_folders_with_commas_between_them_are_an_ensemble(cpu, tmp_path_factory):
+    folder = f"{script_runner.tiny_run(tmp_path_factory)}/models/tiny"
+    run = dataclasses.replace(RUN, objective="rce")
+    one, twice = (inference.restore(cpu, log_root, run) for log_root in (folder, f"{folder},{folder}"))
+    images = inputs.to_network_input(inputs.load("digits", "", "test").images[:6])
+    np.testing.assert_allclose(tf.nn.softmax(twice.logits(images)), tf.nn.softmax(one.logits(images)),
+                               rtol=1e-5)
+    assert len(twice.members) == 2
