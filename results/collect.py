@@ -29,9 +29,17 @@ NETWORK = "resnet32"
 ATTACKS = ("random", "fgsm", "bim", "tgsm", "jsma", "carliniL2", "carliniL2_highcon")
 WHITE_BOX = ("carliniL2_highden", "carliniL2_specific")
 LEVELS = 255  # pixels of the paper's distortions lie in [0, 255]
-# Pictures of `detect.py --mode=figures` that are shown, as far as they have been drawn.
-FIGURES = ("robustness", "distortions", "auroc_fgsm", "auroc_bim", "auroc_tgsm", "top_half_fgsm",
-           "thresholds_fgsm", "scores_fgsm", "roc_fgsm", "roc_carliniL2", "tsne_fgsm", "tsne_carliniL2")
+# What is shown of the pictures of `detect.py --mode=figures`, where they have been drawn: the name on the
+# page → the folder of the results and the name there. wide: up to eps 0.4; dense: figure 7 of v1.
+FIGURES = {
+    **{name: (".", name) for name in ("robustness", "distortions", "roc_fgsm", "roc_carliniL2",
+                                      "auroc_bim", "tsne_fgsm", "tsne_carliniL2")},
+    "top_half_fgsm": ("wide", "top_half_fgsm"),
+    "top_half_fgsm_rce_cost": ("wide_rce_cost", "top_half_fgsm"),
+    "thresholds_fgsm": ("wide", "thresholds_fgsm"),
+    "scores_fgsm": ("wide", "scores_fgsm"),
+    "dense_thresholds_fgsm": ("dense", "thresholds_fgsm"),
+}
 
 
 def collect(work: Path, dataset: str) -> dict[str, Any]:
@@ -175,8 +183,8 @@ def main() -> int:
         if not found["cells"]:
             continue
         artifacts.write_json(HERE / f"{dataset}.json", found)
-        for name in FIGURES:
-            drawn = work / f"detection_{dataset}" / f"{name}.png"
+        for name, (folder, stem) in FIGURES.items():
+            drawn = work / folder / f"detection_{dataset}" / f"{stem}.png"
             if drawn.is_file():
                 (HERE / "figures").mkdir(exist_ok=True)
                 shutil.copyfile(drawn, HERE / "figures" / f"{dataset}_{name}.png")

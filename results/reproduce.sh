@@ -36,17 +36,20 @@ paper)
     ;;
 esac
 
+# Steps whose files would meet others of the same name run in a folder of their own.
+folder=.
+
 step() { # script and its flags
     if [[ $list == --list ]]; then
-        echo "$*"
+        echo "$*$([[ $folder == . ]] || echo " # in $folder")"
         return
     fi
+    mkdir -p "$folder/.done"
     local done_file
-    done_file=.done/$(printf '%s' "$*" | sha256sum | cut -c1-16)
+    done_file=$folder/.done/$(printf '%s' "$*" | sha256sum | cut -c1-16)
     [[ -e $done_file ]] && return
     echo "\$ python $*"
-    "$python" "$code/$1" "${@:2}"
-    mkdir -p .done
+    (cd "$folder" && "$python" "$code/$1" "${@:2}")
     printf '%s\n' "$*" > "$done_file"
 }
 
@@ -55,15 +58,67 @@ if [[ $list != --list ]]; then
     cd "$work"
 fi
 
-use() { # objective: the flags of its network
+use() { # objective, and where the folder of its network lies: the flags of that
     local rce
     rce=$([[ $1 == rce ]] && echo True || echo False)
     network=(--dataset=$dataset --num_residual_units=5 --RCE_train="$rce" --seed=0
-             --log_root=models_$dataset/resnet32_$1)
+             --log_root="${2:-}models_$dataset/resnet32_$1")
 }
 
 attack() { # name of the attack, then its flags
     step test_adv.py "${network[@]}" --eval_data_path="$test" --mode=attack --attack_method="$1" "${@:2}"
+}
+
+# FGSM up to eps 0.4, with the CE or the RCE cost (arXiv v1, figures 3 to 6).
+wide() { # folder, then the flags of the attack
+    folder=$1
+    for objective in rce ce; do
+        use $objective ../
+        step test_adv.py "${network[@]}" --eval_data_path="$test" --mode=attack --attack_method=fgsm \
+            --eval_batch_count="$batches" \
+            --eps_sweep=0.02,0.04,0.08,0.12,0.16,0.20,0.24,0.28,0.32,0.36,0.40 "${@:2}"
+    done
+    step detect.py --dataset=$dataset --mode=figures --kernel_dir=../kernel_para_$dataset
+    folder=.
+}
+
+# The 2x100 dense net with CE, with RCE and as a deep ensemble of five with CE (arXiv v1, figure 7).
+dense() { # folder of the networks' results, log_root, then the objective
+    folder=$1
+    local flags=(--dataset=mnist --model=mlp --RCE_train="$3" --log_root="$2")
+    step test_adv.py "${flags[@]}" --eval_data_path="$test" --mode=attack --attack_method=fgsm \
+        --eval_batch_count="$batches" --eps_sweep=0.1,0.2,0.3,0.4
+    step others.py "${flags[@]}" --eval_data_path="$train" --mode=kernel_para --eval_batch_count=500
+    folder=.
+}
+
+dense_train() { # log_root, objective, seed
+    step train.py --dataset=mnist --model=mlp --RCE_train="$2" --seed="$3" --log_root="$1" \
+        --train_data_path="$train" --eval_data_path="$test"
+}
+
+dense_detector() { # folder
+    folder=$1
+    step detect.py --dataset=mnist --mode=select_kernel --num_kernels=1000
+    step detect.py --dataset=mnist --mode=fit --attack_method=fgsm
+    folder=.
+}
+
+figure_7() {
+    local members=()
+    for seed in 0 1 2 3 4; do
+        dense_train dense/models/ce_$seed False $seed
+        members+=(../models/ce_$seed)
+    done
+    dense_train dense/models/rce True 0
+    dense dense models/ce_0 False
+    dense dense models/rce True
+    dense_detector dense
+    dense dense/ensemble_of_5 "$(IFS=,; echo "${members[*]}")" False
+    dense_detector dense/ensemble_of_5
+    folder=dense
+    step detect.py --dataset=mnist --mode=figures --beside=ensemble_of_5
+    folder=.
 }
 
 for dataset in mnist cifar10; do
@@ -102,6 +157,9 @@ for dataset in mnist cifar10; do
     step detect.py --dataset=$dataset --mode=fit --attack_method=fgsm
     step detect.py --dataset=$dataset --mode=evaluate
     step detect.py --dataset=$dataset --mode=figures --tsne_attack=all
+    wide wide
+    wide wide_rce_cost --attack_cost=rce
+    [[ $dataset == mnist ]] && figure_7
     for objective in rce ce; do
         use $objective
         step others.py "${network[@]}" --eval_data_path="$test" --mode=export_pretrained \
