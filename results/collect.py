@@ -29,8 +29,8 @@ NETWORK = "resnet32"
 ATTACKS = ("random", "fgsm", "bim", "tgsm", "jsma", "carliniL2", "carliniL2_highcon")
 WHITE_BOX = ("carliniL2_highden", "carliniL2_specific")
 LEVELS = 255  # pixels of the paper's distortions lie in [0, 255]
-# What is shown of the pictures of `detect.py --mode=figures`, where they have been drawn: the name on the
-# page → the folder of the results and the name there. wide: up to eps 0.4; dense: figure 7 of v1.
+# What is shown of the pictures of `detect.py --mode=figures`, where they have been drawn: the name on
+# the page → the folder of the results and the name there. wide: up to eps 0.4; dense: figure 7 of v1.
 FIGURES = {
     **{name: (".", name) for name in ("robustness", "distortions", "roc_fgsm", "roc_carliniL2",
                                       "auroc_bim", "tsne_fgsm", "tsne_carliniL2")},

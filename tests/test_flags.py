@@ -43,13 +43,14 @@ NEW = {
         "cw_abort": "image",
         "density_form": "log", "distance_from": "attack1", "kernel_dir": "", "overwrite": False,
         "num_shards": 1, "shard_index": 0},
-    "others": {**_NEW_COMMON, "output_dir": ""},
+    "others": {**_NEW_COMMON, "output_dir": "", "images": "", "num_images": 10},
     "detect": {"dataset": "", "mode": "auc", "attack_method": "fgsm", "save_pwd": None,
                "num_kernels": 1000, "eps_round": 0, "num_per_eps": 0, "matlab_ties": False,
                "kernel_dir": "",
                "objective_tag": "", "seed": 0, "detector": "", "eta": 1.0,
                "false_refusal_rate": ["0.01", "0.05"], "holdout_share": 0.5, "score": "k_density",
-               "images": "", "log_root": "", "answers": "answers.csv", "tsne_attack": []},
+               "images": "", "log_root": "", "answers": "answers.csv", "tsne_attack": [],
+               "beside": ""},
 }  # fmt: skip
 
 
