@@ -87,7 +87,7 @@ def _model_card(name, run, step, detector, num_correct, num_images):
                   for score, values in zip(SCORES, detector["thresholds"], strict=True)]
     table = [["score", *(f"T for {100 * rate:g} % refused" for rate in rates)],
              ["---"] * (1 + len(rates)), *thresholds]
-    shape = " x ".join(map(str, run.image_shape))
+    shape, fields = " x ".join(map(str, run.image_shape)), dataclasses.asdict(run).items()
     return "\n".join([
         f"# {name}", "",
         f"A network for {run.dataset} ({run.num_classes} classes, {shape}) and its detector, made on "
@@ -103,7 +103,8 @@ def _model_card(name, run, step, detector, num_correct, num_images):
         "  whose score is at least T:", "",
         *("| " + " | ".join(row) + " |" for row in table), "",
         "The checkpoint holds the network alone: no training goes on from it. Its run:", "",
-        "```", json.dumps(dataclasses.asdict(run), indent=1), "```", ""])
+        "```", "{", ",\n".join(f' "{name}": {json.dumps(value)}' for name, value in fields), "}",
+        "```", ""])
 
 
 def _keras_batch_norm(name):
