@@ -6,6 +6,8 @@ dense layer, batch norm between each convolution and its ReLU (which then needs 
 uniform initial weights.
 """
 
+import math
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -109,7 +111,7 @@ def standardized(images):
     """
     # A floor under the variance, not TensorFlow's under its root, whose slope at 0 is infinite: attacks
     # differentiate through it, at a constant image, too.
-    floor = 1.0 / (255.0**2 * np.prod(images.shape[1:]))
+    floor = 1.0 / (255.0**2 * math.prod(images.shape[1:]))
     centred = images - keras.ops.mean(images, axis=(1, 2, 3), keepdims=True)
     variance = keras.ops.mean(keras.ops.square(centred), axis=(1, 2, 3), keepdims=True)
     return centred * keras.ops.rsqrt(keras.ops.maximum(variance, floor))
