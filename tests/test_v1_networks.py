@@ -39,11 +39,11 @@ MNIST_CNN = {
     "logit/bias": (10,)}
 CIFAR_CNN = {
     "conv1/kernel": (3, 3, 3, 64), "conv2/kernel": (3, 3, 64, 64), "conv3/kernel": (3, 3, 64, 128),
-    "conv4/kernel": (3, 3, 128, 128), "hidden1/kernel": (8192, 256), "hidden1/bias": (256,),
-    "hidden2/kernel": (256, 256), "hidden2/bias": (256,), "logit/kernel": (256, 10),
-    "logit/bias": (10,),
-    **{f"conv{k}/bn/{leaf}": (64 if k < 3 else 128,) for k in (1, 2, 3, 4)
-       for leaf in ("gamma", "beta")}}
+    "conv4/kernel": (3, 3, 128, 128), "hidden1/kernel": (8192, 256), "hidden2/kernel": (256, 256),
+    "logit/kernel": (256, 10), "logit/bias": (10,),
+    **{f"{name}/bn/{leaf}": (width,) for leaf in ("gamma", "beta") for name, width in (
+        ("conv1", 64), ("conv2", 64), ("conv3", 128), ("conv4", 128), ("hidden1", 256),
+        ("hidden2", 256))}}
 MLP = {"hidden1/kernel": (784, 100), "hidden1/bias": (100,), "hidden2/kernel": (100, 100),
        "hidden2/bias": (100,), "logit/kernel": (100, 10), "logit/bias": (10,)}
 
@@ -51,8 +51,8 @@ MLP = {"hidden1/kernel": (784, 100), "hidden1/bias": (100,), "hidden2/kernel": (
 @pytest.mark.parametrize(("build", "image_shape", "shapes", "parameters", "width"), [
     # 320 + 18,496 + 627,400 + 40,200 + 2,010
     (v1_networks.build_simple_cnn, (28, 28, 1), MNIST_CNN, 688426, 200),
-    # (1,728 + 128) + (36,864 + 128) + (73,728 + 256) + (147,456 + 256) + 2,097,408 + 65,792 + 2,570
-    (v1_networks.build_simple_cnn, (32, 32, 3), CIFAR_CNN, 2426314, 256),
+    # Convolutions 1,728 + 36,864 + 73,728 + 147,456, dense 2,097,152 + 65,536 + 2,570, norms 1,792
+    (v1_networks.build_simple_cnn, (32, 32, 3), CIFAR_CNN, 2426826, 256),
     # 78,500 + 10,100 + 1,010
     (v1_networks.build_mlp, (28, 28, 1), MLP, 89610, 100),
 ])
@@ -341,7 +341,18 @@ def test_two_replicas_train_as_one_compiled(cpu, two_cpus):
     np.testing.assert_allclose(two, one, rtol=1e-5)
 
 
-@pytest.mark.parametrize("options", [{"mixed_precision": "bfloat16"}, {"sync_batch_norm": True}])
+@pytest.mark.parametrize("shape", [(8, 8, 1), (8, 8, 3)])
+def test_mixed_precision_is_of_the_convolutions_alone(shape):
+    model = v1_networks.build_simple_cnn(shape, 10, mixed_precision="bfloat16")
+    for training in (False, True):
+        logits, features = model(np.zeros((2, *shape), np.float32), training=training)
+        assert logits.dtype == features.dtype == tf.float32
+    assert {v.dtype for v in named_variables(model).values()} == {tf.float32, tf.int64}
+    assert model.get_layer("conv2").compute_dtype == "bfloat16"
+
+
+@pytest.mark.parametrize("options", [
+    pytest.param({"mixed_precision": "bfloat16"}, marks=pytest.mark.slow), {"sync_batch_norm": True}])
 def test_options_of_training_on_two_replicas(two_cpus, tmp_path, options):
     run = dataclasses.replace(COLOUR, total_steps=2, **options)
     costs, saved = train_to_the_end(two_cpus, run, tmp_path)
@@ -351,7 +362,8 @@ def test_options_of_training_on_two_replicas(two_cpus, tmp_path, options):
 
 # Every script.
 
-MODELS = ("simple_cnn", "mlp")
+WIDTH = {"simple_cnn": 200, "mlp": 100}
+MODELS = tuple(WIDTH)
 
 
 def network_flags(model):
@@ -373,17 +385,26 @@ def work(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(scope="module", params=MODELS)
-def used(request, work, tmp_path_factory):
-    """(model, folder): others.py --mode=kernel_para and the kernels of the white-box attacks."""
-    folder = tmp_path_factory.mktemp(request.param)
+@pytest.fixture(scope="module")
+def prepared(work, tmp_path_factory):
+    """Of a model its folder, with the features and kernels of the white-box attacks."""
+    folders = {}
+
+    def prepare(model):
+        if model not in folders:
+            folders[model] = kernels_for(model, work, tmp_path_factory.mktemp(model))
+        return folders[model]
+
+    return prepare
+
+
+def kernels_for(model, work, folder):
     shutil.copytree(work / "models", folder / "models")
-    succeeded("others", *network_flags(request.param), "--mode=kernel_para", "--eval_batch_count=5",
-              cwd=folder)
+    succeeded("others", *network_flags(model), "--mode=kernel_para", "--eval_batch_count=5", cwd=folder)
     for mode in ("select_kernel", "select_kernel_for_attack", "median_for_attack"):
         succeeded("detect", "--dataset=digits", f"--mode={mode}", "--num_kernels=20",
                   "--objective_tag=RCE", cwd=folder)
-    return request.param, folder
+    return folder
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -405,17 +426,22 @@ def test_test_nor_and_info(work, model, tmp_path):
     assert {f"model: {model}", "learning_rate: 0.001", "newest at step 40 of 40"} <= set(lines)
 
 
-def test_kernel_para_saves_the_last_hidden_layer(used):
-    model, folder = used
-    width = {"simple_cnn": 200, "mlp": 100}[model]
+@pytest.mark.parametrize("model", MODELS)
+def test_kernel_para_saves_the_last_hidden_layer(prepared, model):
+    folder, width = prepared(model), WIDTH[model]
     assert artifacts.load_kernels(folder / "kernel_para_digits", "rce").shape == (20, width, 10)
     metrics = artifacts.read_run_record(folder / "kernel_para_digits", "kernel_para_RCE")["metrics"]
     assert metrics["network"]["model"] == model
 
 
-@pytest.mark.parametrize("attack", flags.ATTACK_METHODS)
-def test_every_attack(used, attack, tmp_path):
-    model, folder = used
+QUICK = {("mlp", "jsma"), ("simple_cnn", "carliniL2_specific")}
+
+
+@pytest.mark.parametrize(("model", "attack"), [
+    pytest.param(model, attack, marks=() if (model, attack) in QUICK else pytest.mark.slow)
+    for model in MODELS for attack in flags.ATTACK_METHODS])
+def test_every_attack(prepared, model, attack, tmp_path):
+    folder = prepared(model)
     swept = attack in ("random", "fgsm", "bim", "tgsm", "jsma", "smda", "pgd")
     few = () if attack in ("random", "fgsm", "tgsm", "jsma", "smda") else ("--attack_iterations=3",)
     white_box = attack in ("carliniL2_highden", "carliniL2_specific")
@@ -426,12 +452,13 @@ def test_every_attack(used, attack, tmp_path):
               *((f"--kernel_dir={folder}/kernel_para_digits",) if white_box else ()), cwd=tmp_path)
     results = tmp_path / f"{attack}_digits/RCE"
     features = np.loadtxt(results / "logits_adv", ndmin=2)
-    assert features.shape[1] == {"simple_cnn": 200, "mlp": 100}[model]
+    assert features.shape[1] == WIDTH[model]
     assert np.isfinite(features).all()
 
 
-def test_a_detector_of_the_network(used, tmp_path):
-    model, folder = used
+@pytest.mark.parametrize("model", MODELS)
+def test_a_detector_of_the_network(prepared, model, tmp_path):
+    folder = prepared(model)
     shutil.copytree(folder / "kernel_para_digits", tmp_path / "kernel_para_digits")
     succeeded("test_adv", *network_flags(model), f"--log_root={folder}/models/{model}",
               "--mode=attack", "--eval_batch_count=1", "--eps=0.2", cwd=tmp_path)
