@@ -106,8 +106,9 @@ def load_detector(path: str | os.PathLike, *, log_root: str | os.PathLike = "",
     """
     detector = Detector(**detector_files.load(path))
     strategy = strategy or tf.distribute.OneDeviceStrategy("/cpu:0")
+    # One of an older version names no model.
     fields = {field.name: detector.network[field.name]
-              for field in dataclasses.fields(inference.Expected)}
+              for field in dataclasses.fields(inference.Expected) if field.name in detector.network}
     expected = inference.Expected(**fields | {"image_shape": tuple(fields["image_shape"])})
     network = inference.restore(strategy, str(log_root) or os.path.dirname(path) or ".", expected)
     return LoadedDetector(network, detector, strategy, score=score,

@@ -20,18 +20,18 @@ KERAS_FILE = "model.keras"
 SAVED_MODEL = "saved_model"
 
 
-def portable_model(network: inference.Network, config: resnet_model.ResNetConfig) -> keras.Model:
+def portable_model(network: inference.Network) -> keras.Model:
     """The network rebuilt from layers that Keras itself has, with equal weights.
 
     Args:
-      network: to copy.
-      config: it was built with.
+      network: to copy, from `inference.build_network`.
 
     Returns:
       A model from "images" float32 [n, h, w, c] in [-0.5, 0.5] to a dict: "logits" float32 [n, L],
       sign-adjusted; "probabilities" float32 [n, L], their softmax; "features" float32 [n, d].
     """
-    twin = resnet_model.build_resnet(config, batch_norm=_keras_batch_norm)
+    twin = inference.build_model(
+        network.expected, batch_norm=_keras_batch_norm, dropout=_no_dropout)
     source = resnet_model.named_variables(network.model)
     for name, variable in resnet_model.named_variables(twin).items():
         variable.assign(source[name].numpy())
@@ -110,3 +110,8 @@ def _model_card(name, run, step, detector, num_correct, num_images):
 def _keras_batch_norm(name):
     return layers.BatchNormalization(
         momentum=resnet_model.BATCH_NORM_MOMENTUM, epsilon=resnet_model.BATCH_NORM_EPSILON, name=name)
+
+
+def _no_dropout(seed, name):
+    del seed  # for use, not for training
+    return layers.Identity(name=name)

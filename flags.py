@@ -20,10 +20,12 @@ from errors import InputError, RunError
 
 FLAGS = absl_flags.FLAGS
 
-# In the order of the README; tests hold them against data.inputs.DATASETS and attacks.ATTACKS.
+# In the order of the README; tests hold them against data.inputs.DATASETS, attacks.ATTACKS
+# and inference.BUILDERS.
 DATASETS = ("mnist", "cifar10", "cifar100", "digits", "npz")
 ATTACK_METHODS = ("random", "fgsm", "bim", "tgsm", "jsma", "smda", "carliniL2", "carliniL2_highcon",
                   "carliniL2_highden", "carliniL2_specific", "pgd")
+MODELS = ("resnet", "simple_cnn", "mlp")
 OPTIMIZERS = ("sgd", "mom", "adam", "rmsprop")
 MIXED_PRECISIONS = ("bfloat16", "float16")
 
@@ -57,6 +59,9 @@ def define_common() -> None:
         "num_gpus", 0, "0: CPU. 1: the GPU, or the CPU where there is none. N: N replicas.")
     absl_flags.DEFINE_integer(
         "num_cpu_replicas", 1, "With --num_gpus=0: replicas on the CPU, as on so many GPUs.")
+    absl_flags.DEFINE_string(
+        "model", "resnet", f"Network: {', '.join(MODELS)}. Of the others than resnet training has a "
+        "recipe, which the flags that are given override.")
     absl_flags.DEFINE_integer(
         "num_residual_units", 5, "n of ResNet-(6n+2): 5, 9, 18 give ResNet-32, 56, 110.")
     absl_flags.DEFINE_bool("RCE_train", False, "The network is trained with RCE (False: CE).")
@@ -290,7 +295,7 @@ def _check_command_line(argv):
     if len(argv) > 1:
         raise InputError(f"expected flags only, each as --name=value. Received: {argv[1]!r}.")
     for name, allowed in (("dataset", DATASETS), ("attack_method", ATTACK_METHODS),
-                          ("Optimizer", OPTIMIZERS)):
+                          ("Optimizer", OPTIMIZERS), ("model", MODELS)):
         # No data set is one only to the modes that load images: they say so.
         if name in FLAGS and (FLAGS[name].value or name != "dataset"):
             check_choice(name, allowed)
@@ -316,6 +321,16 @@ def check_at_least(name: str, smallest: int, *, or_all: bool = False) -> int:
         return value
     also = " (or -1 for all)" if or_all else ""
     raise InputError(f"{name} must be at least {smallest}{also}. Received: {name}={value}.")
+
+
+def blocks_per_stage() -> int:
+    """--num_residual_units; 0, with a warning where it was given, of a --model without them."""
+    units = check_at_least("num_residual_units", 1)
+    if FLAGS.model == "resnet":
+        return units
+    if FLAGS["num_residual_units"].present:
+        warn(f"--num_residual_units does nothing for --model={FLAGS.model}.")
+    return 0
 
 
 def numbers(name: str, kind: type, smallest: float, *, above: bool = False) -> tuple:

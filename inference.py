@@ -11,8 +11,10 @@ import numpy as np
 import tensorflow as tf
 
 import resnet_model
+import v1_networks
 from data import checkpoints, inputs, tf1_checkpoints
 from defenses import objectives
+from errors import InputError
 
 # Images per call of the network outside training.
 CHUNK_SIZE = 200
@@ -161,6 +163,35 @@ class Expected:
     num_classes: int
     blocks_per_stage: int
     objective: str
+    model: str = "resnet"
+
+
+def _resnet(run, *, dropout, **layers):
+    del dropout  # it has none
+    config = resnet_model.ResNetConfig(run.image_shape, run.num_classes, run.blocks_per_stage)
+    return resnet_model.build_resnet(config, **layers)
+
+
+def _simple_cnn(run, **layers):
+    return v1_networks.build_simple_cnn(run.image_shape, run.num_classes, **layers)
+
+
+def _mlp(run, *, seed, **_):
+    return v1_networks.build_mlp(run.image_shape, run.num_classes, seed=seed)
+
+
+# By --model.
+BUILDERS = {"resnet": _resnet, "simple_cnn": _simple_cnn, "mlp": _mlp}
+
+
+def build_model(run, *, seed: int = 0, batch_norm=resnet_model.FusedBatchNorm,
+                dropout=v1_networks.Dropout, mixed_precision: str = "") -> keras.Model:
+    """The Keras model of `run`, an `Expected` or a `checkpoints.RunRecord`.
+
+    Args and result as of `v1_networks.build_simple_cnn`; a network ignores the layers it lacks.
+    """
+    return BUILDERS[run.model](run, seed=seed, batch_norm=batch_norm, dropout=dropout,
+                               mixed_precision=mixed_precision)
 
 
 def expected_of(run) -> Expected:
@@ -175,11 +206,9 @@ def build_network(strategy: tf.distribute.Strategy, run, *, seed: int = 0,
     What it is computed in, and whether training shares its batch statistics among the replicas,
     belongs to a training run: see `resnet_model.build_resnet` and `FusedBatchNorm`.
     """
-    config = resnet_model.ResNetConfig(run.image_shape, run.num_classes, run.blocks_per_stage)
     batch_norm = functools.partial(resnet_model.FusedBatchNorm, synchronized=sync_batch_norm)
     with strategy.scope():
-        model = resnet_model.build_resnet(
-            config, seed=seed, batch_norm=batch_norm, mixed_precision=mixed_precision)
+        model = build_model(run, seed=seed, batch_norm=batch_norm, mixed_precision=mixed_precision)
     return Network(model, objectives.get(run.objective), expected_of(run))
 
 
@@ -202,6 +231,7 @@ def load_weights(network: Network, path: str, expected: Expected,
     """
     variables = resnet_model.named_variables(network.model)
     if tf1_checkpoints.is_tf1(path):
+        check_tf1(path, expected.model)
         step = tf1_checkpoints.restore_network(path, variables)
         note(tf1_note(path, step, expected.objective))
         return None
@@ -209,6 +239,13 @@ def load_weights(network: Network, path: str, expected: Expected,
     checkpoints.check_record(path, record, expected, checkpoints.NETWORK_FIELDS)
     checkpoints.restore_network(path, variables)
     return record
+
+
+def check_tf1(path: str, model: str) -> None:
+    """Raises an InputError unless `model` is what the original's checkpoint at `path` is of."""
+    if model != "resnet":
+        raise InputError(f"--model contradicts the checkpoint {path}: expected model='resnet', as of "
+                         f"every one of the original TensorFlow 1 code. Received: {model=}.")
 
 
 def tf1_note(path: str, step: int, objective: str) -> str:

@@ -4,6 +4,7 @@ import keras
 import tensorflow as tf
 
 BASE_LEARNING_RATE = 0.1
+ADAM_EPSILON = 1.0
 # Steps at which the rate falls tenfold, by data set; digits and npz: see `default_boundaries`.
 LR_BOUNDARIES = {
     "mnist": (10000, 15000, 20000),
@@ -47,8 +48,8 @@ class TF1RMSprop(keras.optimizers.Optimizer):
             **self._numbers)
 
 
-def make_optimizer(name: str, learning_rate, *,
-                   mixed_precision: str = "") -> keras.optimizers.Optimizer:
+def make_optimizer(name: str, learning_rate, *, mixed_precision: str = "",
+                   adam_epsilon: float = ADAM_EPSILON) -> keras.optimizers.Optimizer:
     """The optimizer of --Optimizer with the original's TF1 numbers.
 
     Args:
@@ -56,24 +57,26 @@ def make_optimizer(name: str, learning_rate, *,
       learning_rate: float or a Keras schedule.
       mixed_precision: "float16" wraps it in Keras's loss scaling, which the small gradients of that
         type need; `scale_loss` of what is returned does nothing otherwise.
+      adam_epsilon: of Adam alone.
     """
     if mixed_precision == "float16":
         return keras.optimizers.LossScaleOptimizer(
-            make_optimizer(name, learning_rate), name="loss_scale")
+            make_optimizer(name, learning_rate, adam_epsilon=adam_epsilon), name="loss_scale")
     if name == "mom":
         return TF1Momentum(learning_rate, momentum=0.9, name=name)
     if name == "rmsprop":
         return TF1RMSprop(learning_rate, name=name)
     if name == "adam":
-        return keras.optimizers.Adam(learning_rate, epsilon=1.0, name=name)
+        return keras.optimizers.Adam(learning_rate, epsilon=adam_epsilon, name=name)
     return keras.optimizers.SGD(learning_rate, name=name)
 
 
 def build_for(run, strategy: tf.distribute.Strategy, model: keras.Model) -> keras.optimizers.Optimizer:
     """The optimizer of a `checkpoints.RunRecord`, with its slots for the model built in `strategy`."""
     with strategy.scope():
-        optimizer = make_optimizer(run.optimizer, learning_rate_schedule(run.lr_boundaries),
-                                   mixed_precision=run.mixed_precision)
+        optimizer = make_optimizer(
+            run.optimizer, learning_rate_schedule(run.lr_boundaries, run.learning_rate),
+            mixed_precision=run.mixed_precision, adam_epsilon=run.adam_epsilon)
         optimizer.build(model.trainable_variables)
     return optimizer
 
@@ -83,8 +86,8 @@ def default_boundaries(dataset: str, total_steps: int) -> tuple[int, ...]:
     return LR_BOUNDARIES.get(dataset, (total_steps // 2, total_steps * 3 // 4, total_steps))
 
 
-def learning_rate_schedule(boundaries: tuple[int, ...]):
-    """0.1 below the first boundary, then a tenth of it from each boundary on."""
-    rates = [BASE_LEARNING_RATE / 10**k for k in range(len(boundaries) + 1)]
+def learning_rate_schedule(boundaries: tuple[int, ...], base: float = BASE_LEARNING_RATE):
+    """`base` below the first boundary, then a tenth of it from each boundary on."""
+    rates = [base / 10**k for k in range(len(boundaries) + 1)]
     # Keras keeps a rate up to and including its boundary, the original stops one step before.
     return keras.optimizers.schedules.PiecewiseConstantDecay([b - 1 for b in boundaries], rates)

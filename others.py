@@ -20,7 +20,7 @@ import scoring
 from data import artifacts, checkpoints, detector_files, inputs, pretrained, tf1_checkpoints
 from defenses import objectives
 from errors import InputError
-from resnet_model import ResNetConfig, named_variables
+from resnet_model import named_variables
 
 COUNT_BATCH = 100
 TSNE_BATCHES = 10
@@ -63,13 +63,13 @@ def _outputs_of(split, path, num_batches):
     """The network, and logits [n, L], features [n, d] and labels [n] of the split's first images in
     file order."""
     F = flags.FLAGS
-    flags.check_at_least("num_residual_units", 1)
+    blocks_per_stage = flags.blocks_per_stage()
     log_root = flags.require("log_root")
     strategy = flags.make_strategy(F.num_gpus, F.num_cpu_replicas)
     image_set = inputs.load(F.dataset, path, split, data_dir=F.data_dir, num_classes=F.num_classes)
     network = inference.restore(strategy, log_root, inference.Expected(
-        F.dataset, image_set.images.shape[1:], image_set.num_classes, F.num_residual_units,
-        objectives.name_of(F.RCE_train)), flags.warn)
+        F.dataset, image_set.images.shape[1:], image_set.num_classes, blocks_per_stage,
+        objectives.name_of(F.RCE_train), F.model), flags.warn)
     count = flags.num_images(
         num_batches, COUNT_BATCH, len(image_set.labels), "each is used once")
     with tqdm(total=count, unit="image", disable=None) as bar:
@@ -143,6 +143,7 @@ def import_checkpoint() -> None:
     F = flags.FLAGS
     log_root = flags.require("log_root")
     folder = _output_dir(log_root, "checkpoint")
+    _check_convertible(F.model)
     path = checkpoints.require_whole(log_root, flags.warn)
     run = _imported_run(path, tf1_checkpoints.describe(path))
     network, optimizer = _training_state(run)
@@ -185,6 +186,7 @@ def export_checkpoint() -> None:
     folder = _output_dir(log_root, "checkpoint")
     path = checkpoints.require_whole(log_root, flags.warn)
     run, _ = checkpoints.read_record(path)
+    _check_convertible(run.model)
     network, optimizer = _training_state(run)
     step = checkpoints.Checkpoints(log_root, run, network, optimizer).resume().step
     _make(folder)
@@ -198,7 +200,7 @@ def export_checkpoint() -> None:
 def export_model() -> None:
     """The network as model.keras and SavedModel, which load without this project."""
     F = flags.FLAGS
-    flags.check_at_least("num_residual_units", 1)
+    blocks_per_stage = flags.blocks_per_stage()
     log_root = flags.require("log_root")
     folder = _output_dir(log_root, exporting.KERAS_FILE, exporting.SAVED_MODEL)
     path = checkpoints.require_whole(log_root, flags.warn)
@@ -207,11 +209,10 @@ def export_model() -> None:
     known = spec if spec.image_shape else checkpoints.read_record(path)[0]
     strategy = flags.make_strategy(F.num_gpus, F.num_cpu_replicas)
     network = inference.restore(strategy, log_root, inference.Expected(
-        F.dataset, known.image_shape, known.num_classes, F.num_residual_units,
-        objectives.name_of(F.RCE_train)), flags.warn)
-    config = ResNetConfig(known.image_shape, known.num_classes, F.num_residual_units)
+        F.dataset, known.image_shape, known.num_classes, blocks_per_stage,
+        objectives.name_of(F.RCE_train), F.model), flags.warn)
     _make(folder)
-    exporting.save(exporting.portable_model(network, config), folder)
+    exporting.save(exporting.portable_model(network), folder)
     _record(folder, path, checkpoints.step_of(path))
     print(f"Exported {path} as {exporting.KERAS_FILE} and {exporting.SAVED_MODEL} in {folder}.")
 
@@ -234,6 +235,13 @@ def export_pretrained() -> None:
     _make(folder)
     exporting.save_pretrained(folder, network, run, step, detector, correct, num_images)
     print(f"Exported {path} and {detector} to {folder}: {correct} of {num_images} test images right.")
+
+
+def _check_convertible(model):
+    """Raises an InputError for a network that the original lacks."""
+    if model != "resnet":
+        raise InputError(f"{flags.FLAGS.mode} expected a ResNet, the one network of the original code. "
+                         f"Received: {model=}.")
 
 
 def _training_state(run):

@@ -227,13 +227,13 @@ def named_variables(owner: keras.Model | keras.optimizers.Optimizer) -> dict[str
     return {v.path.replace(".", "/"): v.value for v in owner.variables}
 
 
-def weight_decay_loss(model: keras.Model) -> tf.Tensor:
-    """0.0002 · Σ ‖W‖²/2 over every convolution and dense kernel: scalar float32.
+def weight_decay_loss(model: keras.Model, rate: float = WEIGHT_DECAY) -> tf.Tensor:
+    """rate · Σ ‖W‖²/2 over every convolution and dense kernel: scalar float32.
 
     As in the original: not over biases or batch norm. (`keras.regularizers.L2` is twice that.)
     """
     kernels = [v.value for v in model.trainable_variables if v.path.endswith("/kernel")]
-    return WEIGHT_DECAY * tf.add_n([tf.nn.l2_loss(kernel) for kernel in kernels])
+    return rate * tf.add_n([tf.nn.l2_loss(kernel) for kernel in kernels])
 
 
 class RCELoss(keras.losses.Loss):

@@ -10,7 +10,8 @@ setup(
     python_requires=">=3.11",
     py_modules=["cluster", "crafting", "detect", "detector", "environment", "errors", "evaluation",
                 "exporting", "figures", "flags", "inference", "metrics", "optimizers", "others",
-                "plots", "resnet_model", "scoring", "sweep", "test_adv", "test_nor", "train"],
+                "plots", "recipes", "resnet_model", "scoring", "sweep", "test_adv", "test_nor",
+                "train", "v1_networks"],
     packages=["attacks", "data", "defenses"],
     install_requires=[
         "absl-py>=2.0",

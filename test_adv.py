@@ -489,7 +489,7 @@ def main() -> int:
     """Turns the flags into an attack."""
     F = flags.FLAGS
     mode = MODES[flags.check_choice("mode", MODES)]
-    flags.check_at_least("num_residual_units", 1)
+    blocks_per_stage = flags.blocks_per_stage()
     flags.check_at_least("eval_batch_count", 1, or_all=True)
     flags.check_at_least("attack_batch_size", 0)
     _check_shards()
@@ -503,8 +503,8 @@ def main() -> int:
     image_set = inputs.load(F.dataset, F.eval_data_path, "test", data_dir=F.data_dir,
                             num_classes=F.num_classes)
     network = inference.restore(strategy, log_root, inference.Expected(
-        F.dataset, image_set.images.shape[1:], image_set.num_classes, F.num_residual_units,
-        objectives.name_of(F.RCE_train)), flags.warn)
+        F.dataset, image_set.images.shape[1:], image_set.num_classes, blocks_per_stage,
+        objectives.name_of(F.RCE_train), F.model), flags.warn)
     print(f"attacking method is {F.attack_method}")
     print(f"mode is {F.mode}")
     mode(network, strategy, image_set, spec)

@@ -80,15 +80,15 @@ def main() -> int:
     """Turns the flags into an evaluation."""
     F = flags.FLAGS
     flags.check_choice("mode", MODES)
-    flags.check_at_least("num_residual_units", 1)
+    blocks_per_stage = flags.blocks_per_stage()
     batches = flags.check_at_least("eval_batch_count", 1, or_all=True)
     log_root = flags.require("log_root")
     strategy = flags.make_strategy(F.num_gpus, F.num_cpu_replicas)
     image_set = inputs.load(F.dataset, F.eval_data_path, "test", data_dir=F.data_dir,
                             num_classes=F.num_classes)
     expected = inference.Expected(
-        F.dataset, image_set.images.shape[1:], image_set.num_classes, F.num_residual_units,
-        objectives.name_of(F.RCE_train))
+        F.dataset, image_set.images.shape[1:], image_set.num_classes, blocks_per_stage,
+        objectives.name_of(F.RCE_train), F.model)
     count = flags.num_images(batches, COUNT_BATCH, len(image_set.labels), "each is evaluated once")
     paths = ([checkpoints.require_whole(log_root, flags.warn)] if F.eval_once
              else _watched_paths(log_root, F.eval_timeout))

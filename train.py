@@ -1,4 +1,4 @@
-"""Trains a ResNet with cross entropy or reverse cross-entropy, as the original's train.py.
+"""Trains a network with cross entropy or reverse cross-entropy, as the original's train.py.
 
     python train.py --dataset=digits --log_root=models_digits/resnet8 --num_residual_units=1 \
         --total_steps=1000 --RCE_train=True
@@ -16,11 +16,12 @@ from tqdm import tqdm
 import cluster
 import inference
 import optimizers
+import recipes
 from data import artifacts, checkpoints, inputs, pretrained, run_lock, tf1_checkpoints
 from data.training_log import TrainingLog
 from defenses import objectives
 from errors import InputError, RunError
-from resnet_model import named_variables, weight_decay_loss
+from resnet_model import WEIGHT_DECAY, named_variables, weight_decay_loss
 
 # No training that goes on comes near it; one that diverges passes it within a few steps.
 LARGEST_COST = 1e6
@@ -30,7 +31,7 @@ MODES = ("train",)
 
 
 def make_train_loop(strategy, model, optimizer, objective: objectives.Objective, batch_size: int,
-                    *, jit_compile: bool = False):
+                    *, weight_decay: float = WEIGHT_DECAY, jit_compile: bool = False):
     """The traced training loop.
 
     Args:
@@ -39,6 +40,7 @@ def make_train_loop(strategy, model, optimizer, objective: objectives.Objective,
       optimizer: built for the model's trainable variables.
       objective: whose loss is minimised, with weight decay.
       batch_size: images per step over all replicas.
+      weight_decay: its factor.
       jit_compile: whether XLA compiles the gradients.
 
     Returns:
@@ -52,7 +54,7 @@ def make_train_loop(strategy, model, optimizer, objective: objectives.Objective,
             # Replicas' gradients are summed: each divides by the global batch, and the decay, which
             # every replica has in full, by their number.
             loss = tf.reduce_sum(objective.loss(labels, logits)) / batch_size
-            cost = loss + weight_decay_loss(model) / strategy.num_replicas_in_sync
+            cost = loss + weight_decay_loss(model, weight_decay) / strategy.num_replicas_in_sync
             scaled = optimizer.scale_loss(cost)
         return cost, tape.gradient(scaled, model.trainable_variables)
 
@@ -158,7 +160,8 @@ def train(run: checkpoints.RunRecord, strategy: tf.distribute.Strategy,
             _Reporter(run, network, strategy, test_set, train_dir, start) if workers.is_chief
             else _Silent())
         loop = make_train_loop(strategy, network.model, optimizer, network.objective,
-                               run.batch_size, jit_compile=jit_compile)
+                               run.batch_size, weight_decay=run.weight_decay,
+                               jit_compile=jit_compile)
         iterator = iter(_batches(strategy, run, train_set, start))
         exit_code = _run_steps(loop, iterator, start, run, store, workers, reporter,
                                checkpoint_every=checkpoint_every, steps_per_loop=steps_per_loop)
@@ -210,6 +213,7 @@ def _resume(store, workers, run, network, optimizer):
     for sentence in damaged:
         flags.warn(f"{sentence} Using {newest} instead.")
     if newest and tf1_checkpoints.is_tf1(newest):
+        inference.check_tf1(newest, run.model)
         variables = named_variables(network.model)
         start = tf1_checkpoints.restore_network(newest, variables)
         tf1_checkpoints.restore_optimizer(newest, variables, named_variables(optimizer), run.optimizer)
@@ -255,7 +259,7 @@ class _Reporter:
 
     def __init__(self, run, network, strategy, test_set, train_dir, start):
         self._run = run
-        self._schedule = optimizers.learning_rate_schedule(run.lr_boundaries)
+        self._schedule = optimizers.learning_rate_schedule(run.lr_boundaries, run.learning_rate)
         self._model = network.model
         self._forward = network.forward_stored(strategy)
         self._test_set = test_set
@@ -307,8 +311,9 @@ def main() -> int:
     F = flags.FLAGS
     flags.check_choice("mode", MODES)
     for name in ("total_steps", "batch_size", "checkpoint_every", "keep_checkpoints",
-                 "steps_per_loop", "num_residual_units"):
+                 "steps_per_loop"):
         flags.check_at_least(name, 1)
+    blocks_per_stage = flags.blocks_per_stage()
     log_root = flags.require("log_root")
     if pretrained.is_pretrained(log_root):
         raise InputError("log_root must be a folder of your own: what is pretrained stays as it is. "
@@ -319,13 +324,7 @@ def main() -> int:
         num_classes=F.num_classes)
     if test_set is None:
         print("No --eval_data_path: no test precision during training.")
-    run = checkpoints.RunRecord(
-        dataset=F.dataset, image_shape=train_set.images.shape[1:],
-        num_classes=train_set.num_classes, blocks_per_stage=F.num_residual_units,
-        objective=objectives.name_of(F.RCE_train), optimizer=F.Optimizer,
-        batch_size=F.batch_size, lr_boundaries=_boundaries(F.lr_boundaries),
-        total_steps=F.total_steps, seed=F.seed, sync_batch_norm=F.sync_batch_norm,
-        mixed_precision=F.mixed_precision)
+    run = _run(train_set, blocks_per_stage, strategy.num_replicas_in_sync)
     train_dir = F.train_dir or f"{log_root}/train"
     exit_code, figures = train(
         run, strategy, train_set, test_set, log_root=log_root, train_dir=train_dir,
@@ -334,6 +333,39 @@ def main() -> int:
     if figures is not None:
         artifacts.write_run_record(train_dir, "train", flags=flags.as_dict(), metrics=figures)
     return exit_code
+
+
+def _run(train_set, blocks_per_stage, num_replicas):
+    """The record of the run that the flags and the recipe of --model describe."""
+    F = flags.FLAGS
+    recipe = recipes.get(F.model, train_set.images.shape[-1])
+    if recipe:
+        _check_layers(train_set)
+        F.set_default("Optimizer", recipe.optimizer)
+        F.set_default("batch_size", recipe.batch_size)
+        F.set_default("total_steps", recipe.total_steps(len(train_set.labels), F.batch_size))
+    if F.batch_size % num_replicas:
+        raise InputError(f"batch_size must be divisible by the {num_replicas} replicas. "
+                         f"Received: batch_size={F.batch_size}.")
+    return checkpoints.RunRecord(
+        dataset=F.dataset, image_shape=train_set.images.shape[1:],
+        num_classes=train_set.num_classes, blocks_per_stage=blocks_per_stage,
+        objective=objectives.name_of(F.RCE_train), optimizer=F.Optimizer,
+        batch_size=F.batch_size, lr_boundaries=_boundaries(F.lr_boundaries, recipe),
+        total_steps=F.total_steps, seed=F.seed, sync_batch_norm=F.sync_batch_norm,
+        mixed_precision=F.mixed_precision, model=F.model,
+        **(recipe.numbers(F.Optimizer) if recipe else {}))
+
+
+def _check_layers(train_set):
+    """Refuses what asks for layers that the networks of arXiv v1 lack."""
+    F, channels = flags.FLAGS, train_set.images.shape[-1]
+    lacking = {"sync_batch_norm": (F.model == "mlp" or channels == 1, "batch norm"),
+               "mixed_precision": (F.model == "mlp", "convolutions")}
+    for name, (lacks, layers) in lacking.items():
+        if F[name].value and lacks:
+            raise InputError(f"{name} expected a network with {layers}. Received: model={F.model!r}, "
+                             f"channels={channels}.")
 
 
 def _strategy():
@@ -352,17 +384,14 @@ def _strategy():
             raise InputError("num_cpu_replicas must be 1 where TF_CONFIG names several hosts. "
                              f"Received: num_cpu_replicas={F.num_cpu_replicas}.")
         print("Waiting for the other hosts of TF_CONFIG.", flush=True)
-        strategy = cluster.make_strategy(F.num_gpus)
-    else:
-        strategy = flags.make_strategy(F.num_gpus, F.num_cpu_replicas)
-    if F.batch_size % strategy.num_replicas_in_sync:
-        raise InputError(f"batch_size must be divisible by the {strategy.num_replicas_in_sync} "
-                         f"replicas. Received: batch_size={F.batch_size}.")
-    return strategy
+        return cluster.make_strategy(F.num_gpus)
+    return flags.make_strategy(F.num_gpus, F.num_cpu_replicas)
 
 
-def _boundaries(texts):
-    """--lr_boundaries as increasing steps; the data set's default when not given."""
+def _boundaries(texts, recipe):
+    """--lr_boundaries as increasing steps; when not given the recipe's, or the data set's default."""
+    if not texts and recipe:
+        return recipe.boundaries(flags.FLAGS.total_steps)
     if not texts:
         return optimizers.default_boundaries(flags.FLAGS.dataset, flags.FLAGS.total_steps)
     steps = [int(text) if text.strip().isdigit() else 0 for text in texts]

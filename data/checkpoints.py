@@ -35,7 +35,9 @@ class RunRecord:
     """What a training run is; stored in each of its checkpoints and checked before a restore.
 
     Attributes: as the flags of train.py they come from (`_FLAG_OF_FIELD`); `objective` is "ce" or
-    "rce", `image_shape` (height, width, channels), `lr_boundaries` steps.
+    "rce", `image_shape` (height, width, channels), `lr_boundaries` steps. Of another model than the
+    ResNet `blocks_per_stage` is 0, and the numbers are those of recipes.py. Fields with a default are
+    those that older checkpoints lack.
     """
 
     dataset: str
@@ -50,12 +52,17 @@ class RunRecord:
     seed: int
     sync_batch_norm: bool = False
     mixed_precision: str = ""
+    model: str = "resnet"
+    learning_rate: float = 0.1
+    adam_epsilon: float = 1.0
+    weight_decay: float = 0.0002
 
 
 # What a script calls each field, for messages; the order is that of the checks.
 _FLAG_OF_FIELD = {
     "objective": "--RCE_train",
     "dataset": "--dataset",
+    "model": "--model",
     "blocks_per_stage": "--num_residual_units",
     "image_shape": "the image shape",
     "num_classes": "the number of classes",
@@ -64,8 +71,12 @@ _FLAG_OF_FIELD = {
     "seed": "--seed",
     "sync_batch_norm": "--sync_batch_norm",
     "mixed_precision": "--mixed_precision",
+    "learning_rate": "the first learning rate",
+    "adam_epsilon": "the epsilon of Adam",
+    "weight_decay": "the weight decay",
 }
-NETWORK_FIELDS = ("objective", "dataset", "blocks_per_stage", "image_shape", "num_classes")
+NETWORK_FIELDS = (
+    "objective", "dataset", "model", "blocks_per_stage", "image_shape", "num_classes")
 # A run goes on exactly only with these unchanged; it may be given more steps or other boundaries.
 RESUME_FIELDS = tuple(_FLAG_OF_FIELD)
 

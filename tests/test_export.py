@@ -14,7 +14,7 @@ from script_runner import NETWORK, run
 import exporting
 import inference
 from data import artifacts, inputs, tf1_checkpoints
-from resnet_model import ResNetConfig, named_variables
+from resnet_model import named_variables
 
 TF1_PATH = str(GOLDEN / "tf1_checkpoint_mnist_u1_rce" / "model.ckpt-1501")
 # Run outside of the project, without its folder on the path.
@@ -91,7 +91,7 @@ def test_a_checkpoint_of_the_original_as_a_model(cpu, tmp_path, objective):
     network = inference.build_network(
         cpu, inference.Expected("mnist", (28, 28, 1), 10, 1, objective))
     tf1_checkpoints.restore_network(TF1_PATH, named_variables(network.model))
-    model = exporting.portable_model(network, ResNetConfig((28, 28, 1), 10, 1))
+    model = exporting.portable_model(network)
     images = golden("forward_mnist_u1_rce")["images"]
     assert_outputs(model(images), network, images)
     if objective == "rce":
@@ -104,7 +104,7 @@ def test_a_checkpoint_of_the_original_as_a_model(cpu, tmp_path, objective):
 
 def test_a_failed_export_leaves_nothing(cpu, tmp_path, monkeypatch):
     network = inference.build_network(cpu, inference.Expected("digits", (8, 8, 1), 10, 1, "ce"))
-    model = exporting.portable_model(network, ResNetConfig((8, 8, 1), 10, 1))
+    model = exporting.portable_model(network)
 
     def fail(*_, **__):
         raise OSError("disk full")

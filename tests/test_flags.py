@@ -17,7 +17,7 @@ _COMMON = {
     "log_root": "", "num_gpus": 0, "num_residual_units": 5, "Optimizer": "mom", "RCE_train": False,
 }  # fmt: skip
 _EVAL = {"eval_dir": ""}
-_NEW_COMMON = {"seed": 0, "data_dir": "", "num_classes": 0, "num_cpu_replicas": 1}
+_NEW_COMMON = {"model": "resnet", "seed": 0, "data_dir": "", "num_classes": 0, "num_cpu_replicas": 1}
 
 # The table of the original (ORIGINAL.md section 1); values are the defaults.
 ORIGINAL = {
@@ -141,6 +141,8 @@ def test_other_errors_pass():
 @pytest.mark.parametrize(("script", "name", "allowed"), [
     ("train", "dataset", flags.DATASETS),
     ("train", "Optimizer", ("sgd", "mom", "adam", "rmsprop")),
+    ("train", "model", ("resnet", "simple_cnn", "mlp")),
+    ("others", "model", flags.MODELS),
     ("test_adv", "attack_method", flags.ATTACK_METHODS),
     ("detect", "dataset", flags.DATASETS),
 ])  # fmt: skip

@@ -11,13 +11,15 @@ import flags
 import pytest
 
 import attacks
+import inference
 from data import inputs
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPTS = {"train", "test_nor", "test_adv", "others"}
 LEVEL = {
     "flags": 0, "errors": 0, "environment": 0,
-    "resnet_model": 1, "optimizers": 1, "scoring": 1, "metrics": 1, "plots": 1, "data": 1,
+    "resnet_model": 1, "v1_networks": 1, "optimizers": 1, "recipes": 1, "scoring": 1, "metrics": 1,
+    "plots": 1, "data": 1,
     "defenses": 2, "cluster": 2,
     "attacks": 3, "inference": 3, "crafting": 3, "sweep": 3, "exporting": 3, "evaluation": 3,
     "figures": 3, "detector": 3,
@@ -25,6 +27,7 @@ LEVEL = {
 }
 # Packages whose own files may import each other, and what else goes sideways.
 SAME_LEVEL = {("flags", "errors"), ("flags", "environment"), ("plots", "data.artifacts"),
+              ("v1_networks", "resnet_model"),
               ("exporting", "inference"), ("detector", "inference"), ("figures", "evaluation"),
               *(("crafting", name) for name in (
                   "attacks", "attacks._common", "attacks._search", "inference")),
@@ -134,6 +137,7 @@ def test_an_attack_is_one_file_with_one_public_function(module):
 def test_names_in_flags_are_those_of_the_registries():
     assert tuple(inputs.DATASETS) == flags.DATASETS
     assert tuple(attacks.ATTACKS) == flags.ATTACK_METHODS
+    assert tuple(inference.BUILDERS) == flags.MODELS
 
 
 def _public_definitions(body):
