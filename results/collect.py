@@ -24,7 +24,8 @@ HERE = Path(__file__).parent
 PUBLISHED = HERE / "published.json"
 DATASETS = ("mnist", "cifar10")
 OBJECTIVES = ("ce", "rce")
-NETWORK = "resnet32"
+# Whose accuracies are published; attacks are those of the first.
+NETWORKS = ("resnet32", "resnet56", "resnet110", "simple_cnn")
 # In the order of the paper's tables; random is ours.
 ATTACKS = ("random", "fgsm", "bim", "tgsm", "jsma", "carliniL2", "carliniL2_highcon")
 WHITE_BOX = ("carliniL2_highden", "carliniL2_specific")
@@ -55,10 +56,19 @@ def collect(work: Path, dataset: str) -> dict[str, Any]:
     published = json.loads(PUBLISHED.read_text(encoding="utf-8"))
     found = _Found(work, dataset, published)
     for objective in OBJECTIVES:
-        found.add_accuracy(objective)
+        for network in NETWORKS:
+            found.add_accuracy(network, objective)
         for attack in (*ATTACKS, *WHITE_BOX):
             found.add_attack(attack, objective)
     return {"runs": found.runs, "cells": found.cells}
+
+
+def published_accuracy(published: dict[str, Any], dataset: str, network: str,
+                       objective: str) -> tuple[float | None, float | None]:
+    """Accuracy (%) by v4 of the paper, or by v1 where v4 has none; and by v1."""
+    errors = published["test_error_percent_v4"][dataset].get(network)
+    v1 = published["test_accuracy_percent_v1"][dataset][network][objective]
+    return (round(100 - errors[objective], 2) if errors else v1), v1
 
 
 class _Found:
@@ -68,23 +78,22 @@ class _Found:
         self._work, self._dataset, self._published = work, dataset, published
         self.runs, self.cells = {}, []
 
-    def add_accuracy(self, objective):
-        log_root = self._work / f"models_{self._dataset}" / f"{NETWORK}_{objective}"
+    def add_accuracy(self, network, objective):
+        log_root = self._work / f"models_{self._dataset}" / f"{network}_{objective}"
         training = artifacts.read_run_record(log_root / "train", "train")
         record = artifacts.read_run_record(log_root / "eval", "test_nor")
         if record is None or training is None:
             return
-        self._add_run(f"train_{objective}", training, steps=training["metrics"]["step"])
-        self._add_run(f"test_nor_{objective}", record)
+        run = f"test_nor_{network}_{objective}"
+        self._add_run(f"train_{network}_{objective}", training, steps=training["metrics"]["step"])
+        self._add_run(run, record)
         num_images, step = record["metrics"]["num_images"], record["metrics"]["step"]
         num_right = round(record["metrics"]["precision"] * num_images)
         interval = binomtest(num_right, num_images).proportion_ci(method="wilson")
-        v4 = self._published["test_error_percent_v4"][self._dataset][NETWORK][objective]
-        v1 = self._published["test_accuracy_percent_v1"][self._dataset][NETWORK][objective]
         self._add_cell(
-            f"test_nor_{objective}", num_images,
-            _percent((num_right / num_images, interval.low, interval.high)),
-            round(100 - v4, 2), figure="accuracy", objective=objective, steps=step, published_v1=v1)
+            run, num_images, _percent((num_right / num_images, interval.low, interval.high)),
+            published_accuracy(self._published, self._dataset, network, objective)[0],
+            figure="accuracy", network=network, objective=objective, steps=step)
 
     def add_attack(self, attack, objective):
         folder = self._work / artifacts.results_dir(attack, self._dataset, objective)

@@ -133,15 +133,16 @@ def only(found, **what):
 
 def test_accuracy_is_that_of_test_nor(found):
     cell = only(found, figure="accuracy", objective="rce")
-    assert (cell["value"], cell["n"], cell["steps"], cell["run"]) == (98.0, 1000, 70, "test_nor_rce")
-    assert (cell["published"], cell["published_v1"]) == (99.71, 99.21)
+    assert (cell["value"], cell["n"], cell["steps"]) == (98.0, 1000, 70)
+    assert (cell["network"], cell["run"]) == ("resnet32", "test_nor_resnet32_rce")
+    assert cell["published"] == 99.71
     # Wilson's interval in its closed form.
     z, p, n = 1.959964, 0.98, 1000
     centre = (p + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * np.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
     assert cell["low"] == pytest.approx(100 * (centre - half), abs=1e-3)
     assert cell["high"] == pytest.approx(100 * (centre + half), abs=1e-3)
-    assert found["runs"]["train_rce"]["steps"] == 70
+    assert found["runs"]["train_resnet32_rce"]["steps"] == 70
 
 
 @pytest.mark.parametrize("number", [1, 2])
@@ -258,8 +259,10 @@ def test_verdicts_on_known_cells():
              # Not shown, so not judged.
              *auc_cells("fgsm", "ce", (1, 90.0, 90.0), eps=0.06, number=3),
              *auc_cells("fgsm", "rce", (1, 10.0, 10.0), eps=0.06, number=3),
-             *(cell(value, figure="accuracy", objective=objective)
-               for objective, value in (("ce", 99.5), ("rce", 99.6))),
+             *(cell(value, figure="accuracy", network=network, objective=objective)
+               for network, objective, value in (
+                   ("resnet32", "ce", 99.5), ("resnet32", "rce", 99.6), ("simple_cnn", "ce", 98.0),
+                   ("simple_cnn", "rce", 99.0))),
              *(cell(value, figure="distortion", attack="carliniL2_specific", objective=objective)
                for objective, value in (("ce", 10.0), ("rce", 17.9)))]
     verdicts = report.verdicts({"mnist": {"cells": cells}})
@@ -277,11 +280,13 @@ def test_every_table_stands_with_what_was_collected(found):
     text = report.report({"mnist": found}, [{
         "cells": [["mnist", "fgsm", "ce", "non_me"]], "question": "Why?", "command": "python detect.py",
         "finding": "Because."}])
-    for words in ("| MNIST | RCE | 99.71 | 99.21 | 98.00 (", "### Why?", "Cells: MNIST fgsm CE non_me.",
+    for words in ("| MNIST | resnet32 | RCE | 99.71 | 99.21 | 98.00 (", "### Why?",
+                  "Cells: MNIST fgsm CE non_me.",
                   "| carliniL2 | RCE | distortion | 11.04 |",
                   "| carliniL2_specific | CE | flagged | 0.01 |",
                   "| fgsm | 0.0019 | 0.0024 | 0.1 | 0.1 |",
-                  "| CIFAR-10 (through JPEG) | CE | 92.87 | 92.23 | not run | not run | not run |"):
+                  "| CIFAR-10 (through JPEG) | resnet32 | CE | 92.87 | 92.23 | not run | not run |",
+                  "| MNIST | simple_cnn | CE | - | 98.81 | not run | not run | not run |"):
         assert words in text, words
     assert "nan" not in text and "None" not in text
 
