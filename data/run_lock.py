@@ -45,7 +45,9 @@ def hold(log_root: str) -> Iterator[str | None]:
             file.flush()
             yield f"Taken over from {_words(holder)}, which is dead: {path}." if holder else None
         finally:
-            os.unlink(path)
+            # Deleted by hand it may be, and another run's stand there: that one stays.
+            if _is_at(file, path):
+                os.unlink(path)
 
 
 def _open_locked(path):
@@ -61,10 +63,16 @@ def _open_locked(path):
             raise InputError(f"expected that no other run writes to {os.path.dirname(path)}. "
                              f"Received: {path} of {_words(holder)}, which is running.") from None
         # The holder before may have deleted it between our opening and our locking.
-        with contextlib.suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
-                return file
+        if _is_at(file, path):
+            return file
         file.close()
+
+
+def _is_at(file, path):
+    """Whether `path` still names the open file."""
+    with contextlib.suppress(FileNotFoundError):
+        return os.path.samestat(os.fstat(file.fileno()), os.stat(path))
+    return False
 
 
 def _own():

@@ -329,6 +329,16 @@ def test_the_lock_of_another_host_is_respected(tmp_path, content):
     assert (tmp_path / "train.lock").read_text() == content
 
 
+@pytest.mark.parametrize("another", [None, "another run's"])
+def test_a_lock_that_was_deleted_by_hand_ends_no_run(tmp_path, another):
+    lock = tmp_path / "train.lock"
+    with run_lock.hold(str(tmp_path)):
+        lock.unlink()
+        if another:
+            lock.write_text(another)
+    assert (lock.read_text() if lock.exists() else None) == another
+
+
 def test_train_holds_the_lock(tmp_path, cpu, digits):
     with run_lock.hold(str(tmp_path)), pytest.raises(InputError, match="which is running"):
         train.train(RUN, cpu, digits, None, log_root=str(tmp_path), train_dir=str(tmp_path / "train"))
