@@ -91,7 +91,7 @@ def panels(path: str | os.PathLike, row: Sequence[Panel], title: str) -> None:
       row: the panels.
       title: above the picture.
     """
-    figure, grid = _figure(5.6 * len(row), 6.0 if row[0].is_roc else 4.6, 1, len(row))
+    figure, grid = _figure(5.6 * len(row), 6.0 if row[0].is_roc else 5.4, 1, len(row))
     for axes, panel in zip(np.atleast_1d(grid).ravel(), row, strict=True):
         if panel.is_roc:
             axes.plot([0, 1], [0, 1], color="0.7", linewidth=1, linestyle=":", zorder=1)
@@ -104,9 +104,9 @@ def panels(path: str | os.PathLike, row: Sequence[Panel], title: str) -> None:
         axes.set(title=panel.title, xlabel=panel.xlabel, ylabel=panel.ylabel, ylim=panel.ylim,
                  **({"xlim": panel.ylim, "aspect": "equal"} if panel.is_roc else {}))
         axes.grid(color="0.9")
-        # ROC curves may run along every side and through the middle: no place for a legend there.
-        axes.legend(fontsize="x-small", handlelength=3.5, **({
-            "loc": "upper center", "bbox_to_anchor": (0.5, -0.12), "ncols": 2} if panel.is_roc else {}))
+        # Curves may run along every side and through the middle: no place for a legend there.
+        axes.legend(fontsize="x-small", handlelength=3.5, loc="upper center", ncols=2,
+                    bbox_to_anchor=(0.5, -0.12))
     figure.suptitle(title)
     _save(figure, path)
     artifacts.write_csv(
