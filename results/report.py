@@ -53,6 +53,11 @@ Made by `make report` from the JSON files beside it. Published values are those 
 (tables of arXiv 1706.00633 v4; v1 where said). Intervals: 95 %, bootstrap over images (Wilson for
 accuracies). ▼: the published value lies above the interval. What has no number says "not run".
 """
+_SECONDS = """\
+### Seconds per adversarial example
+
+Ours are upper bounds: other work may have run beside the attack.
+"""
 _DISTORTIONS = """\
 ### Distortions and white-box examples
 
@@ -319,7 +324,7 @@ def report(found, experiments) -> str:
                   *auc_table(found, dataset), "",
                   "### AUC: every round", "", *all_rounds_table(found, dataset), "",
                   _DISTORTIONS, *distortion_table(found, dataset), "",
-                  "### Seconds per adversarial example", "", *seconds_table(found, dataset), "",
+                  _SECONDS, *seconds_table(found, dataset), "",
                   "### Figures", "", *(f"![{path.stem}](figures/{path.name})" for path in figures), "",
                   "### Runs", "", *map(_run_line, found[dataset]["runs"].items()), ""]
     lines += ["## Where ours falls short: what was tried", ""]
