@@ -332,6 +332,10 @@ def report(found, experiments) -> str:
         cells = ", ".join(map(_cell_name, entry["cells"]))
         lines += [f"### {entry['question']}", "", f"Cells: {cells}.", "", f"`{entry['command']}`", "",
                   entry["finding"], ""]
+    tried = {tuple(cell) for entry in experiments for cell in entry["cells"]}
+    untried = [cell for cell in short_cells(found) if cell not in tried]
+    if untried:
+        lines += [f"Not looked into yet: {', '.join(map(_cell_name, untried))}."]
     return "\n".join(lines).rstrip() + "\n"
 
 

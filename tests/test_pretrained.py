@@ -7,7 +7,7 @@ import shutil
 import numpy as np
 import pytest
 import script_runner
-from script_runner import NETWORK, run
+from script_runner import NETWORK, ROOT, run
 
 import detector
 from data import artifacts, checkpoints, inputs, pretrained
@@ -156,6 +156,27 @@ def test_export_needs_a_detector(tmp_path_factory, tmp_path):
     assert result.code == 1
     assert "`python detect.py --mode=fit` writes" in result.err
     assert not (tmp_path / "out").exists()
+
+
+# What is shipped.
+
+SHIPPED = sorted(path for path in (ROOT / "pretrained").iterdir() if path.is_dir())
+
+
+def test_there_are_shipped_networks():
+    assert {path.name for path in SHIPPED} >= {"mnist_resnet32_ce", "mnist_resnet32_rce"}
+
+
+@pytest.mark.parametrize("folder", SHIPPED, ids=lambda path: path.name)
+def test_a_shipped_network_is_whole_small_and_answers(folder):
+    sizes = {path.name: path.stat().st_size for path in folder.iterdir() if path.is_file()}
+    for name in sizes.keys() - {"SHA256SUMS"}:
+        pretrained.check(folder / name)
+    assert sum(size for name, size in sizes.items() if name.startswith("model.ckpt")) < 2_000_000
+    assert sizes["detector.npz"] < 3_000_000
+    loaded = detector.load_detector(folder / "detector.npz")
+    answer = loaded(np.zeros((2, *loaded.detector.network["image_shape"]), np.uint8))
+    assert np.isfinite(list(answer.scores.values())).all()
 
 
 # PNG files.

@@ -32,11 +32,18 @@ def test_report_and_json_agree():
         "run `make report`")
 
 
-def test_every_cell_that_falls_short_has_an_experiment():
-    tried = {tuple(cell) for entry in EXPERIMENTS for cell in entry["cells"]}
-    assert set(report.short_cells(FOUND)) <= tried
+def test_experiments_say_what_was_tried_and_found():
     for entry in EXPERIMENTS:
         assert all(entry[key] for key in ("question", "command", "finding", "cells"))
+
+
+def test_a_cell_that_falls_short_without_an_experiment_is_named():
+    cells = [*auc_cells("jsma", "ce", (99.0, 42.0, 99.0), (98.6, 60.1, 97.7)),
+             *auc_cells("carliniL2", "ce", (50.0, 64.0, 99.9), (98.6, 64.1, 99.4))]
+    found = {"mnist": {"runs": {}, "cells": cells}}
+    tried = [{"cells": [["mnist", "carliniL2", "ce", "confidence"]], "question": "Why?",
+              "command": "python detect.py", "finding": "Because."}]
+    assert report.report(found, tried).endswith("\nNot looked into yet: MNIST jsma CE non_me.\n")
 
 
 def test_cells_are_complete():
@@ -49,7 +56,7 @@ def test_cells_are_complete():
             assert (cell["value"] is None) == (cell["n"] == 0)
             assert cell["figure"] == "seconds" or not cell["n"] or (
                 cell["low"] <= cell["value"] <= cell["high"])
-            if cell["figure"] == "auc" and cell["attack"] != "random":
+            if cell["figure"] == "auc" and cell["attack"] in report.PAPER_ATTACKS:
                 assert cell["published"] == published_auc(dataset, cell)
 
 
