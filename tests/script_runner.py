@@ -5,6 +5,7 @@ import contextlib
 import functools
 import importlib
 import io
+import re
 from pathlib import Path
 from typing import NamedTuple
 
@@ -63,6 +64,35 @@ def run(script: str, *arguments: str, cwd: Path) -> Result:
     return Result(code, out.getvalue(), err.getvalue())
 
 
+def succeeded(script: str, *arguments: str, cwd: Path) -> Result:
+    """As `run`; a script that fails fails the test, which shows the script's sentence."""
+    result = run(script, *arguments, cwd=cwd)
+    assert result.code == 0, result.err
+    return result
+
+
+def _listing(*folders):
+    """Every file with its size and time, every folder: in these train.py's lock comes and goes."""
+    return {path: path.is_file() and (path.stat().st_mtime_ns, path.stat().st_size)
+            for folder in folders for path in [folder, *folder.rglob("*")]}
+
+
+def refused(script: str, *arguments: str, cwd: Path, words, also=()) -> str:
+    """Runs a script that must refuse in one sentence, which it returns, and leave files as they are.
+
+    `words` are patterns that the sentence must match; `also` are folders other than `cwd`.
+    """
+    before = _listing(cwd, *also)
+    result = run(script, *arguments, cwd=cwd)
+    assert result.code == 1
+    sentence, = [line for line in result.err.splitlines() if not line.startswith("warning: ")]
+    assert re.fullmatch(r"error: .+ Received: .+", sentence), sentence
+    for pattern in words:
+        assert re.search(pattern, sentence), (pattern, sentence)
+    assert _listing(cwd, *also) == before
+    return sentence
+
+
 _tiny = {}
 
 
@@ -70,8 +100,8 @@ def tiny_run(tmp_path_factory) -> Path:
     """Folder with a finished run in models/tiny: trained once, whoever asks; do not write there."""
     if "folder" not in _tiny:
         folder = tmp_path_factory.mktemp("tiny_run")
-        result = run("train", *NETWORK, *TRAINING, LOG_ROOT, f"--total_steps={STEPS}", cwd=folder)
-        assert result.code == 0, result.err
+        result = succeeded("train", *NETWORK, *TRAINING, LOG_ROOT, f"--total_steps={STEPS}",
+                           cwd=folder)
         _tiny.update(folder=folder, out=result.out)
     return _tiny["folder"]
 
@@ -79,6 +109,20 @@ def tiny_run(tmp_path_factory) -> Path:
 def tiny_output() -> str:
     """What the tiny run printed."""
     return _tiny["out"]
+
+
+FIT = ("--dataset=digits", "--mode=fit", "--attack_method=fgsm", "--false_refusal_rate=0.05,0.1",
+       "--num_kernels=50")
+
+
+def fit_detector(log_root: str, folder: Path) -> Result:
+    """Features, an FGSM sweep and a detector, as `FIT` says, of the ResNet-8 on digits in log_root."""
+    network = (*NETWORK, f"--log_root={log_root}")
+    succeeded("others", *network, "--mode=kernel_para", "--eval_batch_count=-1", cwd=folder)
+    succeeded("test_adv", *network, "--mode=attack", "--attack_method=fgsm", "--eval_batch_count=1",
+              cwd=folder)
+    succeeded("detect", "--dataset=digits", "--mode=select_kernel", "--num_kernels=50", cwd=folder)
+    return succeeded("detect", *FIT, cwd=folder)
 
 
 # The original's README (ORIGINAL.md section 1), and detect.py in place of its two Matlab steps.

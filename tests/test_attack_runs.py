@@ -13,7 +13,7 @@ import flags
 import numpy as np
 import pytest
 import script_runner
-from script_runner import NETWORK, run
+from script_runner import NETWORK, run, succeeded
 
 import attacks
 import crafting
@@ -55,8 +55,7 @@ def kernel_dir(tiny, tmp_path_factory):
         ("--mode=select_kernel", "--num_kernels=60"),
         ("--mode=select_kernel_for_attack", "--num_kernels=30"), ("--mode=median_for_attack",))]
     for command in commands:
-        result = run(*command, cwd=folder)
-        assert result.code == 0, result.err
+        succeeded(*command, cwd=folder)
     return folder / "kernel_para_digits"
 
 
@@ -189,9 +188,8 @@ def test_tsne_of_a_search(attack, tiny, tmp_path, monkeypatch):
         "saliency": (7, 1), "carlini": (2, 10), "call": (5, 200)})
     monkeypatch.setattr(adv_script.plots, "tsne", lambda features, seed: features[:, :2])
     for name, count in (("jsma", 7), ("carliniL2", 20)):
-        result = run("test_adv", *NETWORK, f"--log_root={tiny}/models/tiny", "--mode=tSNE_logits",
-                     f"--attack_method={name}", *FEW[name], cwd=tmp_path)
-        assert result.code == 0, result.err
+        succeeded("test_adv", *NETWORK, f"--log_root={tiny}/models/tiny", "--mode=tSNE_logits",
+                  f"--attack_method={name}", *FEW[name], cwd=tmp_path)
         is_adversarial = np.loadtxt(tmp_path / f"{name}_digits/tSNE/tSNEisadv_RCE")
         assert (len(is_adversarial), is_adversarial.sum()) == (2 * count, count)
 

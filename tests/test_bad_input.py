@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import script_runner
 import tensorflow as tf
-from script_runner import NETWORK, SCRIPTS, run
+from script_runner import NETWORK, SCRIPTS, refused, run
 
 from data import artifacts
 
@@ -32,25 +32,6 @@ def work(tmp_path):
 def tiny(tmp_path_factory):
     """Folder of the tiny run; what fails must not write there."""
     return script_runner.tiny_run(tmp_path_factory)
-
-
-def _listing(*folders):
-    """Every file with its size and time, every folder: in these train.py's lock comes and goes."""
-    return {path: path.is_file() and (path.stat().st_mtime_ns, path.stat().st_size)
-            for folder in folders for path in [folder, *folder.rglob("*")]}
-
-
-def refused(script, *arguments, cwd, words, also=()):
-    """Runs a script that must refuse; `words` are patterns that its sentence must match."""
-    before = _listing(cwd, *also)
-    result = run(script, *arguments, cwd=cwd)
-    assert result.code == 1
-    sentence, = [line for line in result.err.splitlines() if not line.startswith("warning: ")]
-    assert re.fullmatch(r"error: .+ Received: .+", sentence), sentence
-    for pattern in words:
-        assert re.search(pattern, sentence), (pattern, sentence)
-    assert _listing(cwd, *also) == before
-    return sentence
 
 
 # --- Data ---
@@ -278,8 +259,8 @@ def test_unknown_dataset(work, script):
 
 @pytest.mark.parametrize(("script", "allowed"), [
     ("train", "train"), ("test_nor", "train, eval"), ("test_adv", "attack, merge, tSNE_logits"),
-    ("others", "kernel_para, tSNE_logits, export_bin, info, import_checkpoint, "
-               "export_checkpoint, export_model"),
+    ("others", "kernel_para, tSNE_logits, export_bin, export_png, info, import_checkpoint, "
+               "export_checkpoint, export_model, export_pretrained"),
     ("detect", "auc, select_kernel, select_kernel_for_attack, median_for_attack, fit, evaluate, "
                "figures, apply")])
 def test_unknown_mode(work, script, allowed):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import script_runner
 from PIL import Image
-from script_runner import NETWORK, run
+from script_runner import FIT, NETWORK, run, succeeded
 
 import detector
 import evaluation
@@ -18,29 +18,15 @@ from data import artifacts, detector_files, inputs
 from defenses import detector as detectors
 from errors import InputError
 
-FIT = ("--dataset=digits", "--mode=fit", "--attack_method=fgsm", "--false_refusal_rate=0.05,0.1",
-       "--num_kernels=50")
-
-
-def done(script, *arguments, cwd):
-    result = run(script, *arguments, cwd=cwd)
-    assert result.code == 0, result.err
-    return result
-
 
 @pytest.fixture(scope="module")
 def work(tmp_path_factory):
     """Folder with the tiny run's features, two attacks and a fitted detector; read only."""
     tiny = script_runner.tiny_run(tmp_path_factory)
     folder = tmp_path_factory.mktemp("detector")
-    network = (*NETWORK, f"--log_root={tiny}/models/tiny")
-    done("others", *network, "--mode=kernel_para", "--eval_batch_count=-1", cwd=folder)
-    done("test_adv", *network, "--mode=attack", "--attack_method=fgsm", "--eval_batch_count=1",
-         cwd=folder)
-    done("test_adv", *network, "--mode=attack", "--attack_method=bim", "--eps=0.1",
-         "--eval_batch_count=1", cwd=folder)
-    done("detect", "--dataset=digits", "--mode=select_kernel", "--num_kernels=50", cwd=folder)
-    result = done("detect", *FIT, cwd=folder)
+    result = script_runner.fit_detector(f"{tiny}/models/tiny", folder)
+    succeeded("test_adv", *NETWORK, f"--log_root={tiny}/models/tiny", "--mode=attack",
+              "--attack_method=bim", "--eps=0.1", "--eval_batch_count=1", cwd=folder)
     assert "Fitted on 100 normal images" in result.out
     return folder, f"--log_root={tiny}/models/tiny", str(tiny / "models/tiny")
 
@@ -69,8 +55,8 @@ def test_the_detector_is_made_from_the_files(work, fitted):
     assert fitted.false_refusal_rates.tolist() == [0.05, 0.1]
     record = artifacts.read_run_record(work[0] / "fgsm_digits/RCE", "test_adv")
     assert fitted.network == record["metrics"]["network"]
-    assert set(fitted.network) == {"dataset", "image_shape", "num_classes", "blocks_per_stage",
-                                   "objective", "weights_sha256"}
+    assert set(fitted.network) == {"dataset", "image_shape", "num_classes", "model",
+                                   "blocks_per_stage", "objective", "weights_sha256"}
 
 
 @pytest.mark.parametrize("score", detectors.SCORES)
@@ -106,9 +92,9 @@ def test_a_detector_of_two_networks_is_refused(work, tmp_path):
 def test_from_python_and_by_the_program_the_answers_are_the_same(work, loaded, tmp_path):
     images = inputs.load("digits", "", "test").images[:12]
     np.save(tmp_path / "x.npy", images)
-    result = done("detect", "--dataset=digits", "--mode=apply", "--images=x.npy", work[1],
-                  f"--detector={work[0]}/kernel_para_digits/detector_RCE.npz", "--score=non_me",
-                  "--false_refusal_rate=0.05", cwd=tmp_path)
+    result = succeeded("detect", "--dataset=digits", "--mode=apply", "--images=x.npy", work[1],
+                       f"--detector={work[0]}/kernel_para_digits/detector_RCE.npz", "--score=non_me",
+                       "--false_refusal_rate=0.05", cwd=tmp_path)
     answer = loaded(images)
     with open(tmp_path / "answers.csv", newline="") as file:
         rows = list(csv.DictReader(file))
@@ -211,7 +197,7 @@ def test_what_is_no_detector_is_refused(tmp_path, content):
 
 @pytest.fixture(scope="module")
 def judged(work):
-    result = done("detect", "--dataset=digits", "--mode=evaluate", cwd=work[0])
+    result = succeeded("detect", "--dataset=digits", "--mode=evaluate", cwd=work[0])
     with open(work[0] / "detection_digits/evaluation_RCE.json") as file:
         return result.out, json.load(file)
 
@@ -297,7 +283,7 @@ def test_bad_flags_of_a_fit_are_refused(work, tmp_path, flag, words):
 
 
 def test_figures_are_drawn_of_what_was_swept_and_hold_the_evaluations_numbers(work, judged):
-    result = done("detect", "--dataset=digits", "--mode=figures", cwd=work[0])
+    result = succeeded("detect", "--dataset=digits", "--mode=figures", cwd=work[0])
     folder = work[0] / "detection_digits"
     names = {"robustness", "distortions", "auroc_fgsm", "top_half_fgsm", "thresholds_fgsm",
              "scores_fgsm", "roc_fgsm", "roc_bim"}
@@ -320,8 +306,8 @@ def rows_of(path):
 
 def test_without_a_sweep_there_are_the_figures_of_one_round(work, judged, tmp_path, monkeypatch):
     monkeypatch.setattr(plots, "tsne", lambda features, seed: features[:, :2])
-    done("detect", "--dataset=digits", "--mode=figures", "--attack_method=bim", "--tsne_attack=bim",
-         f"--save_pwd={tmp_path}", cwd=work[0])
+    succeeded("detect", "--dataset=digits", "--mode=figures", "--attack_method=bim",
+              "--tsne_attack=bim", f"--save_pwd={tmp_path}", cwd=work[0])
     assert {path.stem for path in tmp_path.iterdir()} == {"distortions", "roc_bim", "tsne_bim"}
     # The label of each curve ends in its area.
     labels = {row["curve"] for row in rows_of(tmp_path / "roc_bim.csv")}
@@ -347,8 +333,8 @@ def test_figures_of_nothing_are_refused(work, tmp_path):
 
 
 def test_a_sweep_of_ones_own(work, tmp_path):
-    result = done("test_adv", *NETWORK, work[1], "--mode=attack", "--attack_method=fgsm",
-                  "--eps_sweep=0.1,0.4", "--eval_batch_count=1", cwd=tmp_path)
+    result = succeeded("test_adv", *NETWORK, work[1], "--mode=attack", "--attack_method=fgsm",
+                       "--eps_sweep=0.1,0.4", "--eval_batch_count=1", cwd=tmp_path)
     assert "the eps = 0.400000" in result.out
     record = artifacts.read_run_record(tmp_path / "fgsm_digits/RCE", "test_adv")
     assert record["metrics"]["eps"] == [0.1, 0.4]
@@ -387,7 +373,7 @@ def test_results_of_another_network_are_not_judged(work, tmp_path):
 def test_a_given_detector_tells_its_objective(work, tmp_path):
     given = ("--dataset=digits", f"--detector={work[0]}/kernel_para_digits/detector_RCE.npz")
     copied(work, tmp_path)
-    done("detect", *given, "--mode=evaluate", "--attack_method=bim", cwd=tmp_path)
+    succeeded("detect", *given, "--mode=evaluate", "--attack_method=bim", cwd=tmp_path)
     result = run("detect", *given, "--mode=evaluate", "--objective_tag=CE", cwd=tmp_path)
     assert result.code == 1 and "objective_tag must be that of the detector" in result.err
 
@@ -407,14 +393,9 @@ def test_figures_beside_an_ensemble(work, tmp_path_factory, tmp_path):
     folder, _, log_root = work
     other = tmp_path / "twice"
     other.mkdir()
-    network = (*NETWORK, f"--log_root={log_root},{log_root}")
-    done("test_adv", *network, "--mode=attack", "--attack_method=fgsm", "--eval_batch_count=1",
-         cwd=other)
-    done("others", *network, "--mode=kernel_para", "--eval_batch_count=-1", cwd=other)
-    done("detect", "--dataset=digits", "--mode=select_kernel", "--num_kernels=50", cwd=other)
-    done("detect", *FIT, cwd=other)
-    done("detect", "--dataset=digits", "--mode=figures", "--attack_method=fgsm", f"--beside={other}",
-         f"--save_pwd={tmp_path}", cwd=folder)
+    script_runner.fit_detector(f"{log_root},{log_root}", other)
+    succeeded("detect", "--dataset=digits", "--mode=figures", "--attack_method=fgsm",
+              f"--beside={other}", f"--save_pwd={tmp_path}", cwd=folder)
     with open(tmp_path / "thresholds_fgsm.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     lines = {label: [float(row["y"]) for row in rows if row["curve"] == label]

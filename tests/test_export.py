@@ -9,7 +9,7 @@ import pytest
 import script_runner
 import tensorflow as tf
 from conftest import GOLDEN, golden
-from script_runner import NETWORK, run
+from script_runner import NETWORK, run, succeeded
 
 import exporting
 import inference
@@ -56,9 +56,8 @@ def tiny_export(tmp_path_factory, cpu):
     """(folder of the exported files, the tiny run's network, test images as network inputs)."""
     tiny = script_runner.tiny_run(tmp_path_factory)
     folder = tmp_path_factory.mktemp("export")
-    result = run("others", "--mode=export_model", *NETWORK, f"--log_root={tiny}/models/tiny",
-                 "--output_dir=out", cwd=folder)
-    assert result.code == 0, result.err
+    succeeded("others", "--mode=export_model", *NETWORK, f"--log_root={tiny}/models/tiny",
+              "--output_dir=out", cwd=folder)
     network = inference.restore(
         cpu, f"{tiny}/models/tiny", inference.Expected("digits", (8, 8, 1), 10, 1, "rce"))
     images = inputs.to_network_input(inputs.load("digits", "", "test").images[:7])

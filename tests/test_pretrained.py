@@ -7,17 +7,11 @@ import shutil
 import numpy as np
 import pytest
 import script_runner
-from script_runner import NETWORK, ROOT, run
+from script_runner import NETWORK, ROOT, run, succeeded
 
 import detector
 from data import artifacts, checkpoints, inputs, pretrained
 from errors import InputError
-
-
-def done(script, *arguments, cwd):
-    result = run(script, *arguments, cwd=cwd)
-    assert result.code == 0, result.err
-    return result
 
 
 @pytest.fixture(scope="module")
@@ -25,13 +19,9 @@ def work(tmp_path_factory):
     """Folder with shipped/tiny, made from the tiny run and its fitted detector; read only."""
     tiny = script_runner.tiny_run(tmp_path_factory)
     folder = tmp_path_factory.mktemp("pretrained")
-    network = (*NETWORK, f"--log_root={tiny}/models/tiny")
-    done("others", *network, "--mode=kernel_para", "--eval_batch_count=-1", cwd=folder)
-    done("test_adv", *network, "--mode=attack", "--attack_method=fgsm", "--eps=0.2",
-         "--eval_batch_count=1", cwd=folder)
-    done("detect", "--dataset=digits", "--mode=select_kernel", "--num_kernels=50", cwd=folder)
-    done("detect", "--dataset=digits", "--mode=fit", "--attack_method=fgsm", cwd=folder)
-    done("others", *network, "--mode=export_pretrained", "--output_dir=shipped/tiny", cwd=folder)
+    script_runner.fit_detector(f"{tiny}/models/tiny", folder)
+    succeeded("others", *NETWORK, f"--log_root={tiny}/models/tiny", "--mode=export_pretrained",
+              "--output_dir=shipped/tiny", cwd=folder)
     return folder
 
 
@@ -71,8 +61,8 @@ def test_the_sums_are_those_of_sha256sum(work):
 
 def test_the_card_says_what_was_measured(work):
     text = (work / "shipped/tiny/README.md").read_text()
-    result = done("test_nor", *NETWORK, "--log_root=shipped/tiny", "--eval_once=True", "--mode=eval",
-                  "--eval_batch_count=-1", "--eval_dir=eval", cwd=work)
+    result = succeeded("test_nor", *NETWORK, "--log_root=shipped/tiny", "--eval_once=True",
+                       "--mode=eval", "--eval_batch_count=-1", "--eval_dir=eval", cwd=work)
     precision = float(result.out.split("precision: ")[1].split(",")[0])
     assert f"of 360 test images right: {100 * precision:.2f} %" in text
     assert f"{script_runner.STEPS} steps of 32 training images, --seed=3" in text
@@ -82,12 +72,12 @@ def test_the_card_says_what_was_measured(work):
 
 def test_every_script_takes_the_folder(work, tmp_path):
     network = (*NETWORK, f"--log_root={work}/shipped/tiny")
-    done("test_nor", *network, "--mode=eval", "--eval_dir=eval", cwd=tmp_path)
-    done("test_adv", *network, "--mode=attack", "--attack_method=fgsm", "--eps=0.1",
-         "--eval_batch_count=1", cwd=tmp_path)
-    done("others", *network, "--mode=kernel_para", "--eval_batch_count=1", cwd=tmp_path)
-    done("others", *network, "--mode=export_model", "--output_dir=out", cwd=tmp_path)
-    assert "newest at step" in done("others", *network, "--mode=info", cwd=tmp_path).out
+    succeeded("test_nor", *network, "--mode=eval", "--eval_dir=eval", cwd=tmp_path)
+    succeeded("test_adv", *network, "--mode=attack", "--attack_method=fgsm", "--eps=0.1",
+              "--eval_batch_count=1", cwd=tmp_path)
+    succeeded("others", *network, "--mode=kernel_para", "--eval_batch_count=1", cwd=tmp_path)
+    succeeded("others", *network, "--mode=export_model", "--output_dir=out", cwd=tmp_path)
+    assert "newest at step" in succeeded("others", *network, "--mode=info", cwd=tmp_path).out
     record = artifacts.read_run_record(tmp_path / "fgsm_digits/RCE", "test_adv")
     assert record["metrics"]["network"] == artifacts.read_run_record(
         work / "fgsm_digits/RCE", "test_adv")["metrics"]["network"]
@@ -95,7 +85,8 @@ def test_every_script_takes_the_folder(work, tmp_path):
 
 def test_load_detector_finds_the_network_beside_it(work):
     images = inputs.load("digits", "", "test").images[:20]
-    shipped = detector.load_detector(work / "shipped/tiny/detector.npz")(images)
+    shipped = detector.load_detector(
+        work / "shipped/tiny/detector.npz", false_refusal_rate=0.05)(images)
     assert shipped.labels.shape == (20,)
     assert np.isfinite(list(shipped.scores.values())).all()
 
@@ -139,8 +130,8 @@ def test_only_the_files_in_question_are_compared(copy):
 
 
 def test_export_refuses_a_detector_of_another_network(work, tmp_path):
-    done("train", *NETWORK, "--log_root=models/other", "--total_steps=1", "--batch_size=32",
-         "--seed=9", cwd=tmp_path)
+    succeeded("train", *NETWORK, "--log_root=models/other", "--total_steps=1", "--batch_size=32",
+              "--seed=9", cwd=tmp_path)
     shutil.copytree(work / "kernel_para_digits", tmp_path / "kernel_para_digits")
     result = run("others", *NETWORK, "--log_root=models/other", "--mode=export_pretrained",
                  "--output_dir=out", cwd=tmp_path)
@@ -184,19 +175,20 @@ def test_a_shipped_network_is_whole_small_and_answers(folder):
 
 def test_pngs_of_an_attack_are_answered_as_its_images(work, tmp_path):
     adversarial = work / "fgsm_digits/RCE/adv_img.npy"
-    done("others", "--mode=export_png", f"--images={adversarial}", "--num_images=12",
-         "--output_dir=pngs", cwd=tmp_path)
+    succeeded("others", "--mode=export_png", f"--images={adversarial}", "--num_images=12",
+              "--output_dir=pngs", cwd=tmp_path)
     images, names = inputs.load_images(str(tmp_path / "pngs"))
     assert names[:2] == ["00.png", "01.png"] and len(names) == 12
     x = np.load(adversarial)[:12]
     np.testing.assert_allclose(inputs.to_network_input(images[..., None]), x, atol=0.5 / 255 + 1e-6)
-    result = done("detect", "--mode=apply", f"--detector={work}/shipped/tiny/detector.npz",
-                  "--images=pngs", cwd=tmp_path)
+    result = succeeded("detect", "--mode=apply", f"--detector={work}/shipped/tiny/detector.npz",
+                       "--images=pngs", "--false_refusal_rate=0.05", cwd=tmp_path)
     assert "of 12 answered" in result.out
 
 
 def test_pngs_of_test_images(tmp_path):
-    result = done("others", "--dataset=digits", "--mode=export_png", "--output_dir=pngs", cwd=tmp_path)
+    result = succeeded("others", "--dataset=digits", "--mode=export_png", "--output_dir=pngs",
+                       cwd=tmp_path)
     assert result.out == "Wrote 10 images to pngs.\n"
     images, _ = inputs.load_images(str(tmp_path / "pngs"))
     expected = inputs.load("digits", "", "test").images[:10]

@@ -16,7 +16,7 @@ import pytest
 import script_runner
 import tensorflow as tf
 from conftest import golden
-from script_runner import NETWORK, run
+from script_runner import NETWORK, succeeded
 
 import inference
 import optimizers
@@ -378,9 +378,8 @@ def test_files_do_not_depend_on_the_replicas(tiny, tmp_path, command):
     for replicas in (1, 2, 4):
         folder = tmp_path / str(replicas)
         folder.mkdir()
-        result = run(script, *NETWORK, f"--log_root={tiny}/models/tiny", *arguments,
-                     f"--num_cpu_replicas={replicas}", cwd=folder)
-        assert result.code == 0, result.err
+        result = succeeded(script, *NETWORK, f"--log_root={tiny}/models/tiny", *arguments,
+                           f"--num_cpu_replicas={replicas}", cwd=folder)
         written.append(contents(folder))
         printed.append(result.out)
     assert written[0] or command == "test_nor"

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import script_runner
 import tensorflow as tf
-from script_runner import LOG_ROOT, NETWORK, STEPS, TRAINING, run
+from script_runner import LOG_ROOT, NETWORK, STEPS, TRAINING, run, succeeded
 
 import inference
 import plots
@@ -61,9 +61,8 @@ def swept(tiny, tmp_path_factory):
         if attack not in done:
             folder = tmp_path_factory.mktemp(attack)
             few = ("--attack_iterations=8",) if attack == "pgd" else ()  # for the tests' time
-            result = run("test_adv", *NETWORK, f"--log_root={tiny}/models/tiny", *ATTACK,
-                         f"--attack_method={attack}", *few, cwd=folder)
-            assert result.code == 0, result.err
+            result = succeeded("test_adv", *NETWORK, f"--log_root={tiny}/models/tiny", *ATTACK,
+                               f"--attack_method={attack}", *few, cwd=folder)
             done[attack] = (folder, result.out)
         return done[attack]
 
@@ -363,9 +362,8 @@ def _files(folder):
 
 
 def _single(log_root, folder, attack, save_pwd, *more):
-    result = run("test_adv", *NETWORK, log_root, *ATTACK, f"--attack_method={attack}", "--eps=0.1",
-                 f"--save_pwd={save_pwd}", *more, cwd=folder)
-    assert result.code == 0, result.err
+    result = succeeded("test_adv", *NETWORK, log_root, *ATTACK, f"--attack_method={attack}",
+                       "--eps=0.1", f"--save_pwd={save_pwd}", *more, cwd=folder)
     assert result.out.count("The 0 batch in total 1, the eps = 0.100000 (") == 1
     assert set(os.listdir(folder / save_pwd)) > set(artifacts.RESULT_TEXTS)
     return _files(folder / save_pwd)
@@ -438,9 +436,8 @@ def test_tsne_of_other_attacks_takes_every_adversarial_image():
 def kernels(swept, tiny):
     """Folder of the fgsm sweep, with the features of all training images."""
     folder, _ = swept("fgsm")
-    result = run("others", *NETWORK, f"--log_root={tiny}/models/tiny", "--mode=kernel_para",
-                 "--eval_batch_count=-1", cwd=folder)
-    assert result.code == 0, result.err
+    succeeded("others", *NETWORK, f"--log_root={tiny}/models/tiny", "--mode=kernel_para",
+              "--eval_batch_count=-1", cwd=folder)
     return folder
 
 
@@ -504,18 +501,16 @@ def test_others_tsne_takes_the_test_images_in_order(log_root, network, cpu, tmp_
 
 
 def test_export_bin_and_training_from_it(tiny, tmp_path):
-    result = run("others", "--dataset=digits", "--mode=export_bin", cwd=tmp_path)
-    assert result.code == 0, result.err
+    result = succeeded("others", "--dataset=digits", "--mode=export_bin", cwd=tmp_path)
     assert "Wrote 1437 images to digits_dataset/data_train.bin." in result.out
     for split in ("train", "test"):
         got = inputs.load("digits", str(tmp_path / f"digits_dataset/data_{split}.bin"), split)
         expected = inputs.load("digits", "", split)
         np.testing.assert_array_equal(got.images, expected.images)
         np.testing.assert_array_equal(got.labels, expected.labels)
-    result = run("train", *NETWORK, *TRAINING, "--log_root=m", "--total_steps=2",
-                 "--train_data_path=digits_dataset/data_train.bin",
-                 "--eval_data_path=digits_dataset/data_test.bin", cwd=tmp_path)
-    assert result.code == 0, result.err
+    result = succeeded("train", *NETWORK, *TRAINING, "--log_root=m", "--total_steps=2",
+                       "--train_data_path=digits_dataset/data_train.bin",
+                       "--eval_data_path=digits_dataset/data_test.bin", cwd=tmp_path)
     assert "Step: 2 Test precision: " in result.out
     costs = [row["cost"] for row in _rows(tmp_path / "m/train/training.csv")]
     expected = [row["cost"] for row in _rows(tiny / "models/tiny/train/training.csv")]

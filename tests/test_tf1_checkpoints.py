@@ -10,7 +10,7 @@ import pytest
 import script_runner
 import tensorflow as tf
 from conftest import GOLDEN, golden
-from script_runner import run
+from script_runner import run, succeeded
 from test_inputs import SHARED, real  # noqa: F401 a fixture
 
 import inference
@@ -65,9 +65,8 @@ def network(cpu):
 def imported(tmp_path_factory):
     """Folder with the golden checkpoint imported into models/mnist, and what was printed."""
     folder = tmp_path_factory.mktemp("imported")
-    result = run("others", *IMPORT, f"--log_root={LOG_ROOT}", "--output_dir=models/mnist",
-                 cwd=folder)
-    assert result.code == 0, result.err
+    result = succeeded("others", *IMPORT, f"--log_root={LOG_ROOT}", "--output_dir=models/mnist",
+                       cwd=folder)
     return folder, result.out
 
 
@@ -296,19 +295,17 @@ def test_training_goes_on_behind_the_imported_step(imported, tmp_path):
         inputs.save_bin(str(tmp_path / f"data_{split}.bin"), inputs.ImageSet(
             rng.integers(0, 256, (count, 28, 28, 1), np.uint8),
             (np.arange(count) % 10).astype(np.int32), 10, "made up", True), "mnist")
-    result = run("train", "--dataset=mnist", "--log_root=models/mnist", "--RCE_train=True",
-                 "--num_residual_units=1", "--total_steps=1503", "--train_data_path=data_train.bin",
-                 cwd=tmp_path)
-    assert result.code == 0, result.err
+    result = succeeded("train", "--dataset=mnist", "--log_root=models/mnist", "--RCE_train=True",
+                       "--num_residual_units=1", "--total_steps=1503",
+                       "--train_data_path=data_train.bin", cwd=tmp_path)
     assert "Resuming at step 1501" in result.out
     assert (tmp_path / "models/mnist/model.ckpt-1503.index").is_file()
 
 
 def test_import_and_export_give_the_checkpoint_back(imported):
     folder, _ = imported
-    result = run("others", "--mode=export_checkpoint", "--log_root=models/mnist",
-                 "--output_dir=back", cwd=folder)
-    assert result.code == 0, result.err
+    succeeded("others", "--mode=export_checkpoint", "--log_root=models/mnist",
+              "--output_dir=back", cwd=folder)
     path = checkpoints.require_whole(f"{folder}/back", print)
     assert path.endswith("model.ckpt-1501")
     assert not list((folder / "back").glob(".tmp*"))
@@ -323,9 +320,8 @@ def test_import_and_export_give_the_checkpoint_back(imported):
 
 def test_the_saver_of_tensorflow_1_restores_an_export(tmp_path, tmp_path_factory):
     tiny = script_runner.tiny_run(tmp_path_factory)
-    result = run("others", "--mode=export_checkpoint", f"--log_root={tiny}/models/tiny",
-                 "--output_dir=out", cwd=tmp_path)
-    assert result.code == 0, result.err
+    succeeded("others", "--mode=export_checkpoint", f"--log_root={tiny}/models/tiny",
+              "--output_dir=out", cwd=tmp_path)
     folder = str(tmp_path / "out")
     like = arrays_of(PATH)
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
@@ -403,9 +399,8 @@ def test_import_needs_the_slots_of_the_optimizer(tmp_path):
     write_changed(tmp_path / "log", dict.fromkeys(names))
     refused(*IMPORT, "--log_root=log", "--output_dir=out", cwd=tmp_path,
             words=("--Optimizer=mom", "init/init_conv/DW/Momentum"))
-    result = run("others", *IMPORT, "--log_root=log", "--output_dir=out", "--Optimizer=sgd",
-                 cwd=tmp_path)
-    assert result.code == 0, result.err
+    succeeded("others", *IMPORT, "--log_root=log", "--output_dir=out", "--Optimizer=sgd",
+              cwd=tmp_path)
 
 
 def test_import_refuses_bottlenecks(tmp_path):
