@@ -15,8 +15,6 @@ change the arithmetic. A rival that is not installed or does not run is named an
 import argparse
 import collections
 import os
-import statistics
-import time
 import warnings
 from collections.abc import Callable
 
@@ -31,6 +29,7 @@ import crafting
 import inference
 import resnet_model
 import scoring
+from benchmarks.timing import median_seconds
 from benchmarks.train_throughput import keras_batch_norm
 from defenses import objectives
 
@@ -197,17 +196,6 @@ def check(name: str, adversarial: np.ndarray, reference: np.ndarray, x: np.ndarr
     return f"loss {raised:+.3f}, {different:.2%} of the pixels other than ours"
 
 
-def median_seconds(calls: dict[str, Callable]) -> dict[str, float]:
-    """Median wall seconds of each, which alternate; none is its first call."""
-    times = {who: [] for who in calls}
-    for _ in range(ROUNDS):
-        for who, call in calls.items():
-            started = time.perf_counter()
-            call()
-            times[who].append(time.perf_counter() - started)
-    return {who: statistics.median(t) for who, t in times.items()}
-
-
 def compare_one_call(names, network, plain_model, x):
     """Parts fgsm and bim: prints images/s of ours and of the rivals."""
     labels = np.argmax(network.logits(x), axis=-1)
@@ -228,7 +216,7 @@ def compare_one_call(names, network, plain_model, x):
         images = {who: call() for who, call in calls.items()}
         alike = {who: check(name, made, images["ours"], x, lambda i: float(np.mean(loss(i))))
                  for who, made in images.items()}
-        median = median_seconds(calls)
+        median = median_seconds(calls, ROUNDS, warm_up=False)
         for who, seconds in median.items():
             ratio = "" if who == "ours" else f"; ours / {who}: {seconds / median['ours']:.2f}"
             print(f"{name} {who}: {BATCH / seconds:.0f} images/s{ratio} ({alike[who]})")
@@ -298,7 +286,7 @@ def compare_with_gradient(network, x):
         calls[name] = search_steps(name, search, x[:rows[name]], target[:rows[name]])
     for call in calls.values():
         call()
-    median = median_seconds(calls)
+    median = median_seconds(calls, ROUNDS, warm_up=False)
     rate = {name: rows[name] * RATE_STEPS / seconds for name, seconds in median.items()}
     print(f"R: {rate.pop('R'):.0f} gradients/s (batch {BATCH}, {RATE_STEPS} steps per call)")
     for name, steps_per_s in rate.items():
@@ -464,7 +452,7 @@ def compare_search(name, network, plain_model, x, target):
             continue
         contents[who] = check_search(name, who, x, adversarial, count)
         calls[who] = call
-    median = median_seconds(calls)
+    median = median_seconds(calls, ROUNDS, warm_up=False)
     for who, seconds in median.items():
         ratio = "" if who == "ours" else f"; ours / {who}: {seconds / median['ours']:.2f}"
         print(f"{name} {who}: {seconds / len(x) / ITERATIONS:.3g} s per image-iteration{ratio} "

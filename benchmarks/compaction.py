@@ -8,8 +8,6 @@ Their results must be the same bytes.
 """
 
 import argparse
-import statistics
-import time
 
 import flags  # noqa: F401 sets TensorFlow's environment
 
@@ -19,6 +17,7 @@ import tensorflow as tf
 import attacks
 import crafting
 import inference
+from benchmarks.timing import median_seconds
 from data import inputs
 
 ROUNDS = 1
@@ -57,24 +56,14 @@ def check_same(result, reference):
         raise RuntimeError(f"compaction changes {different}")
 
 
-def seconds(call):
-    """Wall seconds of one call."""
-    started = time.perf_counter()
-    call()
-    return time.perf_counter() - started
-
-
 def measure(name, network, strategy, image_set):
     """Prints seconds per image with and without compaction."""
     calls = make_calls(name, network, strategy, image_set)
     results = {compact: call() for compact, call in calls.items()}
     check_same(results[True], results[False])
-    times = {compact: [] for compact in calls}
-    for _ in range(ROUNDS):
-        for compact, call in calls.items():
-            times[compact].append(seconds(call))
+    median = median_seconds(calls, ROUNDS, warm_up=False)
     count = len(results[True]["success"])
-    compacted, full = (statistics.median(times[compact]) / count for compact in (True, False))
+    compacted, full = (median[compact] / count for compact in (True, False))
     iterations = results[True]["iterations"]
     print(f"{name}: {compacted:.3g} s per image with compaction, {full:.3g} without; gain "
           f"{full / compacted:.2f} (same bytes; {count} images, "

@@ -16,7 +16,7 @@ import numpy as np
 from sklearn.neighbors import KernelDensity
 
 import scoring
-from benchmarks.train_throughput import median_seconds
+from benchmarks.timing import median_seconds
 from data import artifacts
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -23,7 +23,7 @@ import crafting
 import inference
 import optimizers
 import train
-from benchmarks.train_throughput import median_seconds
+from benchmarks.timing import median_seconds
 from data.checkpoints import RunRecord
 
 BATCH = 128

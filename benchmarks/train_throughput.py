@@ -7,9 +7,6 @@ ResNet-32, batch 128, MNIST size, momentum, both cores; beside them --jit_compil
 medians of the rounds and their ratios are printed.
 """
 
-import statistics
-import time
-
 import flags  # noqa: F401 sets TensorFlow's environment
 
 import keras
@@ -18,6 +15,7 @@ import tensorflow as tf
 import optimizers
 import resnet_model
 import train
+from benchmarks.timing import median_seconds
 from data.checkpoints import RunRecord
 from defenses import objectives
 
@@ -34,8 +32,9 @@ def make_step(strategy, batch_norm, *, mixed_precision="", jit_compile=False):
     run = RunRecord("mnist", (28, 28, 1), 10, 5, "rce", "mom", BATCH, (), 1, 0)
     config = resnet_model.ResNetConfig(run.image_shape, run.num_classes, run.blocks_per_stage)
     with strategy.scope():
-        model = resnet_model.build_resnet(config, batch_norm=batch_norm)
-        optimizer = optimizers.make_optimizer(run.optimizer, 0.01)
+        model = resnet_model.build_resnet(
+            config, batch_norm=batch_norm, mixed_precision=mixed_precision)
+        optimizer = optimizers.make_optimizer(run.optimizer, 0.01, mixed_precision=mixed_precision)
         optimizer.build(model.trainable_variables)
     loop = train.make_train_loop(strategy, model, optimizer, objectives.get("rce"), BATCH,
                                  jit_compile=jit_compile)
@@ -49,24 +48,6 @@ def keras_batch_norm(name):
     """Keras 3's own layer with the same numbers."""
     return keras.layers.BatchNormalization(
         momentum=resnet_model.BATCH_NORM_MOMENTUM, epsilon=resnet_model.BATCH_NORM_EPSILON, name=name)
-
-
-def seconds(call):
-    """Wall seconds of one call."""
-    started = time.perf_counter()
-    call()
-    return time.perf_counter() - started
-
-
-def median_seconds(calls, rounds):
-    """Median wall seconds of each of `calls`, which alternate after a call each that traces."""
-    times = {name: [] for name in calls}
-    for call in calls.values():
-        call()
-    for _ in range(rounds):
-        for name, call in calls.items():
-            times[name].append(seconds(call))
-    return {name: statistics.median(t) for name, t in times.items()}
 
 
 def main():
