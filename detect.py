@@ -24,7 +24,7 @@ import evaluation
 import figures
 import plots
 import scoring
-from data import artifacts, detector_files, inputs
+from data import artifacts, detector_files, files, inputs, run_records
 from defenses import detector as detectors
 from errors import InputError
 from scoring import KERNEL_BANDWIDTH, SCORES
@@ -113,7 +113,7 @@ def _kernel_mode(kind, _, tag, folder):
         raise _missing_source(kind, folder, _OBJECTIVES[tag or "RCE"], tag or "<CE or RCE>")
     for objective, (array, source) in made.items():
         _save_kernels(folder, objective, array, source, kind)
-    artifacts.write_run_record(folder, artifacts.KERNEL_MODES[kind], flags=flags.as_dict(), metrics={
+    run_records.write(folder, artifacts.KERNEL_MODES[kind], flags=flags.as_dict(), metrics={
         artifacts.OBJECTIVE_TAG[objective]: {"shape": array.shape, "source": source}
         for objective, (array, source) in made.items()})
 
@@ -197,7 +197,7 @@ def _result_folders(attack, dataset, tag, save_pwd):
 
 
 def _recorded_objective(folder):
-    record = artifacts.read_run_record(folder, "test_adv")
+    record = run_records.read(folder, "test_adv")
     if record is None or "RCE_train" not in record["flags"]:
         raise InputError("objective_tag must be RCE or CE where no test_adv_run.json tells whose "
                          f"files they are: save_pwd={str(folder)!r}. Received: objective_tag=''.")
@@ -216,7 +216,7 @@ def _read_side(objective, folder, num_per_eps):
 
 def _sweep(folder, num_rows, num_per_eps):
     """eps of each round, images per round: by the run record, else those of the original."""
-    record = artifacts.read_run_record(folder, "test_adv")
+    record = run_records.read(folder, "test_adv")
     if record is not None and {"eps", "num_per_eps"} <= record["metrics"].keys():
         return record["metrics"]["eps"], num_per_eps or record["metrics"]["num_per_eps"]
     num_rounds = num_rows // num_per_eps if num_per_eps else _ORIGINAL_ROUNDS
@@ -230,8 +230,8 @@ def _sweep(folder, num_rows, num_per_eps):
 
 def _write_tables(folder, name, tables):
     path = folder / f"auc_{name}.json"
-    artifacts.write_json(path, {"scores": SCORES, "objectives": tables})
-    artifacts.write_run_record(folder, "detect", flags=flags.as_dict(), metrics={"auc": tables})
+    files.write_json(path, {"scores": SCORES, "objectives": tables})
+    run_records.write(folder, "detect", flags=flags.as_dict(), metrics={"auc": tables})
     print(f"AUCs: {path}")
 
 
@@ -310,8 +310,8 @@ def _fit(side, kernel_folder, rates):
 
 def _network_of(side, kernel_folder):
     """Which network the results and the training features are of; InputError if not of one."""
-    records = {f"{side.folder}/test_adv_run.json": artifacts.read_run_record(side.folder, "test_adv"),
-               f"{kernel_folder}/kernel_para_{side.tag}_run.json": artifacts.read_run_record(
+    records = {f"{side.folder}/test_adv_run.json": run_records.read(side.folder, "test_adv"),
+               f"{kernel_folder}/kernel_para_{side.tag}_run.json": run_records.read(
                    kernel_folder, f"kernel_para_{side.tag}")}
     found = {path: (record or {"metrics": {}})["metrics"].get("network")
              for path, record in records.items()}
@@ -404,7 +404,7 @@ def _no_results(dataset, objectives):
 
 def _check_network(folder, detector):
     """Raises an InputError when the results are of another network, as far as they tell."""
-    record = artifacts.read_run_record(folder, "test_adv")
+    record = run_records.read(folder, "test_adv")
     attacked = record and record["metrics"].get("network")
     if attacked and attacked["weights_sha256"] != detector.network["weights_sha256"]:
         raise InputError("expected results of the network that the detector was fitted on. Received: "
@@ -413,14 +413,14 @@ def _check_network(folder, detector):
 
 def _write_evaluation(folder, tag, rows):
     path = folder / f"evaluation_{tag}.json"
-    artifacts.write_json(path, [row | {"figures": {
+    files.write_json(path, [row | {"figures": {
         name: estimate._asdict() for name, estimate in row["figures"].items()}} for row in rows])
     keys = ("attack", "eps", "subset", "score", "n")
-    artifacts.write_csv(
+    files.write_csv(
         folder / f"evaluation_{tag}.csv", (*keys, "figure", "value", "low", "high"),
         ((*(row[key] for key in keys), name, *estimate)
          for row in rows for name, estimate in row["figures"].items()))
-    artifacts.write_run_record(folder, f"evaluation_{tag}", flags=flags.as_dict(), metrics={})
+    run_records.write(folder, f"evaluation_{tag}", flags=flags.as_dict(), metrics={})
     print(f"\nEvery figure with its 95 % interval: {path} and .csv")
 
 
@@ -491,7 +491,7 @@ def _apply_mode(_, tag, kernel_folder):
     answer = load_detector(_detector_path(kernel_folder, tag), log_root=F.log_root, score=score,
                            false_refusal_rate=_rates()[0])(images)
     words = answer.words()
-    artifacts.write_csv(
+    files.write_csv(
         F.answers, ("image", "answer", "label", *detectors.SCORES),
         zip(names, words, answer.labels.tolist(), *(answer.scores[name].tolist()
             for name in detectors.SCORES), strict=True))

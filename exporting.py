@@ -12,7 +12,7 @@ from keras import layers
 
 import inference
 import resnet_model
-from data import artifacts, checkpoints, detector_files, pretrained
+from data import checkpoints, detector_files, files, pretrained, run_records
 from defenses.detector import SCORES
 from errors import InputError
 
@@ -46,7 +46,7 @@ def portable_model(network: inference.Network) -> keras.Model:
 
 def save(model: keras.Model, folder: str) -> None:
     """Writes `<folder>/model.keras` and the SavedModel `<folder>/saved_model`, both or none."""
-    with artifacts.atomic_folder(folder) as temporary:
+    with files.atomic_folder(folder) as temporary:
         model.save(temporary / KERAS_FILE)
         model.export(temporary / SAVED_MODEL, verbose=False)
 
@@ -82,7 +82,7 @@ def save_pretrained(folder: str, network: inference.Network, run: checkpoints.Ru
 
 
 def _model_card(name, run, step, detector, num_correct, num_images):
-    made, rates = artifacts.provenance(), detector["false_refusal_rates"]
+    made, rates = run_records.provenance(), detector["false_refusal_rates"]
     thresholds = [[score, *(f"{value:.6g}" for value in values)]
                   for score, values in zip(SCORES, detector["thresholds"], strict=True)]
     table = [["score", *(f"T for {100 * rate:g} % refused" for rate in rates)],

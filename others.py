@@ -17,7 +17,15 @@ import inference
 import optimizers
 import plots
 import scoring
-from data import artifacts, checkpoints, detector_files, inputs, pretrained, tf1_checkpoints
+from data import (
+    artifacts,
+    checkpoints,
+    detector_files,
+    inputs,
+    pretrained,
+    run_records,
+    tf1_checkpoints,
+)
 from defenses import objectives
 from errors import InputError
 from resnet_model import named_variables
@@ -39,7 +47,7 @@ def kernel_para() -> None:
     artifacts.save_training_features(folder, objective, features, labels)
     artifacts.save_training_scores(folder, objective, {
         "confidence": scoring.confidence(logits), "non_me": scoring.non_me(logits)})
-    artifacts.write_run_record(
+    run_records.write(
         folder, f"kernel_para_{artifacts.OBJECTIVE_TAG[objective]}", flags=flags.as_dict(),
         metrics={"num_images": len(labels), "network": network.identity()})
     print(f"Features of {len(labels)} training images are in {folder}.")
@@ -55,7 +63,7 @@ def tsne_features() -> None:
     picture = os.path.join(folder, f"{tag}.png")
     plots.scatter(picture, [plots.Cloud("", points, labels)],
                   f"t-SNE of features, normal images, {F.dataset}")
-    artifacts.write_run_record(folder, tag, flags=flags.as_dict(), metrics={"num_images": len(points)})
+    run_records.write(folder, tag, flags=flags.as_dict(), metrics={"num_images": len(points)})
     print(f"t-SNE of {len(points)} images is in {folder}, its picture in {picture}.")
 
 
@@ -101,7 +109,7 @@ def export_bin() -> None:
             inputs.save_bin(path, image_set, F.dataset)
             written[name] = len(image_set.labels)
             print(f"Wrote {written[name]} images to {path}.")
-    artifacts.write_run_record(folder, "export_bin", flags=flags.as_dict(),
+    run_records.write(folder, "export_bin", flags=flags.as_dict(),
                                metrics={"num_images": written})
 
 
@@ -275,7 +283,7 @@ def _make(folder):
 
 def _record(folder, path, step):
     F = flags.FLAGS
-    artifacts.write_run_record(folder, F.mode, flags=flags.as_dict(),
+    run_records.write(folder, F.mode, flags=flags.as_dict(),
                                metrics={"checkpoint": path, "step": step})
 
 

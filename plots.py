@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from data import artifacts
+from data import files
 from errors import InputError
 
 # score → (name on the picture, colour, marker). The same everywhere. The colours differ in lightness by
@@ -109,7 +109,7 @@ def panels(path: str | os.PathLike, row: Sequence[Panel], title: str) -> None:
                     bbox_to_anchor=(0.5, -0.12))
     figure.suptitle(title)
     _save(figure, path)
-    artifacts.write_csv(
+    files.write_csv(
         Path(path).with_suffix(".csv"), ("panel", "curve", "x", "y"),
         ((panel.title, curve.label, x, y) for panel in row for curve in panel.curves
          for x, y in zip(np.asarray(curve.x).tolist(), np.asarray(curve.y).tolist(), strict=True)))
@@ -147,7 +147,7 @@ def bars(path: str | os.PathLike, row: Sequence[Bar], ylabel: str, title: str) -
     axes.legend(fontsize="small", loc="upper left", ncols=len(objectives), handlelength=3,
                 title="number above a bar: images", title_fontsize="x-small")
     _save(figure, path)
-    artifacts.write_csv(Path(path).with_suffix(".csv"), Bar._fields, row)
+    files.write_csv(Path(path).with_suffix(".csv"), Bar._fields, row)
 
 
 def image_grid(path: str | os.PathLike, normal: np.ndarray, adversarial: np.ndarray, *,
@@ -210,7 +210,7 @@ def scatter(path: str | os.PathLike, row: Sequence[Cloud], title: str = "", *,
     figure.suptitle(title)
     _save(figure, path, palette=True)
     if numbers:
-        artifacts.write_csv(
+        files.write_csv(
             Path(path).with_suffix(".csv"), ("panel", "x", "y", "class", "is_adversarial"),
             ((cloud.title, *point, label, int(kind)) for cloud in row for point, label, kind in zip(
                 cloud.points.tolist(), cloud.classes.tolist(), cloud.is_adversarial, strict=True)))
@@ -269,7 +269,7 @@ def _figure(width, height, rows=1, columns=1):
 
 def _save(figure, path, *, palette=False):
     """Writes the PNG file; with `palette` in 256 colours, a third of the size of many small marks."""
-    with artifacts.atomic_path(path) as temporary:
+    with files.atomic_path(path) as temporary:
         figure.savefig(temporary, format="png", dpi=_DPI)
         if palette:
             from PIL import Image

@@ -25,7 +25,7 @@ import plots
 import scoring
 import sweep
 from attacks import _checks
-from data import artifacts, attack_parts, inputs
+from data import artifacts, attack_parts, inputs, run_records
 from defenses import objectives
 from errors import InputError
 
@@ -320,7 +320,7 @@ def _run_and_save(network, strategy, spec, work):
     artifacts.save_attack_results(folder, results, per_image)
     shown = min(range(len(eps_values)), key=lambda k: abs((eps_values[k] or 0) - GRID_EPS))
     picture = _draw_grid(folder, results, shown, num_images, eps_values[shown])
-    artifacts.write_run_record(folder, "test_adv", flags=flags.as_dict(), metrics={
+    run_records.write(folder, "test_adv", flags=flags.as_dict(), metrics={
         "eps": eps_values, "num_per_eps": num_images, "rounds": averages,
         "network": network.identity()})
     work.parts.discard()
@@ -440,7 +440,7 @@ def tsne_features(network: inference.Network, strategy: tf.distribute.Strategy,
     at_eps = "" if eps is None else f" at eps {eps:g}"
     plots.scatter(picture, [plots.Cloud("", points, true_labels, is_adversarial)],
                   f"t-SNE of features, {F.attack_method}{at_eps}")
-    artifacts.write_run_record(folder, tag, flags=flags.as_dict(), metrics={
+    run_records.write(folder, tag, flags=flags.as_dict(), metrics={
         "num_images": len(points), "num_adversarial": int(is_adversarial.sum())})
     print(f"t-SNE of {len(points)} images is in {folder}, its picture in {picture}.")
 

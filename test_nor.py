@@ -13,7 +13,7 @@ import flags
 import tensorflow as tf
 
 import inference
-from data import artifacts, checkpoints, inputs, tf1_checkpoints
+from data import checkpoints, inputs, run_records, tf1_checkpoints
 from defenses import objectives
 from errors import InputError
 
@@ -100,7 +100,7 @@ def main() -> int:
     if not figures:
         raise InputError(f"expected a checkpoint in log_root within --eval_timeout={F.eval_timeout} "
                          f"seconds. Received: none in log_root={log_root!r}.")
-    artifacts.write_run_record(eval_dir, "test_nor", flags=flags.as_dict(), metrics=figures)
+    run_records.write(eval_dir, "test_nor", flags=flags.as_dict(), metrics=figures)
     return 0
 
 

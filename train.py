@@ -17,7 +17,7 @@ import cluster
 import inference
 import optimizers
 import recipes
-from data import artifacts, checkpoints, inputs, pretrained, run_lock, tf1_checkpoints
+from data import checkpoints, inputs, pretrained, run_lock, run_records, tf1_checkpoints
 from data.training_log import TrainingLog
 from defenses import objectives
 from errors import InputError, RunError
@@ -331,7 +331,7 @@ def main() -> int:
         checkpoint_every=F.checkpoint_every, keep_checkpoints=F.keep_checkpoints,
         steps_per_loop=F.steps_per_loop, jit_compile=F.jit_compile)
     if figures is not None:
-        artifacts.write_run_record(train_dir, "train", flags=flags.as_dict(), metrics=figures)
+        run_records.write(train_dir, "train", flags=flags.as_dict(), metrics=figures)
     return exit_code
 
 

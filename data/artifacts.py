@@ -1,32 +1,20 @@
 """Every file the project writes, by the names users of the original have scripts for.
 
 Names, formats and checks in one place: result files of an attack, training features, kernels
-(also the original's Matlab files), run records, JSON and CSV. Everything is written to a temporary
-name in the same folder and renamed when complete, so that a killed run leaves no half file.
+(also the original's Matlab files), t-SNE. A killed run leaves no half file (files.py).
 
 TensorFlow is not imported here; SciPy only to read a `.mat` file.
 """
 
 import contextlib
-import csv
-import datetime
-import importlib.metadata
-import json
-import math
 import os
-import platform
-import secrets
-import shlex
-import subprocess
-import sys
-import tempfile
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from data import files
 from errors import InputError
 
 # Suffix of file and folder names. "Features" (the pooled layer) are called logits on disk.
@@ -61,78 +49,6 @@ _KERNEL_SOURCES = {"kernels": (), "attack_kernels": ("kernels",),
 
 # Probabilities are computed in float32: a row may exceed 1 by rounding.
 _CONFIDENCE_SLACK = 1e-6
-_RECORDED_PACKAGES = ("tensorflow", "keras", "tensorflow-datasets", "numpy", "scipy",
-                      "scikit-learn", "matplotlib", "absl-py")
-
-
-# --- Atomic writing ---
-
-@contextlib.contextmanager
-def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
-    """Yields a temporary path beside `path` and renames it to `path` if the block succeeds.
-
-    Args:
-      path: file to write; its folder is made where missing. The temporary name keeps the suffix,
-        because some writers choose the format by it.
-
-    If the block raises, the temporary file is removed and `path` is left as it was.
-    """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Not the process's number alone: processes of two containers, both 1, may share the folder.
-    temporary = path.with_name(f".tmp-{os.getpid()}-{secrets.token_hex(4)}-{path.name}")
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def atomic_folder(folder: str | os.PathLike) -> Iterator[Path]:
-    """Yields a temporary folder in `folder`; if the block succeeds its contents move to `folder`.
-
-    Args:
-      folder: where the files and folders are to lie; made where missing.
-
-    They move in the order of their names. If the block raises, `folder` is left as it was.
-    """
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".tmp-", dir=folder) as name:
-        yield Path(name)
-        for path in sorted(Path(name).iterdir()):
-            os.replace(path, folder / path.name)
-
-
-def write_json(path: str | os.PathLike, obj: Any) -> None:
-    """Writes `obj` as indented JSON; NumPy values as lists and numbers, NaN and ±inf as null."""
-    text = json.dumps(_plain(obj), indent=1, allow_nan=False)
-    with atomic_path(path) as temporary:
-        temporary.write_text(text + "\n", encoding="utf-8")
-
-
-def write_csv(path: str | os.PathLike, header: Sequence[str], rows: Iterable[Sequence]) -> None:
-    """Writes one header line and `rows` as comma-separated values."""
-    with atomic_path(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(header)
-        writer.writerows(rows)
-
-
-def _plain(obj):
-    """`obj` with what JSON knows only."""
-    if isinstance(obj, Mapping):
-        return {str(key): _plain(value) for key, value in obj.items()}
-    if isinstance(obj, np.ndarray | np.generic):
-        return _plain(obj.tolist())
-    if isinstance(obj, list | tuple | set):
-        return [_plain(value) for value in obj]
-    if isinstance(obj, float):
-        return obj if math.isfinite(obj) else None
-    if obj is None or isinstance(obj, bool | int | str):
-        return obj
-    return str(obj)
 
 
 # --- Result files of an attack ---
@@ -179,14 +95,14 @@ def save_attack_results(folder: str | os.PathLike, results: Mapping[str, np.ndar
     _check_lengths({name: len(array) for name, array in {**results, **per_image}.items()}, folder)
     with contextlib.ExitStack() as stack:
         if per_image:
-            np.savez(stack.enter_context(atomic_path(Path(folder) / "results.npz")), **per_image)
-            write_csv(stack.enter_context(atomic_path(Path(folder) / "per_image.csv")),
+            np.savez(stack.enter_context(files.atomic_path(Path(folder) / "results.npz")), **per_image)
+            files.write_csv(stack.enter_context(files.atomic_path(Path(folder) / "per_image.csv")),
                       list(per_image), zip(*(a.tolist() for a in per_image.values()), strict=True))
         for name in RESULT_TEXTS:
-            temporary = stack.enter_context(atomic_path(Path(folder) / name))
+            temporary = stack.enter_context(files.atomic_path(Path(folder) / name))
             np.savetxt(temporary, results[name])
         for name in RESULT_IMAGES:
-            temporary = stack.enter_context(atomic_path(Path(folder) / f"{name}.npy"))
+            temporary = stack.enter_context(files.atomic_path(Path(folder) / f"{name}.npy"))
             # Differs from the original: float32, which loses nothing, instead of float64.
             np.save(temporary, np.asarray(results[name], np.float32))
 
@@ -316,8 +232,8 @@ def save_training_features(folder: str | os.PathLike, objective: str, features: 
     """Writes training_logits_<tag>, features float [n, d], and training_logitslabels_<tag>, the
     true classes int [n]; both or none. The original's others.py, mode kernel_para."""
     _check_lengths({"features": len(features), "labels": len(labels)}, folder)
-    with (atomic_path(training_features_path(folder, objective)) as features_file,
-          atomic_path(_training_labels_path(folder, objective)) as labels_file):
+    with (files.atomic_path(training_features_path(folder, objective)) as features_file,
+          files.atomic_path(_training_labels_path(folder, objective)) as labels_file):
         np.savetxt(features_file, features)
         np.savetxt(labels_file, labels)
 
@@ -349,7 +265,7 @@ def _training_scores_path(folder, objective):
 def save_training_scores(folder: str | os.PathLike, objective: str,
                          scores: Mapping[str, np.ndarray]) -> None:
     """Writes training_scores_<tag>.npz beside the training features: name → float [n]."""
-    with atomic_path(_training_scores_path(folder, objective)) as temporary:
+    with files.atomic_path(_training_scores_path(folder, objective)) as temporary:
         np.savez(temporary, **scores)
 
 
@@ -397,7 +313,7 @@ def save_kernels(folder: str | os.PathLike, objective: str, array: np.ndarray,
     stem, key = (name.format(tag=OBJECTIVE_TAG[objective]) for name in KERNEL_NAMES[kind])
     path = Path(folder) / f"{stem}.npz"
     _KERNEL_CHECKS[kind](array, path)
-    with atomic_path(path) as temporary:
+    with files.atomic_path(path) as temporary:
         np.savez(temporary, **{key: array})
     return path
 
@@ -503,83 +419,5 @@ def save_tsne(folder: str | os.PathLike, objective: str, points: np.ndarray, lab
     tag = OBJECTIVE_TAG[objective]
     with contextlib.ExitStack() as stack:
         for name, array in arrays.items():
-            np.savetxt(stack.enter_context(atomic_path(Path(folder) / f"{name}_{tag}")), array)
+            np.savetxt(stack.enter_context(files.atomic_path(Path(folder) / f"{name}_{tag}")), array)
     return f"tSNE_{tag}"
-
-
-# --- Run records ---
-
-def write_run_record(folder: str | os.PathLike, name: str, *, flags: Mapping[str, Any],
-                     metrics: Mapping[str, Any]) -> Path:
-    """Writes `<name>_run.json`: how the files beside it came about.
-
-    Args:
-      folder: where to; made where missing.
-      name: the script, e.g. "test_adv".
-      flags: flag name → value of this run; its "seed", if any, is repeated at the top level.
-      metrics: what the run measured. NaN and ±inf become null.
-
-    Returns:
-      The path written.
-    """
-    path = Path(folder) / f"{name}_run.json"
-    command = shlex.join([os.path.basename(sys.argv[0]), *sys.argv[1:]])
-    write_json(path, {"name": name, "command": f"python {command}", "seed": flags.get("seed"),
-                      **provenance(), "flags": flags, "metrics": metrics})
-    return path
-
-
-def provenance() -> dict[str, Any]:
-    """When and with what something is made: "date", "git_revision", "versions", "hardware"."""
-    return {
-        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "git_revision": _git_revision(),
-        "versions": {package: _version(package) for package in _RECORDED_PACKAGES},
-        "hardware": f"{os.cpu_count()} cores {_processor()}",
-    }
-
-
-def read_run_record(folder: str | os.PathLike, name: str) -> dict[str, Any] | None:
-    """Reads what `write_run_record` wrote; None when there is no such file.
-
-    Raises:
-      InputError: the file is not a run record.
-    """
-    path = Path(folder) / f"{name}_run.json"
-    if not path.is_file():
-        return None
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"expected JSON in {path}. Received: {error}.") from None
-    if not isinstance(record, dict) or not {"flags", "metrics"} <= record.keys():
-        raise InputError(f"expected a run record with flags and metrics in {path}. "
-                         f"Received: {type(record).__name__} without them.")
-    return record
-
-
-def _version(package):
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-
-
-def _processor():
-    """Name of the processor where Linux tells it, or else its kind."""
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
-
-
-def _git_revision():
-    """Commit of the checkout this code lies in, "-dirty" if edited; None outside of a checkout."""
-    try:
-        done = subprocess.run(
-            ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty",
-             "--abbrev=40", "--exclude=*"], capture_output=True, text=True, timeout=10, check=False)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.strip() or None

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from data import artifacts
+from data import artifacts, files
 from errors import InputError
 
 _IDENTITY = "identity.json"
@@ -128,8 +128,8 @@ class Parts:
         """
         self._refuse_others()
         if self._read_identity() != self._identity:
-            artifacts.write_json(self._folder / _IDENTITY, self._identity)
-        with artifacts.atomic_path(self._folder / f"{name}.npz") as temporary:
+            files.write_json(self._folder / _IDENTITY, self._identity)
+        with files.atomic_path(self._folder / f"{name}.npz") as temporary:
             np.savez(temporary, **arrays, **{_OWNER: np.array(self._digest)})
 
     def discard(self) -> None:

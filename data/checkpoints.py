@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from data import artifacts, pretrained
+from data import files, pretrained
 from errors import InputError, RunError
 
 _CHECKPOINT_NAME = "model.ckpt"
@@ -289,7 +289,7 @@ def write_state(folder: str, paths: Sequence[str]) -> None:
     names = [os.path.basename(path) for path in paths]
     lines = [f'model_checkpoint_path: "{names[-1]}"',
              *(f'all_model_checkpoint_paths: "{name}"' for name in names)]
-    with artifacts.atomic_path(os.path.join(folder, "checkpoint")) as temporary:
+    with files.atomic_path(os.path.join(folder, "checkpoint")) as temporary:
         temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
@@ -310,8 +310,8 @@ def _is_ours(path):
 
 def _rename(written, path):
     """Moves the files of a checkpoint; its index last, without which it is none."""
-    files = Path(written).parent.glob(f"{_CHECKPOINT_NAME}.*")
-    for file in sorted(files, key=lambda file: file.suffix == ".index"):
+    moved = Path(written).parent.glob(f"{_CHECKPOINT_NAME}.*")
+    for file in sorted(moved, key=lambda file: file.suffix == ".index"):
         with open(file, "rb") as opened:
             os.fsync(opened.fileno())
         os.replace(file, path + file.name.removeprefix(_CHECKPOINT_NAME))

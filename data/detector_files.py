@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from data import artifacts, pretrained
+from data import artifacts, files, pretrained
 from errors import InputError
 
 FILE_NAME = "detector.npz"
@@ -35,7 +35,7 @@ def save(path: str | os.PathLike, detector: Mapping[str, Any]) -> None:
     arrays = {name: np.asarray(detector[name]) for name in (*_ARRAYS, *_NUMBERS)}
     arrays["kernels"] = arrays["kernels"].astype(np.float32)
     texts = {name: np.array(json.dumps(detector[name])) for name in _TEXTS}
-    with artifacts.atomic_path(path) as temporary:
+    with files.atomic_path(path) as temporary:
         np.savez_compressed(temporary, **arrays, **texts)
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data import artifacts
+from data import files
 from errors import InputError
 
 SPLITS = ("train", "test")
@@ -45,10 +45,10 @@ def find_files(dataset: str, path: str, split: str) -> tuple[list[str], bool]:
     """Returns the files of a split and whether the path itself tells the splits apart."""
     path = os.path.expanduser(path)
     if not os.path.isdir(path):
-        files = [path] if os.path.exists(path) else sorted(glob.glob(path))
-        if not files:
+        paths = [path] if os.path.exists(path) else sorted(glob.glob(path))
+        if not paths:
             raise InputError(f"no file is at this path or matches this pattern. Received: {path=}")
-        return files, False
+        return paths, False
     names = {key: (f"{key}.npz",) for key in SPLITS} if dataset == "npz" else _FOLDER_NAMES
     found = {}
     for key in SPLITS:
@@ -62,20 +62,20 @@ def find_files(dataset: str, path: str, split: str) -> tuple[list[str], bool]:
     return found[split], all(found.values())
 
 
-def read_files(files: list[str], spec) -> list[tuple[np.ndarray, np.ndarray, str]]:
+def read_files(paths: list[str], spec) -> list[tuple[np.ndarray, np.ndarray, str]]:
     """Returns one unchecked (images, labels, file name) per file or per pair of IDX files."""
     if spec.name == "npz":
-        return [_read_npz(file) for file in files]
-    idx_files = [file for file in files if _is_idx(file)]
+        return [_read_npz(file) for file in paths]
+    idx_files = [file for file in paths if _is_idx(file)]
     if not idx_files:
-        return [_read_bin(file, spec) for file in files]
+        return [_read_bin(file, spec) for file in paths]
     arrays = [(_read_idx(file), file) for file in idx_files]
     images = [(array[..., None], file) for array, file in arrays if array.ndim == 3]
     labels = [array for array, _ in arrays if array.ndim == 1]
-    if len(images) != len(labels) or len(idx_files) != len(files):
+    if len(images) != len(labels) or len(idx_files) != len(paths):
         raise InputError(
             "IDX files must come in pairs, images and labels: give their folder or a pattern "
-            f"that matches both. Received: {files=}"
+            f"that matches both. Received: files={paths}"
         )
     return [(x, y, file) for (x, file), y in zip(images, labels, strict=True)]
 
@@ -262,7 +262,7 @@ def write_pngs(folder: str, images: np.ndarray) -> None:
     from PIL import Image
 
     width = len(str(len(images) - 1))
-    with artifacts.atomic_folder(folder) as temporary:
+    with files.atomic_folder(folder) as temporary:
         for row, image in enumerate(images):
             grey = image[..., 0] if image.shape[-1] == 1 else image
             Image.fromarray(grey).save(temporary / f"{row:0{width}}.png")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from data import artifacts, formats
+from data import files, formats
 from errors import InputError
 
 if TYPE_CHECKING:
@@ -104,8 +104,8 @@ def load(dataset: str, path: str, split: str, *, data_dir: str = "", num_classes
     has_splits = True
     limit = spec.num_classes or num_classes
     if path:
-        files, has_splits = formats.find_files(dataset, path, split)
-        parts = [formats.checked(part, spec, limit) for part in formats.read_files(files, spec)]
+        paths, has_splits = formats.find_files(dataset, path, split)
+        parts = [formats.checked(part, spec, limit) for part in formats.read_files(paths, spec)]
     elif dataset == "digits":
         parts = [formats.bundled_digits(split)]
     else:
@@ -416,7 +416,7 @@ def save_bin(path: str, image_set: ImageSet, dataset: str = "") -> None:
     records[:, num_labels - 1] = labels
     records[:, num_labels:] = images.transpose(0, 3, 1, 2).reshape(len(images), -1)
     try:
-        with artifacts.atomic_path(path) as temporary:
+        with files.atomic_path(path) as temporary:
             records.tofile(temporary)
     except OSError as error:
         raise InputError(f"expected a writable path ({error}). Received: {path=}") from error

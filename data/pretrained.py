@@ -8,7 +8,7 @@ import hashlib
 import os
 from pathlib import Path
 
-from data import artifacts
+from data import files
 from errors import InputError
 
 SUMS = "SHA256SUMS"
@@ -24,7 +24,7 @@ def write_sums(folder: str | os.PathLike) -> None:
     """Fixes every file of a folder by its hash."""
     names = sorted(path.name for path in Path(folder).iterdir()
                    if path.is_file() and path.name != SUMS and not path.name.startswith("."))
-    with artifacts.atomic_path(Path(folder) / SUMS) as temporary:
+    with files.atomic_path(Path(folder) / SUMS) as temporary:
         temporary.write_text("".join(f"{_sha256(Path(folder) / name)}  {name}\n" for name in names))
 
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 import tensorflow as tf
 
-from data import artifacts, checkpoints
+from data import checkpoints, files
 from errors import InputError
 
 _TF1_LEAF = {"kernel": "DW", "bias": "biases"}
@@ -172,7 +172,7 @@ def save(folder: str, network: Mapping[str, np.ndarray], slots: Mapping[str, np.
     variables = {tf1_name(name): np.asarray(value) for name, value in network.items()}
     variables |= {**_shadows(variables, step), **slots, _STEP: np.int64(step)}
     stem = f"model.ckpt-{step}"
-    with artifacts.atomic_folder(folder) as temporary, tf.device("/cpu:0"):
+    with files.atomic_folder(folder) as temporary, tf.device("/cpu:0"):
         tf.raw_ops.SaveV2(
             prefix=str(temporary / stem), tensor_names=list(variables),
             shape_and_slices=[""] * len(variables), tensors=list(variables.values()))

@@ -5,7 +5,7 @@ import os
 
 import tensorflow as tf
 
-from data import artifacts
+from data import files
 
 _COLUMNS = ("step", "cost", "learning_rate", "test_precision")
 
@@ -22,7 +22,7 @@ class TrainingLog:
     def __init__(self, folder: str, resume_step: int):
         os.makedirs(folder, exist_ok=True)
         path = os.path.join(folder, "training.csv")
-        artifacts.write_csv(path, _COLUMNS, _rows_up_to(path, resume_step))
+        files.write_csv(path, _COLUMNS, _rows_up_to(path, resume_step))
         self._file = open(path, "a", newline="")  # noqa: SIM115 closed in close()
         self._csv = csv.writer(self._file)
         self._events = tf.summary.create_file_writer(folder)

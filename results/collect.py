@@ -18,7 +18,7 @@ from scipy.stats import binomtest
 
 import metrics
 import scoring
-from data import artifacts
+from data import artifacts, files, run_records
 
 HERE = Path(__file__).parent
 PUBLISHED = HERE / "published.json"
@@ -80,8 +80,8 @@ class _Found:
 
     def add_accuracy(self, network, objective):
         log_root = self._work / f"models_{self._dataset}" / f"{network}_{objective}"
-        training = artifacts.read_run_record(log_root / "train", "train")
-        record = artifacts.read_run_record(log_root / "eval", "test_nor")
+        training = run_records.read(log_root / "train", "train")
+        record = run_records.read(log_root / "eval", "test_nor")
         if record is None or training is None:
             return
         run = f"test_nor_{network}_{objective}"
@@ -97,7 +97,7 @@ class _Found:
 
     def add_attack(self, attack, objective):
         folder = self._work / artifacts.results_dir(attack, self._dataset, objective)
-        record = artifacts.read_run_record(folder, "test_adv")
+        record = run_records.read(folder, "test_adv")
         if record is None:
             return
         run = f"{attack}_{objective}"
@@ -191,7 +191,7 @@ def main() -> int:
         found = collect(work, dataset)
         if not found["cells"]:
             continue
-        artifacts.write_json(HERE / f"{dataset}.json", found)
+        files.write_json(HERE / f"{dataset}.json", found)
         for name, (folder, stem) in FIGURES.items():
             drawn = work / folder / f"detection_{dataset}" / f"{stem}.png"
             if drawn.is_file():

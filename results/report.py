@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from data import artifacts
+from data import files
 from results.collect import (
     ATTACKS,
     DATASETS,
@@ -370,7 +370,7 @@ def main() -> int:
     found = load()
     for path, text in ((README, with_part(README.read_text(encoding="utf-8"), readme_part(found))),
                        (REPORT, report(found, load_experiments()))):
-        with artifacts.atomic_path(path) as temporary:
+        with files.atomic_path(path) as temporary:
             temporary.write_text(text, encoding="utf-8")
         sys.stdout.write(f"{path.relative_to(HERE.parent)}\n")
     return 0

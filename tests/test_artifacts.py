@@ -1,8 +1,5 @@
-"""data/artifacts.py: round trips, names, whole-or-nothing writing and every refused file."""
+"""data/artifacts.py: round trips, names and every refused file."""
 
-import csv
-import json
-import math
 import os
 import subprocess
 import sys
@@ -35,54 +32,6 @@ def results():
 def saved(results, tmp_path):
     artifacts.save_attack_results(tmp_path, results)
     return tmp_path
-
-
-# --- Atomic writing ---
-
-def test_atomic_path_makes_the_folder_keeps_the_suffix_and_renames(tmp_path):
-    path = tmp_path / "new" / "file.npz"
-    with artifacts.atomic_path(path) as temporary:
-        assert temporary.suffix == ".npz"
-        assert temporary.parent == path.parent
-        temporary.write_text("x")
-        assert not path.exists()
-    assert path.read_text() == "x"
-    assert list(path.parent.iterdir()) == [path]
-
-
-def test_atomic_path_leaves_the_old_file_when_the_block_raises(tmp_path):
-    path = tmp_path / "file"
-    path.write_text("old")
-
-    with pytest.raises(KeyboardInterrupt), artifacts.atomic_path(path) as temporary:
-        temporary.write_text("half")
-        raise KeyboardInterrupt
-    assert path.read_text() == "old"
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_atomic_path_renames_instead_of_writing_into_the_old_file(tmp_path):
-    path = tmp_path / "file"
-    path.write_text("old")
-    with open(path) as reader:
-        with artifacts.atomic_path(path) as temporary:
-            temporary.write_text("new")
-        assert reader.read() == "old"
-    assert path.read_text() == "new"
-
-
-def test_json_holds_numpy_values_and_no_nan(tmp_path):
-    path = tmp_path / "x.json"
-    artifacts.write_json(path, {"a": np.float32(0.5), "b": [math.nan, -math.inf, np.int64(2)],
-                                "c": np.array([[1.0, np.nan]]), 3: (True, None, "t"), "p": path})
-    assert json.loads(path.read_text()) == {
-        "a": 0.5, "b": [None, None, 2], "c": [[1.0, None]], "3": [True, None, "t"], "p": str(path)}
-
-
-def test_csv_round_trip(tmp_path):
-    artifacts.write_csv(tmp_path / "x.csv", ["step", "note"], [[1, "a,b"], [2, "c"]])
-    with open(tmp_path / "x.csv", newline="") as file:
-        assert list(csv.reader(file)) == [["step", "note"], ["1", "a,b"], ["2", "c"]]
 
 
 # --- Result files ---
@@ -352,48 +301,6 @@ def test_tsne_files_are_those_of_the_original(tmp_path):
     np.testing.assert_array_equal(np.loadtxt(tmp_path / "tSNEisadv_RCE"), [0, 1, 1])
     with pytest.raises(InputError, match="Received: tSNElabels=2"):
         artifacts.save_tsne(tmp_path, "ce", points, np.arange(2))
-
-
-# --- Run records ---
-
-def test_run_record_round_trip(tmp_path):
-    assert artifacts.read_run_record(tmp_path, "test_adv") is None
-    path = artifacts.write_run_record(
-        tmp_path, "test_adv", flags={"seed": 3, "eps": 0.1},
-        metrics={"eps": np.array([0.1]), "accuracy": math.nan})
-    assert path == tmp_path / "test_adv_run.json"
-    record = artifacts.read_run_record(tmp_path, "test_adv")
-    assert record["flags"] == {"seed": 3, "eps": 0.1}
-    assert record["metrics"] == {"eps": [0.1], "accuracy": None}
-    assert record["seed"] == 3
-    assert record["versions"]["numpy"] == np.__version__
-    assert record["date"].endswith("+00:00")
-
-
-def test_run_record_names_the_revision_of_the_code_not_of_the_working_directory(
-        tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    artifacts.write_run_record(tmp_path, "x", flags={}, metrics={})
-    revision = artifacts.read_run_record(tmp_path, "x")["git_revision"]
-    done = subprocess.run(["git", "-C", str(ROOT), "rev-parse", "HEAD"], capture_output=True,
-                          text=True, check=False)
-    expected = done.stdout.strip() if done.returncode == 0 else None
-    assert (revision.removesuffix("-dirty") if revision else None) == expected
-
-
-def test_revision_is_none_outside_of_a_checkout(tmp_path, monkeypatch):
-    monkeypatch.setattr(artifacts, "__file__", str(tmp_path / "artifacts.py"))
-    assert artifacts._git_revision() is None
-    monkeypatch.setenv("PATH", "")
-    assert artifacts._git_revision() is None
-
-
-@pytest.mark.parametrize(("text", "message"), [("{", "expected JSON in "),
-                                               ("[1]", "run record with flags and metrics")])
-def test_a_broken_run_record_is_refused(tmp_path, text, message):
-    (tmp_path / "x_run.json").write_text(text)
-    with pytest.raises(InputError, match=message):
-        artifacts.read_run_record(tmp_path, "x")
 
 
 def test_artifacts_import_neither_tensorflow_nor_scipy():

@@ -9,7 +9,7 @@ import script_runner
 import tensorflow as tf
 from script_runner import NETWORK, SCRIPTS, refused, run
 
-from data import artifacts
+from data import artifacts, run_records
 
 NETWORK_SCRIPTS = {
     "train": ("--total_steps=70", *script_runner.TRAINING),
@@ -158,7 +158,7 @@ def results(work):
     arrays |= {"labels_true": labels, "labels_nor": labels, "labels_adv": (labels + 1) % 4}
     folder = work / "fgsm_digits/RCE"
     artifacts.save_attack_results(folder, arrays)
-    artifacts.write_run_record(folder, "test_adv", flags={"RCE_train": True, "seed": 0},
+    run_records.write(folder, "test_adv", flags={"RCE_train": True, "seed": 0},
                                metrics={"eps": [0.1, 0.2], "num_per_eps": NUM_ROWS // 2})
     features = generator.normal(size=(43, 5))
     artifacts.save_training_features(work / "kernel_para_digits", "rce", features,

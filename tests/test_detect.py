@@ -11,7 +11,7 @@ import pytest
 
 import evaluation
 import scoring
-from data import artifacts
+from data import artifacts, run_records
 from errors import InputError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -391,7 +391,7 @@ def workspace(tmp_path):
         folder = tmp_path / artifacts.results_dir("fgsm", "digits", objective)
         results = _results(labels, labels, (labels + 1) % 3, seed=len(objective))
         artifacts.save_attack_results(folder, results)
-        artifacts.write_run_record(
+        run_records.write(
             folder, "test_adv", flags={"RCE_train": objective == "rce", "seed": 0},
             metrics={"eps": [0.05, 0.12, 0.3], "num_per_eps": 20})
         artifacts.save_training_features(tmp_path / artifacts.kernel_dir("digits"), objective,
@@ -417,7 +417,7 @@ def test_the_program_prints_one_table_and_leaves_json_record_and_picture(workspa
     kernels = artifacts.load_kernels(workspace / "kernel_para_digits", "rce")
     assert kernels.shape == (10, 5, 3)
     assert written["RCE"] == scoring.evaluate_rounds(results, kernels, RCE, [0.05, 0.12, 0.3], 20)
-    record = artifacts.read_run_record(folder, "detect")
+    record = run_records.read(folder, "detect")
     assert record["flags"]["num_kernels"] == 10
     assert record["metrics"]["auc"] == written
     again = _run(workspace, "--dataset=digits")  # takes the kernels that are there
@@ -575,7 +575,7 @@ def _other_network(folder):
 
 
 def _wrong_record(folder):
-    artifacts.write_run_record(folder / "fgsm_digits/CE", "test_adv", flags={},
+    run_records.write(folder / "fgsm_digits/CE", "test_adv", flags={},
                                metrics={"eps": [0.1], "num_per_eps": 20})
 
 

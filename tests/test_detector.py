@@ -14,7 +14,7 @@ import evaluation
 import metrics
 import plots
 import scoring
-from data import artifacts, detector_files, inputs
+from data import artifacts, detector_files, inputs, run_records
 from defenses import detector as detectors
 from errors import InputError
 
@@ -53,7 +53,7 @@ def test_the_detector_is_made_from_the_files(work, fitted):
     assert fitted.non_me_variance == scoring.non_me_variance(training["non_me"], 10)
     assert fitted.bandwidth == scoring.KERNEL_BANDWIDTH["rce"]
     assert fitted.false_refusal_rates.tolist() == [0.05, 0.1]
-    record = artifacts.read_run_record(work[0] / "fgsm_digits/RCE", "test_adv")
+    record = run_records.read(work[0] / "fgsm_digits/RCE", "test_adv")
     assert fitted.network == record["metrics"]["network"]
     assert set(fitted.network) == {"dataset", "image_shape", "num_classes", "model",
                                    "blocks_per_stage", "objective", "weights_sha256"}
@@ -336,7 +336,7 @@ def test_a_sweep_of_ones_own(work, tmp_path):
     result = succeeded("test_adv", *NETWORK, work[1], "--mode=attack", "--attack_method=fgsm",
                        "--eps_sweep=0.1,0.4", "--eval_batch_count=1", cwd=tmp_path)
     assert "the eps = 0.400000" in result.out
-    record = artifacts.read_run_record(tmp_path / "fgsm_digits/RCE", "test_adv")
+    record = run_records.read(tmp_path / "fgsm_digits/RCE", "test_adv")
     assert record["metrics"]["eps"] == [0.1, 0.4]
 
 

@@ -13,7 +13,7 @@ from script_runner import NETWORK, run, succeeded
 
 import exporting
 import inference
-from data import artifacts, inputs, tf1_checkpoints
+from data import inputs, run_records, tf1_checkpoints
 from resnet_model import named_variables
 
 TF1_PATH = str(GOLDEN / "tf1_checkpoint_mnist_u1_rce" / "model.ckpt-1501")
@@ -68,7 +68,7 @@ def test_the_files(tiny_export):
     folder, _, _ = tiny_export
     assert {path.name for path in folder.iterdir()} == {
         "model.keras", "saved_model", "export_model_run.json"}
-    assert artifacts.read_run_record(folder, "export_model")["metrics"]["step"] == script_runner.STEPS
+    assert run_records.read(folder, "export_model")["metrics"]["step"] == script_runner.STEPS
 
 
 def test_keras_loads_it_without_this_project(tiny_export, tmp_path):

@@ -26,7 +26,7 @@ LEVEL = {
     **dict.fromkeys(SCRIPTS, 4), "detect": 4,
 }
 # Packages whose own files may import each other, and what else goes sideways.
-SAME_LEVEL = {("flags", "errors"), ("flags", "environment"), ("plots", "data.artifacts"),
+SAME_LEVEL = {("flags", "errors"), ("flags", "environment"), ("plots", "data.files"),
               ("v1_networks", "resnet_model"),
               ("exporting", "inference"), ("detector", "inference"), ("figures", "evaluation"),
               *(("crafting", name) for name in (

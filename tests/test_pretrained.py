@@ -10,7 +10,7 @@ import script_runner
 from script_runner import NETWORK, ROOT, run, succeeded
 
 import detector
-from data import artifacts, checkpoints, inputs, pretrained
+from data import checkpoints, inputs, pretrained, run_records
 from errors import InputError
 
 
@@ -78,8 +78,8 @@ def test_every_script_takes_the_folder(work, tmp_path):
     succeeded("others", *network, "--mode=kernel_para", "--eval_batch_count=1", cwd=tmp_path)
     succeeded("others", *network, "--mode=export_model", "--output_dir=out", cwd=tmp_path)
     assert "newest at step" in succeeded("others", *network, "--mode=info", cwd=tmp_path).out
-    record = artifacts.read_run_record(tmp_path / "fgsm_digits/RCE", "test_adv")
-    assert record["metrics"]["network"] == artifacts.read_run_record(
+    record = run_records.read(tmp_path / "fgsm_digits/RCE", "test_adv")
+    assert record["metrics"]["network"] == run_records.read(
         work / "fgsm_digits/RCE", "test_adv")["metrics"]["network"]
 
 

@@ -10,7 +10,7 @@ from script_runner import ROOT
 
 import metrics
 import scoring
-from data import artifacts
+from data import artifacts, run_records
 from results import collect, report
 
 PUBLISHED = json.loads(collect.PUBLISHED.read_text(encoding="utf-8"))
@@ -77,7 +77,7 @@ NUM, EPS = 30, [0.02, 0.04]
 
 
 def record(folder, name, flags, metrics):
-    artifacts.write_run_record(folder, name, flags=flags, metrics=metrics)
+    run_records.write(folder, name, flags=flags, metrics=metrics)
 
 
 def write_attack(folder, eps, seed, *, white_box=False):

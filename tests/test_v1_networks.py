@@ -21,7 +21,7 @@ import optimizers
 import recipes
 import train
 import v1_networks
-from data import artifacts, checkpoints, detector_files, inputs
+from data import artifacts, checkpoints, detector_files, inputs, run_records
 from defenses import objectives
 from detector import load_detector
 from errors import InputError
@@ -403,7 +403,7 @@ def kernels_for(model, work, folder):
 
 @pytest.mark.parametrize("model", MODELS)
 def test_train_says_what_it_did(work, model):
-    record = artifacts.read_run_record(work / f"models/{model}/train", "train")
+    record = run_records.read(work / f"models/{model}/train", "train")
     assert record["flags"]["Optimizer"] == "adam" and record["flags"]["batch_size"] == 100
     assert record["metrics"]["learning_rate"] == pytest.approx(0.001)
     again = succeeded("train", *network_flags(model), "--total_steps=40", cwd=work)
@@ -414,7 +414,7 @@ def test_train_says_what_it_did(work, model):
 def test_test_nor_and_info(work, model, tmp_path):
     shutil.copytree(work / "models", tmp_path / "models")
     result = succeeded("test_nor", *network_flags(model), "--mode=eval", "--eval_once", cwd=tmp_path)
-    trained = artifacts.read_run_record(work / f"models/{model}/train", "train")["metrics"]
+    trained = run_records.read(work / f"models/{model}/train", "train")["metrics"]
     assert f"precision: {trained['test_precision']:.5f}," in result.out
     lines = succeeded("others", *network_flags(model), "--mode=info", cwd=tmp_path).out.splitlines()
     assert {f"model: {model}", "learning_rate: 0.001", "newest at step 40 of 40"} <= set(lines)
@@ -424,7 +424,7 @@ def test_test_nor_and_info(work, model, tmp_path):
 def test_kernel_para_saves_the_last_hidden_layer(prepared, model):
     folder, width = prepared(model), WIDTH[model]
     assert artifacts.load_kernels(folder / "kernel_para_digits", "rce").shape == (20, width, 10)
-    metrics = artifacts.read_run_record(folder / "kernel_para_digits", "kernel_para_RCE")["metrics"]
+    metrics = run_records.read(folder / "kernel_para_digits", "kernel_para_RCE")["metrics"]
     assert metrics["network"]["model"] == model
 
 

@@ -1,0 +1,82 @@
+"""Writing without half files: to a temporary name in the same folder, renamed when complete."""
+
+import contextlib
+import csv
+import json
+import math
+import os
+import secrets
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+@contextlib.contextmanager
+def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
+    """Yields a temporary path beside `path` and renames it to `path` if the block succeeds.
+
+    Args:
+      path: file to write; its folder is made where missing. The temporary name keeps the suffix,
+        because some writers choose the format by it.
+
+    If the block raises, the temporary file is removed and `path` is left as it was.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Not the process's number alone: processes of two containers, both 1, may share the folder.
+    temporary = path.with_name(f".tmp-{os.getpid()}-{secrets.token_hex(4)}-{path.name}")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def atomic_folder(folder: str | os.PathLike) -> Iterator[Path]:
+    """Yields a temporary folder in `folder`; if the block succeeds its contents move to `folder`.
+
+    Args:
+      folder: where the files and folders are to lie; made where missing.
+
+    They move in the order of their names. If the block raises, `folder` is left as it was.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".tmp-", dir=folder) as name:
+        yield Path(name)
+        for path in sorted(Path(name).iterdir()):
+            os.replace(path, folder / path.name)
+
+
+def write_json(path: str | os.PathLike, obj: Any) -> None:
+    """Writes `obj` as indented JSON; NumPy values as lists and numbers, NaN and ±inf as null."""
+    text = json.dumps(_plain(obj), indent=1, allow_nan=False)
+    with atomic_path(path) as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def write_csv(path: str | os.PathLike, header: Sequence[str], rows: Iterable[Sequence]) -> None:
+    """Writes one header line and `rows` as comma-separated values."""
+    with atomic_path(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows(rows)
+
+
+def _plain(obj):
+    """`obj` with what JSON knows only."""
+    if isinstance(obj, Mapping):
+        return {str(key): _plain(value) for key, value in obj.items()}
+    if isinstance(obj, np.ndarray | np.generic):
+        return _plain(obj.tolist())
+    if isinstance(obj, list | tuple | set):
+        return [_plain(value) for value in obj]
+    if isinstance(obj, float):
+        return obj if math.isfinite(obj) else None
+    if obj is None or isinstance(obj, bool | int | str):
+        return obj
+    return str(obj)
