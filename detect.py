@@ -24,70 +24,49 @@ import evaluation
 import figures
 import plots
 import scoring
-from data import artifacts, detector_files, files, inputs, run_records
+from data import artifacts, attack_results, detector_files, files, inputs, run_records
+from data.artifacts import OBJECTIVE_OF_TAG
 from defenses import detector as detectors
 from errors import InputError
 from scoring import KERNEL_BANDWIDTH, SCORES
 
-_OBJECTIVES = {tag: objective for objective, tag in artifacts.OBJECTIVE_TAG.items()}
-# The original's sweep, for result files without a run record.
-_ORIGINAL_ROUNDS = 10
-_ORIGINAL_EPS_STEP = 0.02
-
 
 @dataclasses.dataclass
 class _Side:
-    """One objective's part of the table: its result files, their sweep, its kernels and AUCs."""
+    """One objective's part of the table."""
 
-    objective: str
-    folder: Path
-    results: dict[str, np.ndarray]
-    eps_values: list[float | None]
-    num_per_eps: int
-    kernels: np.ndarray | None = None
-    kernels_drawn_from: int = 0  # features; 0: the kernels were read
+    results: attack_results.AttackResults
+    kernels: np.ndarray
+    kernels_drawn_from: int  # features; 0: the kernels were read
     table: list[dict[str, Any]] = dataclasses.field(default_factory=list)
-
-    @property
-    def tag(self):
-        return artifacts.OBJECTIVE_TAG[self.objective]
 
 
 def _auc_mode(dataset, tag, kernel_folder):
-    """The AUCs of an attack: table, JSON and ROC curves."""
+    """The AUCs of an attack: printed, as JSON, and the ROC curves of one round."""
     F = flags.FLAGS
-    attack, save_pwd = F.attack_method, F.save_pwd
-    sides = [_read_side(objective, folder, flags.check_at_least("num_per_eps", 0))
-             for objective, folder in _result_folders(attack, dataset, tag, save_pwd).items()]
-    _report_auc(
-        sides, attack, dataset, kernel_folder,
-        Path(save_pwd) if save_pwd else artifacts.attack_dir(attack, dataset),
-        eps_round=flags.check_at_least("eps_round", 0), num_kernels=F.num_kernels,
-        only_this_many=F["num_kernels"].present, seed=F.seed)
-
-
-def _report_auc(sides, attack, dataset, kernel_folder, output, *, eps_round, num_kernels,
-                only_this_many, seed):
-    """Prints the AUCs of all sides, writes them as JSON and draws the ROC curves of one round."""
+    attack, eps_round = F.attack_method, flags.check_at_least("eps_round", 0)
     # All input is checked before anything is written, and what is slow to find comes last.
+    found = [_load(*place) for place in attack_results.find(
+        attack, dataset, tag, F.save_pwd).items()]
+    for results in found:
+        with _naming(results.folder):
+            scoring.check_rounds(results.num_rows, results.eps_values, results.num_per_eps, eps_round)
+    sides = [_Side(results, *_find_kernels(kernel_folder, results.objective)) for results in found]
     for side in sides:
-        with _naming(side.folder):
-            scoring.check_rounds(len(side.results["labels_true"]), side.eps_values,
-                                 side.num_per_eps, eps_round)
-    for side in sides:
-        _find_kernels(side, kernel_folder, num_kernels, only_this_many, seed)
-    for side in sides:
-        with _naming(f"{side.folder}, kernels of {kernel_folder}"):
+        results = side.results
+        with _naming(f"{results.folder}, kernels of {kernel_folder}"):
             side.table = scoring.evaluate_rounds(
-                side.results, side.kernels, KERNEL_BANDWIDTH[side.objective], side.eps_values,
-                side.num_per_eps, eps_round, matlab_ties=flags.FLAGS.matlab_ties)
+                results.arrays, side.kernels, KERNEL_BANDWIDTH[results.objective], results.eps_values,
+                results.num_per_eps, eps_round, matlab_ties=F.matlab_ties)
     for side in sides:
         if side.kernels_drawn_from:
-            _save_kernels(kernel_folder, side.objective, side.kernels,
+            _save_kernels(kernel_folder, side.results.objective, side.kernels,
                           f"{side.kernels_drawn_from} training features")
+    tables = {side.results.tag: side.table for side in sides}
+    output = Path(F.save_pwd or artifacts.attack_dir(attack, dataset))
     print(f"AUC (%) of normal against adversarial images: {attack} on {dataset}\n")
-    print(evaluation.format_aucs({side.tag: side.table for side in sides}) + "\n")
-    _write_tables(output, f"{attack}_{dataset}", {side.tag: side.table for side in sides})
+    print(evaluation.format_aucs(tables) + "\n")
+    _write_tables(output, f"{attack}_{dataset}", tables)
     _draw_roc(output / f"roc_{attack}_{dataset}.png", f"{attack} on {dataset}", sides)
 
 
@@ -106,11 +85,11 @@ def _kernel_mode(kind, _, tag, folder):
     if kind == "attack_kernels" and not flags.FLAGS["num_kernels"].present:
         num_kernels = scoring.ATTACK_KERNELS
     made = {}
-    for name, objective in _OBJECTIVES.items():
+    for name, objective in OBJECTIVE_OF_TAG.items():
         if tag in ("", name) and not _missing_source(kind, folder, objective, name):
             made[objective] = _make(kind, folder, objective, num_kernels, seed)
     if not made:
-        raise _missing_source(kind, folder, _OBJECTIVES[tag or "RCE"], tag or "<CE or RCE>")
+        raise _missing_source(kind, folder, OBJECTIVE_OF_TAG[tag or "RCE"], tag or "<CE or RCE>")
     for objective, (array, source) in made.items():
         _save_kernels(folder, objective, array, source, kind)
     run_records.write(folder, artifacts.KERNEL_MODES[kind], flags=flags.as_dict(), metrics={
@@ -161,71 +140,32 @@ def _no_training_features(folder, tag):
                       "--mode=kernel_para` writes. Received: no such file.")
 
 
-def _find_kernels(side, folder, num_kernels, only_this_many, seed):
-    """Reads the kernels of the side; draws them from the training features when there are none."""
-    path = artifacts.kernels_path(folder, side.objective)
+def _find_kernels(folder, objective):
+    """Kernels, and from how many training features they were drawn: 0 when there were some to read."""
+    F = flags.FLAGS
+    path = artifacts.kernels_path(folder, objective)
     if path is None:
-        if not artifacts.training_features_path(folder, side.objective).is_file():
-            raise _no_training_features(folder, side.tag)
-        side.kernels, side.kernels_drawn_from = _draw_kernels(
-            folder, side.objective, num_kernels, seed)
-        return
-    side.kernels = artifacts.load_kernels(folder, side.objective)
-    if only_this_many and len(side.kernels) != num_kernels:
-        raise InputError(f"num_kernels must be {len(side.kernels)}, the kernels per class in {path}"
+        if not artifacts.training_features_path(folder, objective).is_file():
+            raise _no_training_features(folder, artifacts.OBJECTIVE_TAG[objective])
+        return _draw_kernels(folder, objective, F.num_kernels, F.seed)
+    kernels = artifacts.load_kernels(folder, objective)
+    if F["num_kernels"].present and len(kernels) != F.num_kernels:
+        raise InputError(f"num_kernels must be {len(kernels)}, the kernels per class in {path}"
                          ", or --mode=select_kernel must draw them anew. "
-                         f"Received: num_kernels={num_kernels}.")
-    if artifacts.kernels_are_stale(folder, side.objective):
+                         f"Received: num_kernels={F.num_kernels}.")
+    if artifacts.kernels_are_stale(folder, objective):
         flags.warn(f"{path} is older than the training features beside it; --mode=select_kernel "
                    "draws the kernels anew.")
+    return kernels, 0
 
 
-def _result_folders(attack, dataset, tag, save_pwd):
-    """Objective → folder of its result files, of those asked for that exist."""
-    if save_pwd:
-        objective = _OBJECTIVES[tag] if tag else _recorded_objective(Path(save_pwd))
-        return {objective: Path(save_pwd)}
-    folders = {objective: artifacts.results_dir(attack, dataset, objective)
-               for name, objective in _OBJECTIVES.items() if tag in ("", name)}
-    found = {objective: folder for objective, folder in folders.items() if folder.is_dir()}
-    if not found:
-        raise InputError(
-            f"expected result files in {' or '.join(map(str, folders.values()))}, which `python "
-            f"test_adv.py --mode=attack --attack_method={attack} --dataset={dataset} "
-            "--log_root=... --RCE_train=...` writes. Received: no such folder.")
-    return found
-
-
-def _recorded_objective(folder):
-    record = run_records.read(folder, "test_adv")
-    if record is None or "RCE_train" not in record["flags"]:
-        raise InputError("objective_tag must be RCE or CE where no test_adv_run.json tells whose "
-                         f"files they are: save_pwd={str(folder)!r}. Received: objective_tag=''.")
-    return "rce" if record["flags"]["RCE_train"] else "ce"
-
-
-def _read_side(objective, folder, num_per_eps):
-    results = artifacts.load_attack_results(folder)
-    num_nan = sum(int(np.isnan(results[name]).sum()) for name in ("entropy_nor", "entropy_adv"))
-    if num_nan:
-        flags.warn(f"{num_nan} NaN in entropy_nor and entropy_adv of {folder} count as the highest "
-                   "non-ME, as in the original.")
-    return _Side(objective, folder, results,
-                 *_sweep(folder, len(results["labels_true"]), num_per_eps))
-
-
-def _sweep(folder, num_rows, num_per_eps):
-    """eps of each round, images per round: by the run record, else those of the original."""
-    record = run_records.read(folder, "test_adv")
-    if record is not None and {"eps", "num_per_eps"} <= record["metrics"].keys():
-        return record["metrics"]["eps"], num_per_eps or record["metrics"]["num_per_eps"]
-    num_rounds = num_rows // num_per_eps if num_per_eps else _ORIGINAL_ROUNDS
-    if num_rounds == 0 or num_rows % num_rounds or (num_per_eps and num_rows % num_per_eps):
-        raise InputError(f"num_per_eps must divide the {num_rows} rows in {folder}; where there is "
-                         f"no test_adv_run.json, 0 means {_ORIGINAL_ROUNDS} equal rounds. "
-                         f"Received: num_per_eps={num_per_eps}.")
-    eps_values = [round(_ORIGINAL_EPS_STEP * k, 10) for k in range(1, num_rounds + 1)]
-    return eps_values, num_rows // num_rounds
+def _load(objective, folder):
+    """The results of an attack; says how many NaN they hold."""
+    results = attack_results.load(objective, folder, flags.check_at_least("num_per_eps", 0))
+    if results.num_nan:
+        flags.warn(f"{results.num_nan} NaN in entropy_nor and entropy_adv of {folder} count as the "
+                   "highest non-ME, as in the original.")
+    return results
 
 
 def _write_tables(folder, name, tables):
@@ -253,10 +193,11 @@ def _roc_curves(side, eps):
     row = next((row for row in side.table if row["eps"] == eps and row["n"]), None)
     if row is None:
         return []
-    scored = scoring.score_images(side.results, side.kernels, KERNEL_BANDWIDTH[side.objective],
-                                  scoring.round_rows(row["round"], side.num_per_eps))
-    return [figures.roc_curve(f"{side.tag} {plots.SCORE_STYLE[name][0]}", name, *scored[name],
-                              row["auc"][name], plots.OBJECTIVE_LINE[side.objective])
+    results = side.results
+    scored = scoring.score_images(results.arrays, side.kernels, KERNEL_BANDWIDTH[results.objective],
+                                  scoring.round_rows(row["round"], results.num_per_eps))
+    return [figures.roc_curve(f"{results.tag} {plots.SCORE_STYLE[name][0]}", name, *scored[name],
+                              row["auc"][name], plots.OBJECTIVE_LINE[results.objective])
             for name in SCORES]
 
 
@@ -271,67 +212,59 @@ def _fit_mode(dataset, tag, kernel_folder):
                          f"Received: holdout_share={F.holdout_share}.")
     if not F.eta > 0:
         raise InputError(f"eta must be above 0. Received: eta={F.eta}.")
-    folders = _result_folders(F.attack_method, dataset, tag, F.save_pwd)
+    folders = attack_results.find(F.attack_method, dataset, tag, F.save_pwd)
     if F.detector and len(folders) > 1:
         raise InputError("objective_tag must be RCE or CE where both have results and one --detector "
                          "is to be written. Received: objective_tag=''.")
     fitted = {}
     for objective, folder in folders.items():
-        side = _read_side(objective, folder, flags.check_at_least("num_per_eps", 0))
-        _find_kernels(side, kernel_folder, F.num_kernels, F["num_kernels"].present, F.seed)
+        results = _load(objective, folder)
+        kernels, _ = _find_kernels(kernel_folder, objective)
         with _naming(f"{folder}, kernels of {kernel_folder}"):
-            fitted[side.tag] = _fit(side, kernel_folder, rates)
+            fitted[results.tag] = _fit(results, kernels, kernel_folder, rates)
     for name, detector in fitted.items():
         path = _detector_path(kernel_folder, name)
         detector_files.save(path, dataclasses.asdict(detector))
-        print(f"Fitted on {len(detector.fitted_on)} normal images of {folders[_OBJECTIVES[name]]}: "
-              f"{path}")
+        folder = folders[OBJECTIVE_OF_TAG[name]]
+        print(f"Fitted on {len(detector.fitted_on)} normal images of {folder}: {path}")
         for score, values in zip(detectors.SCORES, detector.thresholds, strict=True):
             print(f"  {score:<14}" + "".join(f"  T({100 * rate:g} %) = {value:.6g}"
                                             for rate, value in zip(rates, values, strict=True)))
 
 
-def _fit(side, kernel_folder, rates):
-    F, results = flags.FLAGS, side.results
-    training = artifacts.load_training_scores(kernel_folder, side.objective)
-    variance = scoring.non_me_variance(training["non_me"], side.kernels.shape[2])
+def _fit(results, kernels, kernel_folder, rates):
+    F, arrays = flags.FLAGS, results.arrays
+    training = artifacts.load_training_scores(kernel_folder, results.objective)
+    variance = scoring.non_me_variance(training["non_me"], kernels.shape[2])
     # The first round holds each image once.
-    count = max(1, round(F.holdout_share * side.num_per_eps))
-    rows = np.random.default_rng(F.seed).permutation(side.num_per_eps)[:count]
-    bandwidth = KERNEL_BANDWIDTH[side.objective]
-    kernels = side.kernels.astype(np.float32)  # as the file holds them
+    count = max(1, round(F.holdout_share * results.num_per_eps))
+    rows = np.random.default_rng(F.seed).permutation(results.num_per_eps)[:count]
+    bandwidth = KERNEL_BANDWIDTH[results.objective]
+    kernels = kernels.astype(np.float32)  # as the file holds them
     scores = detectors.combine(
-        results["confidence_nor"][rows], results["entropy_nor"][rows], results["logits_nor"][rows],
-        results["labels_nor"][rows], kernels, bandwidth, variance, F.eta)
+        arrays["confidence_nor"][rows], arrays["entropy_nor"][rows], arrays["logits_nor"][rows],
+        arrays["labels_nor"][rows], kernels, bandwidth, variance, F.eta)
     return detectors.fit(
-        scores, rates, network=_network_of(side, kernel_folder), kernels=kernels, bandwidth=bandwidth,
-        non_me_variance=variance, eta=F.eta, fitted_on=np.sort(_image_index(side)[rows]))
+        scores, rates, network=_network_of(results, kernel_folder), kernels=kernels,
+        bandwidth=bandwidth, non_me_variance=variance, eta=F.eta,
+        fitted_on=np.sort(results.image_index[rows]))
 
 
-def _network_of(side, kernel_folder):
+def _network_of(results, kernel_folder):
     """Which network the results and the training features are of; InputError if not of one."""
-    records = {f"{side.folder}/test_adv_run.json": run_records.read(side.folder, "test_adv"),
-               f"{kernel_folder}/kernel_para_{side.tag}_run.json": run_records.read(
-                   kernel_folder, f"kernel_para_{side.tag}")}
-    found = {path: (record or {"metrics": {}})["metrics"].get("network")
-             for path, record in records.items()}
-    lacking = next((path for path, network in found.items() if not network), None)
-    if lacking:
-        raise InputError(f"expected a run record that names the network at {lacking}, which this "
-                         "version of test_adv.py and others.py writes. Received: none.")
-    attacked, featured = found.values()
-    if attacked["weights_sha256"] != featured["weights_sha256"]:
+    kernel_para = f"kernel_para_{results.tag}"
+    record = run_records.read(kernel_folder, kernel_para)
+    featured = record and record["metrics"].get("network")
+    for path, network in ((f"{results.folder}/test_adv_run.json", results.network),
+                          (f"{kernel_folder}/{kernel_para}_run.json", featured)):
+        if not network:
+            raise InputError(f"expected a run record that names the network at {path}, which this "
+                             "version of test_adv.py and others.py writes. Received: none.")
+    if results.network["weights_sha256"] != featured["weights_sha256"]:
         raise InputError("expected results and training features of one network. Received: weights of "
-                         f"SHA-256 {attacked['weights_sha256'][:12]}… and "
+                         f"SHA-256 {results.network['weights_sha256'][:12]}… and "
                          f"{featured['weights_sha256'][:12]}….")
-    return attacked
-
-
-def _image_index(side):
-    """Which image of the data set each row is; the original's files do not tell, there all differ."""
-    per_image = artifacts.load_per_image(side.folder)
-    num_rows = len(side.results["labels_true"])
-    return np.arange(num_rows) if per_image is None else per_image["image_index"]
+    return results.network
 
 
 def _rates():
@@ -343,7 +276,8 @@ def _rates():
 
 
 def _detector_path(kernel_folder, tag):
-    return Path(flags.FLAGS.detector or detector_files.default_path(kernel_folder, _OBJECTIVES[tag]))
+    given = flags.FLAGS.detector
+    return Path(given or detector_files.default_path(kernel_folder, OBJECTIVE_OF_TAG[tag]))
 
 
 def _evaluate_mode(dataset, tag, kernel_folder):
@@ -366,49 +300,40 @@ def _fitted(tag, kernel_folder):
     """Objective → its detector: the one of --detector, or those asked for that there are."""
     given = flags.FLAGS.detector
     paths = [Path(given)] if given else [
-        path for name in _OBJECTIVES if tag in ("", name)
+        path for name in OBJECTIVE_OF_TAG if tag in ("", name)
         and ((path := _detector_path(kernel_folder, name)).is_file() or tag)]
     if not paths:
         raise InputError(f"expected detector_RCE.npz or detector_CE.npz in {kernel_folder}, which "
                          "`python detect.py --mode=fit` writes. Received: no such file.")
     found = [detectors.Detector(**detector_files.load(path)) for path in paths]
     fitted = {detector.network["objective"]: detector for detector in found}
-    if tag and _OBJECTIVES[tag] not in fitted:
+    if tag and OBJECTIVE_OF_TAG[tag] not in fitted:
         raise InputError(f"objective_tag must be that of the detector, {paths[0]}. "
                          f"Received: objective_tag={tag!r}.")
     return fitted
 
 
 def _evaluated(dataset, objective, detector, work=Path()):
-    """Attack, side and rounds of the results there are of an objective in the folder `work`, of all
+    """Attack, results and rounds of the results there are of an objective in the folder `work`, of all
     attacks or of one."""
     F = flags.FLAGS
     for attack in [F.attack_method] if F["attack_method"].present else flags.ATTACK_METHODS:
         folder = work / artifacts.results_dir(attack, dataset, objective)
         if not folder.is_dir():
             continue
-        side = _read_side(objective, folder, flags.check_at_least("num_per_eps", 0))
+        results = _load(objective, folder)
         with _naming(folder):
-            _check_network(folder, detector)
-            scoring.check_rounds(
-                len(side.results["labels_true"]), side.eps_values, side.num_per_eps, 0)
-            yield attack, side, evaluation.rounds_of(attack, side.results, _image_index(side),
-                                                     side.eps_values, side.num_per_eps, detector)
+            attack_results.check_network(results, detector.network)
+            scoring.check_rounds(results.num_rows, results.eps_values, results.num_per_eps, 0)
+            yield attack, results, evaluation.rounds_of(
+                attack, results.arrays, results.image_index, results.eps_values, results.num_per_eps,
+                detector)
 
 
 def _no_results(dataset, objectives):
     tags = " or ".join(artifacts.OBJECTIVE_TAG[objective] for objective in objectives)
     return InputError(f"expected result files of test_adv.py in <attack>_{dataset}/{tags}. "
                       "Received: none.")
-
-
-def _check_network(folder, detector):
-    """Raises an InputError when the results are of another network, as far as they tell."""
-    record = run_records.read(folder, "test_adv")
-    attacked = record and record["metrics"].get("network")
-    if attacked and attacked["weights_sha256"] != detector.network["weights_sha256"]:
-        raise InputError("expected results of the network that the detector was fitted on. Received: "
-                         f"weights of SHA-256 {attacked['weights_sha256'][:12]}….")
 
 
 def _write_evaluation(folder, tag, rows):
@@ -430,8 +355,8 @@ def _figures_mode(dataset, tag, kernel_folder):
     fitted = _fitted(tag, kernel_folder)
     attacked = {}
     for objective, detector in fitted.items():
-        for attack, side, rounds in _evaluated(dataset, objective, detector):
-            attacked.setdefault(attack, {})[objective] = _attacked(attack, side, rounds)
+        for attack, results, rounds in _evaluated(dataset, objective, detector):
+            attacked.setdefault(attack, {})[objective] = _attacked(attack, results, rounds)
     if not attacked:
         raise _no_results(dataset, fitted)
     unknown = set(F.tsne_attack) - {*attacked, "all"}
@@ -454,7 +379,7 @@ def _beside(dataset):
         return {}
     work = Path(flags.FLAGS.beside)
     found = {}
-    for tag, objective in _OBJECTIVES.items():
+    for tag, objective in OBJECTIVE_OF_TAG.items():
         path = detector_files.default_path(work / artifacts.kernel_dir(dataset), objective)
         if path.is_file():
             detector = detectors.Detector(**detector_files.load(path))
@@ -467,14 +392,14 @@ def _beside(dataset):
     return found
 
 
-def _attacked(attack, side, rounds):
+def _attacked(attack, results, rounds):
     """Of the results only what is drawn: all of them together may be gigabytes."""
     F, order = flags.FLAGS, sorted(range(len(rounds)), key=lambda k: rounds[k].eps or 0)
-    features = figures.tsne_features(side.results, side.num_per_eps, F.seed) if (
+    features = figures.tsne_features(results.arrays, results.num_per_eps, F.seed) if (
         {attack, "all"} & set(F.tsne_attack)) else ()
     return figures.Attacked(
         [rounds[k] for k in order],
-        figures.minimal_distortions(side.results, artifacts.load_per_image(side.folder), len(rounds)),
+        figures.minimal_distortions(results.arrays, results.per_image, len(rounds)),
         [features[k] for k in order if features])
 
 
@@ -515,7 +440,7 @@ def main() -> None:
     # What apply needs to know of the data set is in the detector.
     dataset = flags.check_choice("dataset", flags.DATASETS) if not flags.FLAGS.detector else (
         flags.FLAGS.dataset)
-    tag = flags.check_choice("objective_tag", ("", *_OBJECTIVES))
+    tag = flags.check_choice("objective_tag", ("", *OBJECTIVE_OF_TAG))
     flags.check_at_least("num_kernels", 1)
     MODES[mode](dataset, tag, Path(flags.FLAGS.kernel_dir or artifacts.kernel_dir(dataset)))
 

@@ -19,6 +19,7 @@ from errors import InputError
 
 # Suffix of file and folder names. "Features" (the pooled layer) are called logits on disk.
 OBJECTIVE_TAG = {"ce": "CE", "rce": "RCE"}
+OBJECTIVE_OF_TAG = {tag: objective for objective, tag in OBJECTIVE_TAG.items()}
 
 RESULT_TEXTS = ("entropy_nor", "entropy_adv", "confidence_nor", "confidence_adv", "logits_nor",
                 "logits_adv", "labels_nor", "labels_adv", "labels_true", "L2_distance")

@@ -1,0 +1,144 @@
+"""The results of an attack as they are judged: the arrays of its files, their sweep, whose they are.
+
+Names and formats of the files are in artifacts.py. Only NumPy is needed.
+"""
+
+import dataclasses
+import functools
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from data import artifacts, run_records
+from errors import InputError
+
+# The original's sweep, for files without a run record.
+_ORIGINAL_ROUNDS = 10
+_ORIGINAL_EPS_STEP = 0.02
+
+
+@dataclasses.dataclass(frozen=True)
+class AttackResults:
+    """One attack on one network.
+
+    Attributes:
+      objective: "ce" or "rce".
+      folder: where the files lie.
+      arrays: of `artifacts.load_attack_results`, the rounds one after the other.
+      eps_values: of each round; None for an attack without.
+      num_per_eps: rows per round.
+      network: which network was attacked, JSON values; None where no run record tells.
+    """
+
+    objective: str
+    folder: Path
+    arrays: Mapping[str, np.ndarray]
+    eps_values: Sequence[float | None]
+    num_per_eps: int
+    network: Mapping[str, Any] | None
+
+    @property
+    def tag(self) -> str:
+        """RCE or CE."""
+        return artifacts.OBJECTIVE_TAG[self.objective]
+
+    @functools.cached_property
+    def per_image(self) -> Mapping[str, np.ndarray] | None:
+        """Arrays of `artifacts.load_per_image`, read when asked for; None for the original's files."""
+        return artifacts.load_per_image(self.folder)
+
+    @property
+    def num_rows(self) -> int:
+        """Rows of all rounds together."""
+        return len(self.arrays["labels_true"])
+
+    @property
+    def num_nan(self) -> int:
+        """NaN in entropy_nor and entropy_adv, which the original's files can hold."""
+        return sum(int(np.isnan(self.arrays[f"entropy_{side}"]).sum()) for side in ("nor", "adv"))
+
+    @property
+    def image_index(self) -> np.ndarray:
+        """Which image of the data set each row is, int [rows]. The original's files do not tell: there
+        every row counts as an image of its own."""
+        if self.per_image is None:
+            return np.arange(self.num_rows)
+        return self.per_image["image_index"]
+
+
+def load(objective: str, folder: str | os.PathLike, num_per_eps: int = 0) -> AttackResults:
+    """Reads and checks the results of an attack, the original's included.
+
+    Args:
+      objective: of the attacked network.
+      folder: of the result files.
+      num_per_eps: rows per round; 0: what the run record says, without one ten equal rounds.
+
+    Raises:
+      InputError: as `artifacts.load_attack_results`; or num_per_eps does not divide the rows.
+    """
+    folder = Path(folder)
+    arrays = artifacts.load_attack_results(folder)
+    record = run_records.read(folder, "test_adv")
+    metrics = record["metrics"] if record else {}
+    if {"eps", "num_per_eps"} <= metrics.keys():
+        sweep = metrics["eps"], num_per_eps or metrics["num_per_eps"]
+    else:
+        sweep = _original_sweep(folder, len(arrays["labels_true"]), num_per_eps)
+    return AttackResults(objective, folder, arrays, *sweep, metrics.get("network"))
+
+
+def _original_sweep(folder, num_rows, num_per_eps):
+    num_rounds = num_rows // num_per_eps if num_per_eps else _ORIGINAL_ROUNDS
+    if num_rounds == 0 or num_rows % num_rounds or (num_per_eps and num_rows % num_per_eps):
+        raise InputError(f"num_per_eps must divide the {num_rows} rows in {folder}; where there is "
+                         f"no test_adv_run.json, 0 means {_ORIGINAL_ROUNDS} equal rounds. "
+                         f"Received: num_per_eps={num_per_eps}.")
+    eps_values = [round(_ORIGINAL_EPS_STEP * k, 10) for k in range(1, num_rounds + 1)]
+    return eps_values, num_rows // num_rounds
+
+
+def find(attack: str, dataset: str, tag: str = "",
+         save_pwd: str | os.PathLike | None = None) -> dict[str, Path]:
+    """Where the results of an attack lie: objective → folder.
+
+    Args:
+      attack: name of the attack.
+      dataset: name of the data set.
+      tag: RCE or CE; empty for both.
+      save_pwd: the only folder, where test_adv.py was told one.
+
+    Raises:
+      InputError: there are none, or nothing tells which network those in `save_pwd` are of.
+    """
+    if save_pwd:
+        save_pwd = Path(save_pwd)
+        return {artifacts.OBJECTIVE_OF_TAG[tag] if tag else _recorded_objective(save_pwd): save_pwd}
+    folders = {objective: artifacts.results_dir(attack, dataset, objective)
+               for name, objective in artifacts.OBJECTIVE_OF_TAG.items() if tag in ("", name)}
+    found = {objective: folder for objective, folder in folders.items() if folder.is_dir()}
+    if not found:
+        raise InputError(
+            f"expected result files in {' or '.join(map(str, folders.values()))}, which `python "
+            f"test_adv.py --mode=attack --attack_method={attack} --dataset={dataset} "
+            "--log_root=... --RCE_train=...` writes. Received: no such folder.")
+    return found
+
+
+def _recorded_objective(folder):
+    record = run_records.read(folder, "test_adv")
+    if record is None or "RCE_train" not in record["flags"]:
+        raise InputError("objective_tag must be RCE or CE where no test_adv_run.json tells whose "
+                         f"files they are: save_pwd={str(folder)!r}. Received: objective_tag=''.")
+    return "rce" if record["flags"]["RCE_train"] else "ce"
+
+
+def check_network(results: AttackResults, network: Mapping[str, Any]) -> None:
+    """Raises an InputError when the results tell that they are of another network than `network`."""
+    attacked = results.network
+    if attacked and attacked["weights_sha256"] != network["weights_sha256"]:
+        raise InputError("expected results of the network that the detector was fitted on. Received: "
+                         f"weights of SHA-256 {attacked['weights_sha256'][:12]}….")

@@ -1,0 +1,53 @@
+"""data/attack_results.py: whose the results are, and which image each row is. What a command line makes
+of them is in test_detect.py."""
+
+import numpy as np
+import pytest
+
+from data import artifacts, attack_results, run_records
+from errors import InputError
+
+NUM_ROWS = 20
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Result files as the original leaves them: no run record, nothing per image."""
+    arrays = {name: np.zeros(NUM_ROWS) for name in artifacts.RESULT_TEXTS}
+    arrays |= {name: np.zeros((NUM_ROWS, 3)) for name in ("logits_nor", "logits_adv")}
+    arrays |= {name: np.zeros((NUM_ROWS, 4, 4, 1)) for name in artifacts.RESULT_IMAGES}
+    arrays["entropy_adv"][3:5] = np.nan
+    artifacts.save_attack_results(tmp_path, arrays)
+    return tmp_path
+
+
+def test_files_of_the_original_tell_no_image_and_no_network(folder):
+    results = attack_results.load("rce", folder)
+    assert (results.tag, results.num_rows, results.num_nan) == ("RCE", NUM_ROWS, 2)
+    assert (results.num_per_eps, results.eps_values[0], results.eps_values[-1]) == (2, 0.02, 0.2)
+    assert results.image_index.tolist() == list(range(NUM_ROWS))
+    assert results.per_image is None and results.network is None
+    attack_results.check_network(results, {"weights_sha256": "a" * 64})  # nothing says otherwise
+
+
+def test_a_run_record_tells_sweep_and_network(folder):
+    run_records.write(folder, "test_adv", flags={"RCE_train": False}, metrics={
+        "eps": [0.1, 0.3], "num_per_eps": 10, "network": {"weights_sha256": "b" * 64}})
+    results = attack_results.load("ce", folder)
+    assert (results.eps_values, results.num_per_eps) == ([0.1, 0.3], 10)
+    attack_results.check_network(results, {"weights_sha256": "b" * 64})
+    with pytest.raises(InputError, match="SHA-256 bbbbbbbbbbbb…"):
+        attack_results.check_network(results, {"weights_sha256": "a" * 64})
+    assert attack_results.find("fgsm", "mnist", save_pwd=folder) == {"ce": folder}
+
+
+def test_images_are_those_of_results_npz(folder):
+    images = np.tile(np.arange(10), 2)
+    np.savez(folder / "results.npz", image_index=images)
+    np.testing.assert_array_equal(attack_results.load("ce", folder).image_index, images)
+
+
+def test_a_folder_of_unknown_objective_is_refused(folder):
+    with pytest.raises(InputError, match="objective_tag must be RCE or CE"):
+        attack_results.find("fgsm", "mnist", save_pwd=folder)
+    assert attack_results.find("fgsm", "mnist", "RCE", folder) == {"rce": folder}
