@@ -195,9 +195,7 @@ def minimal_distortions(results: Mapping[str, np.ndarray],
     if per_image is None:
         if num_rounds > 1:
             return None
-        kept = ((results["labels_nor"] == results["labels_true"])
-                & (results["labels_adv"] != results["labels_true"]))
-        return _PIXEL_RANGE * results["L2_distance"][kept]
+        return _PIXEL_RANGE * results["L2_distance"][scoring.counted(results)]
     rows = np.flatnonzero(per_image["kept"])
     rows = rows[np.argsort(per_image["eps"][rows], kind="stable")]
     first = np.unique(per_image["image_index"][rows], return_index=True)[1]

@@ -20,8 +20,8 @@ SCORES = ("confidence", "non_me", "k_density")
 # Kernels per class of the white-box attacks.
 ATTACK_KERNELS = 100
 
-# Elements of the distance matrix held at a time: 32 MB in float64.
-_CHUNK_ELEMENTS = 4_000_000
+# Elements of the distance matrix held at a time: 4 MB in float64, which stay in the cache.
+_CHUNK_ELEMENTS = 1 << 19
 
 
 def log_probabilities(logits: np.ndarray) -> np.ndarray:
@@ -156,13 +156,13 @@ def _log_mean_kernel(features, kernels, bandwidth):
     """log mean_j exp(−‖f − k_j‖²/σ²) [n] of features [n, d] and kernels [num_kernels, d]."""
     exponents = features @ (2 * kernels.T)
     exponents -= np.square(kernels).sum(axis=1)
-    exponents -= np.square(features).sum(axis=1)[:, None]
-    np.minimum(exponents, 0, out=exponents)  # a squared distance is not negative
-    exponents /= bandwidth
     largest = exponents.max(axis=1)
     exponents -= largest[:, None]
+    exponents /= bandwidth
     np.exp(exponents, out=exponents)
-    return largest + np.log(exponents.mean(axis=1))
+    # A squared distance is not negative.
+    largest = np.minimum(largest - np.square(features).sum(axis=1), 0)
+    return largest / bandwidth + np.log(exponents.mean(axis=1))
 
 
 def _check_density_inputs(features, classes, kernels):
@@ -319,9 +319,19 @@ def _falling_counts(targets, ranks):
     return [np.bincount(ranks[side], minlength=size)[::-1] for side in (targets, ~targets)]
 
 
+def counted(results: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Which images count, bool [n]: classified correctly when normal, wrongly when adversarial."""
+    return ((results["labels_nor"] == results["labels_true"])
+            & (results["labels_adv"] != results["labels_true"]))
+
+
+def _counted_rows(results, rows):
+    return np.arange(len(results["labels_true"]))[rows][counted(results)[rows]]
+
+
 def score_images(results: Mapping[str, np.ndarray], kernels: np.ndarray, bandwidth: float,
                  rows: slice) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Scores of the images that count: classified correctly when normal, wrongly when adversarial.
+    """Scores of the images that count, in the sense of `counted`.
 
     Args:
       results: arrays of `data.artifacts.load_attack_results`.
@@ -338,10 +348,8 @@ def score_images(results: Mapping[str, np.ndarray], kernels: np.ndarray, bandwid
 
     Source: auc_of_roc_RCE.m of the original.
     """
-    part = {name: array[rows] for name, array in results.items()}
-    chosen = ((part["labels_nor"] == part["labels_true"])
-              & (part["labels_adv"] != part["labels_true"]))
-    part = {name: array[chosen] for name, array in part.items()}
+    chosen = _counted_rows(results, rows)
+    part = {name: array[chosen] for name, array in results.items()}
     # Kernels were drawn by true label; each density takes those of the image's own prediction.
     density = [log_kernel_density(part[f"logits_{side}"], part[f"labels_{side}"], kernels,
                                   bandwidth) for side in ("nor", "adv")]
@@ -372,11 +380,16 @@ def evaluate_rounds(results: Mapping[str, np.ndarray], kernels: np.ndarray, band
       InputError: there is no such round, or the rows are not num_per_eps per eps.
     """
     check_rounds(len(results["labels_true"]), eps_values, num_per_eps, eps_round)
+    rows = round_rows(eps_round, num_per_eps) if eps_round else slice(None)
+    # All rounds at once: the kernels of a class are then prepared once.
+    scores = score_images(results, kernels, bandwidth, rows)
+    rounds = _counted_rows(results, rows) // num_per_eps + 1
     table = []
     for k in [eps_round] if eps_round else range(1, len(eps_values) + 1):
-        scores = score_images(results, kernels, bandwidth, round_rows(k, num_per_eps))
-        table.append({"round": k, "eps": eps_values[k - 1], "n": len(scores["confidence"][0]),
-                      "auc": {name: auc(*scores[name], matlab_ties=matlab_ties) for name in SCORES}})
+        of_round = rounds == k
+        table.append({"round": k, "eps": eps_values[k - 1], "n": int(of_round.sum()), "auc": {
+            name: auc(*(side[of_round] for side in scores[name]), matlab_ties=matlab_ties)
+            for name in SCORES}})
     return table
 
 
