@@ -19,16 +19,17 @@ from scipy.stats import binomtest
 import metrics
 import scoring
 from data import artifacts, files, run_records
+from results.cells import (
+    ATTACKS,
+    DATASETS,
+    HERE,
+    NETWORKS,
+    OBJECTIVES,
+    PUBLISHED,
+    WHITE_BOX,
+    published_accuracy,
+)
 
-HERE = Path(__file__).parent
-PUBLISHED = HERE / "published.json"
-DATASETS = ("mnist", "cifar10")
-OBJECTIVES = ("ce", "rce")
-# Whose accuracies are published; attacks are those of the first.
-NETWORKS = ("resnet32", "resnet56", "resnet110", "simple_cnn")
-# In the order of the paper's tables; random is ours.
-ATTACKS = ("random", "fgsm", "bim", "tgsm", "jsma", "carliniL2", "carliniL2_highcon")
-WHITE_BOX = ("carliniL2_highden", "carliniL2_specific")
 LEVELS = 255  # pixels of the paper's distortions lie in [0, 255]
 # What is shown of the pictures of `detect.py --mode=figures`, where they have been drawn: the name on
 # the page → the folder of the results and the name there. wide: up to eps 0.4; dense: figure 7 of v1.
@@ -61,14 +62,6 @@ def collect(work: Path, dataset: str) -> dict[str, Any]:
         for attack in (*ATTACKS, *WHITE_BOX):
             found.add_attack(attack, objective)
     return {"runs": found.runs, "cells": found.cells}
-
-
-def published_accuracy(published: dict[str, Any], dataset: str, network: str,
-                       objective: str) -> tuple[float | None, float | None]:
-    """Accuracy (%) by v4 of the paper, or by v1 where v4 has none; and by v1."""
-    errors = published["test_error_percent_v4"][dataset].get(network)
-    v1 = published["test_accuracy_percent_v1"][dataset][network][objective]
-    return (round(100 - errors[objective], 2) if errors else v1), v1
 
 
 class _Found:

@@ -5,36 +5,39 @@
 Nothing is measured here: a number that is in no JSON file says "not run".
 """
 
-import functools
 import itertools
 import json
 import sys
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from data import files
-from results.collect import (
+from results.cells import (
     ATTACKS,
     DATASETS,
+    HERE,
     NETWORKS,
+    NOT_RUN,
     OBJECTIVES,
+    PAPER_ATTACKS,
     PUBLISHED,
+    SHOWN_ROUNDS,
     WHITE_BOX,
+    Cells,
+    is_short,
+    load,
     published_accuracy,
+    short_cells,
+    short_name,
 )
+from results.statements import verdicts
 from scoring import SCORES
 
-HERE = Path(__file__).parent
 README = HERE.parent / "README.md"
 REPORT = HERE / "REPORT.md"
 BEGIN, END = "<!-- made by `make report`: begin -->", "<!-- made by `make report`: end -->"
-# The paper does not say at which eps its AUCs were taken; the script it was released with takes 8.
-SHOWN_ROUNDS = (2, 4, 8)
-NOT_RUN = "not run"
 SHORT = " ▼"
-PAPER_ATTACKS = tuple(attack for attack in ATTACKS if attack != "random")
-TITLES = {"confidence": "confidence", "non_me": "non-ME", "k_density": "K-density",
-          "mnist": "MNIST", "cifar10": "CIFAR-10 (through JPEG)"}
+SCORE_TITLES = {"confidence": "confidence", "non_me": "non-ME", "k_density": "K-density"}
 
 
 _ACCURACY_NOTE = """\
@@ -66,82 +69,16 @@ class whose K-density lies below the median of the training images, 100 kernels 
 """
 
 
-class Verdict(NamedTuple):
-    """Whether a statement of the paper holds for ours: in how many of the rows that were run."""
-
-    holds: int
-    of: int
-    fails: tuple[str, ...]
-
-    def words(self) -> str:
-        """true, false with the rows that fail, or not run."""
-        if not self.of:
-            return NOT_RUN
-        if not self.fails:
-            return f"true ({self.holds} of {self.of} rows run)"
-        return f"false ({self.holds} of {self.of} rows run; not: {', '.join(self.fails)})"
-
-
-def load(folder: Path = HERE) -> dict[str, dict[str, Any]]:
-    """Data set → {"runs", "cells"} of every results/<data set>.json there is."""
-    return {dataset: json.loads(path.read_text(encoding="utf-8")) for dataset in DATASETS
-            if (path := folder / f"{dataset}.json").is_file()}
-
-
-def is_short(cell: dict[str, Any]) -> bool:
-    """Whether the published value lies above our interval."""
-    return (cell["published"] is not None and cell["high"] is not None
-            and cell["high"] < cell["published"])
-
-
-def short_cells(found: dict[str, dict[str, Any]]) -> list[tuple[str, str, str, str]]:
-    """(data set, attack, objective, score) of each published AUC that ours reaches in no shown round;
-    of an accuracy, (data set, network, objective, "accuracy")."""
-    short = []
-    for dataset, what in found.items():
-        cells = [cell for cell in what["cells"]
-                 if cell["figure"] in ("accuracy", "auc") and _is_shown(cell)]
-        for key, group in itertools.groupby(sorted(cells, key=_key), _key):
-            if all(map(is_short, group)):
-                short.append((dataset, *key))
-    return short
-
-
-def _key(cell):
-    what = cell["attack"] if cell["figure"] == "auc" else cell["network"]
-    return what, cell["objective"], cell.get("score", cell["figure"])
-
-
-def _is_shown(cell):
-    """Whether it is of one of SHOWN_ROUNDS, or of an attack that has but one."""
-    return (cell.get("eps") is None or cell["attack"] == "jsma" or cell["round"] in SHOWN_ROUNDS)
-
-
-class _Cells:
-    """The cells of a data set, to be asked for by what they are of."""
-
-    def __init__(self, found, dataset):
-        self._cells = found.get(dataset, {"cells": []})["cells"]
-
-    def one(self, **what):
-        """The only cell with these values; None without one."""
-        return next(iter(self.all(**what)), None)
-
-    def all(self, **what):
-        return [cell for cell in self._cells
-                if all(cell.get(key) == value for key, value in what.items())]
-
-
 # --- Tables, as lines of Markdown ---
 
 def accuracy_table(found) -> list[str]:
     """Accuracy on the normal test images."""
     rows, published = [], json.loads(PUBLISHED.read_text(encoding="utf-8"))
     for dataset, network, objective in itertools.product(DATASETS, NETWORKS, OBJECTIVES):
-        cell = _Cells(found, dataset).one(figure="accuracy", network=network, objective=objective)
+        cell = Cells(found, dataset).one(figure="accuracy", network=network, objective=objective)
         best, v1 = published_accuracy(published, dataset, network, objective)
         v4 = "-" if network not in published["test_error_percent_v4"][dataset] else f"{best:.2f}"
-        rows.append([TITLES[dataset], network, objective.upper(), v4, f"{v1:.2f}",
+        rows.append([DATASETS[dataset], network, objective.upper(), v4, f"{v1:.2f}",
                      _with_interval(cell, 2), *_counts(cell, "steps", "n")])
     return _table(["data", "network", "objective", "published, v4 (%)", "v1 (%)",
                    "ours (%), 95 % interval", "steps", "test images"], rows)
@@ -149,7 +86,7 @@ def accuracy_table(found) -> list[str]:
 
 def auc_table(found, dataset) -> list[str]:
     """Published AUCs and ours in the rounds of SHOWN_ROUNDS."""
-    cells = _Cells(found, dataset)
+    cells = Cells(found, dataset)
     published = json.loads(PUBLISHED.read_text(encoding="utf-8"))["auc_percent_v4_resnet32"][dataset]
     rows = []
     for attack, objective in itertools.product(PAPER_ATTACKS, OBJECTIVES):
@@ -169,7 +106,7 @@ def auc_table(found, dataset) -> list[str]:
 
 def all_rounds_table(found, dataset) -> list[str]:
     """Ours in every round, with intervals."""
-    cells, rows = _Cells(found, dataset), []
+    cells, rows = Cells(found, dataset), []
     for attack, objective in itertools.product(ATTACKS, OBJECTIVES):
         of = {"figure": "auc", "attack": attack, "objective": objective}
         for first in cells.all(**of, score=SCORES[0]):
@@ -178,12 +115,12 @@ def all_rounds_table(found, dataset) -> list[str]:
             rows.append([attack, objective.upper(), eps, str(first["n"]),
                          *(_with_interval(cell, 1) for cell in group)])
     return _table(["attack", "objective", "eps", "images that count",
-                   *(f"{TITLES[score]} (%)" for score in SCORES)], rows) if rows else [NOT_RUN]
+                   *(f"{SCORE_TITLES[score]} (%)" for score in SCORES)], rows) if rows else [NOT_RUN]
 
 
 def distortion_table(found, dataset) -> list[str]:
     """Distortions of the searches, and how many white-box examples are still flagged."""
-    cells, rows = _Cells(found, dataset), []
+    cells, rows = Cells(found, dataset), []
     for attack, objective in itertools.product(("jsma", "carliniL2", "carliniL2_highcon", *WHITE_BOX),
                                                OBJECTIVES):
         for figure, digits in (("distortion", 2), ("flagged", 2)):
@@ -197,7 +134,7 @@ def distortion_table(found, dataset) -> list[str]:
 
 def seconds_table(found, dataset) -> list[str]:
     """Seconds per adversarial example."""
-    cells, rows = _Cells(found, dataset), []
+    cells, rows = Cells(found, dataset), []
     for attack in (*ATTACKS, *WHITE_BOX):
         pair = [cells.one(figure="seconds", attack=attack, objective=o) for o in OBJECTIVES]
         if any(pair):
@@ -238,61 +175,6 @@ def _number(value, digits):
     return "-" if value is None else f"{value:.{digits}f}".rstrip("0").rstrip(".")
 
 
-# --- The statements of the paper ---
-
-def verdicts(found) -> dict[str, Verdict]:
-    """Id of `shape_of_the_result` in published.json → whether it holds for ours."""
-    cells = {dataset: _Cells(found, dataset) for dataset in DATASETS}
-    auc = functools.partial(_shown_aucs, cells)
-    non_me = [(name, pair["rce"] > pair["ce"]) for name, pair in auc("non_me")]
-    density = [(name, pair["rce"] >= pair["ce"]) for name, pair in auc("k_density")
-               if not name.startswith("CIFAR-10 fgsm")]
-    highcon, bim = ([(f"{row} {objective.upper()}", value < 1) for row, pair in rows
-                     for objective, value in pair.items()]
-                    for rows in (auc("confidence", "carliniL2_highcon"),
-                                 auc("confidence", "bim", "cifar10")))
-    return {
-        "non_me_rce_above_ce": _verdict(non_me),
-        "confidence_fails_highcon": _verdict(highcon),
-        "confidence_fails_bim_cifar": _verdict(bim),
-        "k_density_rce_above_ce": _verdict(density),
-        "accuracy_equal": _verdict(
-            [(f"{name} {network}", abs(pair["rce"] - pair["ce"]) <= 0.15)
-             for network in ("resnet32", "resnet56")
-             for name, pair in _pairs(cells, figure="accuracy", network=network)]),
-        "whitebox_distortion": _verdict(
-            [(name, pair["rce"] >= 1.8 * pair["ce"]) for name, pair in _pairs(
-                cells, figure="distortion", attack="carliniL2_specific")]),
-    }
-
-
-def _verdict(rows):
-    fails = tuple(name for name, holds in rows if not holds)
-    return Verdict(len(rows) - len(fails), len(rows), fails)
-
-
-def _shown_aucs(cells, score, attack=None, only=None):
-    """(row, {objective: AUC}) of what both objectives have, in the rounds that are shown."""
-    for dataset, name in itertools.product([only] if only else DATASETS,
-                                           [attack] if attack else PAPER_ATTACKS):
-        shown = [cell for cell in cells[dataset].all(figure="auc", attack=name, score=score)
-                 if _is_shown(cell)]
-        for number in sorted({cell["round"] for cell in shown}):
-            pair = {cell["objective"]: cell["value"] for cell in shown if cell["round"] == number
-                    and cell["value"] is not None}
-            if set(pair) == set(OBJECTIVES):
-                eps = next(cell["eps"] for cell in shown if cell["round"] == number)
-                at_eps = "" if eps is None else f" at {eps:.2f}"
-                yield f"{TITLES[dataset].split()[0]} {name}{at_eps}", pair
-
-
-def _pairs(cells, **what):
-    for dataset in DATASETS:
-        pair = {cell["objective"]: cell["value"] for cell in cells[dataset].all(**what)}
-        if set(pair) == set(OBJECTIVES):
-            yield TITLES[dataset].split()[0], pair
-
-
 def shape_table(found) -> list[str]:
     """Each statement of `shape_of_the_result` with its verdict."""
     published = json.loads(PUBLISHED.read_text(encoding="utf-8"))["shape_of_the_result"]
@@ -307,7 +189,8 @@ def readme_part(found) -> str:
     """What stands between the markers of the README."""
     lines = [_ACCURACY_NOTE, *accuracy_table(found), ""]
     for dataset in found:
-        lines += [f"AUC (%) of confidence / non-ME / K-density on {TITLES[dataset]}, ResNet-32; ▼: the",
+        title = DATASETS[dataset]
+        lines += [f"AUC (%) of confidence / non-ME / K-density on {title}, ResNet-32; ▼: the",
                   "published value lies above the 95 % interval of ours:", "",
                   *auc_table(found, dataset), ""]
     return "\n".join([*lines, _README_NOTE, *shape_table(found), ""])
@@ -319,7 +202,7 @@ def report(found, experiments) -> str:
              "## Statements of the paper", "", *shape_table(found), ""]
     for dataset in found:
         figures = sorted((HERE / "figures").glob(f"{dataset}_*.png"))
-        lines += [f"## {TITLES[dataset]}", "",
+        lines += [f"## {DATASETS[dataset]}", "",
                   "### AUC (%): published, and ours in three rounds", "",
                   *auc_table(found, dataset), "",
                   "### AUC: every round", "", *all_rounds_table(found, dataset), "",
@@ -349,7 +232,7 @@ def _run_line(item):
 
 def _cell_name(cell):
     dataset, what, objective, score = cell
-    return f"{TITLES[dataset].split()[0]} {what} {objective.upper()} {score}"
+    return f"{short_name(dataset)} {what} {objective.upper()} {score}"
 
 
 def load_experiments(folder: Path = HERE) -> list[dict[str, Any]]:

@@ -11,10 +11,10 @@ from script_runner import ROOT
 import metrics
 import scoring
 from data import artifacts, run_records
-from results import collect, report
+from results import cells, collect, report, statements
 
-PUBLISHED = json.loads(collect.PUBLISHED.read_text(encoding="utf-8"))
-FOUND = report.load()
+PUBLISHED = json.loads(cells.PUBLISHED.read_text(encoding="utf-8"))
+FOUND = cells.load()
 EXPERIMENTS = report.load_experiments()
 
 
@@ -56,7 +56,7 @@ def test_cells_are_complete():
             assert (cell["value"] is None) == (cell["n"] == 0)
             assert cell["figure"] == "seconds" or not cell["n"] or (
                 cell["low"] <= cell["value"] <= cell["high"])
-            if cell["figure"] == "auc" and cell["attack"] in report.PAPER_ATTACKS:
+            if cell["figure"] == "auc" and cell["attack"] in cells.PAPER_ATTACKS:
                 assert cell["published"] == published_auc(dataset, cell)
 
 
@@ -124,7 +124,7 @@ def work(tmp_path_factory):
             ("fgsm", "RCE", EPS), ("fgsm", "CE", EPS), ("carliniL2", "RCE", [None]),
             ("carliniL2_specific", "CE", [None])]):
         made[attack, tag] = write_attack(folder / f"{attack}_mnist" / tag, eps, seed,
-                                         white_box=attack in collect.WHITE_BOX)
+                                         white_box=attack in cells.WHITE_BOX)
     return folder, made
 
 
@@ -198,7 +198,7 @@ def test_seconds_are_per_example(found):
 
 def test_what_was_not_run_has_no_cell(found):
     assert not [cell for cell in found["cells"] if cell.get("attack") in ("bim", "jsma", "random")]
-    assert collect.collect(collect.HERE, "cifar10") == {"runs": {}, "cells": []}
+    assert collect.collect(cells.HERE, "cifar10") == {"runs": {}, "cells": []}
 
 
 def test_intervals_are_those_of_the_bootstrap(work, found):
@@ -241,7 +241,7 @@ def test_what_falls_short_is_marked():
     assert "| fgsm | RCE | 98.8 / 98.6 / 99.4 |" + " 90.0 ▼ / 98.0 / 99.5 |" * 3 in table
     assert "| carliniL2 | CE | 98.6 / 64.1 / 99.4 | 50.0 ▼ / 64.0 / 99.0 |  |  |" in table
     assert "| bim | CE | 88.9 / 70.5 / 90.0 | not run | not run | not run |" in table
-    assert report.short_cells(found) == [("mnist", "carliniL2", "ce", "confidence"),
+    assert cells.short_cells(found) == [("mnist", "carliniL2", "ce", "confidence"),
                                          ("mnist", "fgsm", "rce", "confidence")]
 
 
@@ -250,11 +250,11 @@ def test_one_round_that_reaches_it_is_enough():
         *auc_cells("fgsm", "rce", (90.0,) * 3, (98.8,) * 3, 0.04, 2),
         *auc_cells("fgsm", "rce", (99.0,) * 3, (98.8,) * 3, 0.08, 4),
         *auc_cells("fgsm", "rce", (10.0,) * 3, (98.8,) * 3, 0.06, 3)]}}
-    assert report.short_cells(found) == []
+    assert cells.short_cells(found) == []
 
 
 def test_verdicts_without_any_run():
-    words = {name: verdict.words() for name, verdict in report.verdicts({}).items()}
+    words = {name: verdict.words() for name, verdict in statements.verdicts({}).items()}
     assert words == {entry["id"]: "not run" for entry in PUBLISHED["shape_of_the_result"]}
 
 
@@ -272,7 +272,7 @@ def test_verdicts_on_known_cells():
                    ("simple_cnn", "rce", 99.0))),
              *(cell(value, figure="distortion", attack="carliniL2_specific", objective=objective)
                for objective, value in (("ce", 10.0), ("rce", 17.9)))]
-    verdicts = report.verdicts({"mnist": {"cells": cells}})
+    verdicts = statements.verdicts({"mnist": {"cells": cells}})
     assert verdicts["non_me_rce_above_ce"].words() == "true (2 of 2 rows run)"
     assert verdicts["confidence_fails_highcon"].words() == (
         "false (1 of 2 rows run; not: MNIST carliniL2_highcon RCE)")
