@@ -7,7 +7,8 @@ It reads the files that test_adv.py and others.py left; the scores themselves ar
     python detect.py --dataset=mnist --mode=select_kernel_for_attack            # 100 of them, and
     python detect.py --dataset=mnist --mode=median_for_attack                   # their densities
 
-Only NumPy is imported at the start; SciPy and Matplotlib where they are needed, TensorFlow never.
+and --mode=fit, evaluate, figures and apply: a detector with thresholds, judged, and put to use. Only
+NumPy is imported at the start; SciPy and Matplotlib where they are needed, TensorFlow by apply alone.
 """
 
 import contextlib
@@ -49,6 +50,7 @@ def _auc_mode(dataset, tag, kernel_folder):
     found = [_load(*place) for place in attack_results.find(
         attack, dataset, tag, F.save_pwd).items()]
     for results in found:
+        _check_features(results, kernel_folder)
         with _naming(results.folder):
             scoring.check_rounds(results.num_rows, results.eps_values, results.num_per_eps, eps_round)
     sides = [_Side(results, *_find_kernels(kernel_folder, results.objective)) for results in found]
@@ -124,7 +126,9 @@ def _make(kind, folder, objective, num_kernels, seed):
 
 def _draw_kernels(folder, objective, num_kernels, seed):
     features, labels = artifacts.load_training_features(folder, objective)
-    kernels = scoring.select_kernels(features, labels, num_kernels, int(labels.max()) + 1, seed)
+    network = attack_results.features_network(folder, objective)
+    num_classes = (network or {}).get("num_classes") or int(labels.max()) + 1
+    kernels = scoring.select_kernels(features, labels, num_kernels, num_classes, seed)
     return kernels, len(features)
 
 
@@ -157,6 +161,14 @@ def _find_kernels(folder, objective):
         flags.warn(f"{path} is older than the training features beside it; --mode=select_kernel "
                    "draws the kernels anew.")
     return kernels, 0
+
+
+def _check_features(results, kernel_folder):
+    """Raises an InputError when the kernels are of another network than the results."""
+    with _naming(results.folder):
+        attack_results.check_network(
+            results, attack_results.features_network(kernel_folder, results.objective),
+            f"the training features in {kernel_folder}")
 
 
 def _load(objective, folder):
@@ -252,19 +264,17 @@ def _fit(results, kernels, kernel_folder, rates):
 
 def _network_of(results, kernel_folder):
     """Which network the results and the training features are of; InputError if not of one."""
-    kernel_para = f"kernel_para_{results.tag}"
-    record = run_records.read(kernel_folder, kernel_para)
-    featured = record and record["metrics"].get("network")
-    for path, network in ((f"{results.folder}/test_adv_run.json", results.network),
-                          (f"{kernel_folder}/{kernel_para}_run.json", featured)):
-        if not network:
-            raise InputError(f"expected a run record that names the network at {path}, which this "
-                             "version of test_adv.py and others.py writes. Received: none.")
-    if results.network["weights_sha256"] != featured["weights_sha256"]:
-        raise InputError("expected results and training features of one network. Received: weights of "
-                         f"SHA-256 {results.network['weights_sha256'][:12]}… and "
-                         f"{featured['weights_sha256'][:12]}….")
+    featured = attack_results.features_network(kernel_folder, results.objective)
+    _require_network(results.network, results.folder / "test_adv_run.json")
+    _require_network(featured, kernel_folder / f"kernel_para_{results.tag}_run.json")
+    _check_features(results, kernel_folder)
     return results.network
+
+
+def _require_network(network, path):
+    if not network:
+        raise InputError(f"expected a run record that names the network at {path}, which this version "
+                         "of test_adv.py and others.py writes. Received: none.")
 
 
 def _rates():
@@ -283,17 +293,21 @@ def _detector_path(kernel_folder, tag):
 def _evaluate_mode(dataset, tag, kernel_folder):
     """Judges the fitted detector of each objective on all attacks there are, or on one."""
     F = flags.FLAGS
-    output = Path(F.save_pwd or f"detection_{dataset}")
+    output = _output_dir(dataset)
     for objective, detector in _fitted(tag, kernel_folder).items():
         name = artifacts.OBJECTIVE_TAG[objective]
         rounds = [r for *_, rounds in _evaluated(dataset, objective, detector) for r in rounds]
         if not rounds:
             raise _no_results(dataset, [objective])
-        rows = evaluation.evaluate(rounds, detector, seed=F.seed)
+        rows = evaluation.evaluate(rounds, detector, seed=F.seed, matlab_ties=F.matlab_ties)
         rate = min(detector.false_refusal_rates.tolist())
         print(f"\n{name} on {dataset}, images that are right when normal and wrong when adversarial\n")
         print(evaluation.format_rows(rows, rate))
         _write_evaluation(output, name, rows)
+
+
+def _output_dir(dataset):
+    return Path(flags.FLAGS.output_dir or f"detection_{dataset}")
 
 
 def _fitted(tag, kernel_folder):
@@ -313,21 +327,39 @@ def _fitted(tag, kernel_folder):
     return fitted
 
 
-def _evaluated(dataset, objective, detector, work=Path()):
-    """Attack, results and rounds of the results there are of an objective in the folder `work`, of all
-    attacks or of one."""
-    F = flags.FLAGS
-    for attack in [F.attack_method] if F["attack_method"].present else flags.ATTACK_METHODS:
-        folder = work / artifacts.results_dir(attack, dataset, objective)
-        if not folder.is_dir():
-            continue
+def _evaluated(dataset, objective, detector, work=None):
+    """Attack, results and rounds of the results there are of an objective, of all attacks or of one, in
+    the folder `work` or else where flags say."""
+    for attack, folder in _finished(dataset, objective, work):
         results = _load(objective, folder)
         with _naming(folder):
-            attack_results.check_network(results, detector.network)
+            _require_network(results.network, folder / "test_adv_run.json")
+            attack_results.check_network(results, detector.network, "the detector")
+            if np.isin(results.image_index, detector.fitted_on).all():
+                raise InputError("expected images that the detector was not fitted on. Received: none.")
             scoring.check_rounds(results.num_rows, results.eps_values, results.num_per_eps, 0)
             yield attack, results, evaluation.rounds_of(
                 attack, results.arrays, results.image_index, results.eps_values, results.num_per_eps,
                 detector)
+
+
+def _finished(dataset, objective, work):
+    """Attack and folder of the results there are; says which attacks are unfinished."""
+    F = flags.FLAGS
+    if F.save_pwd and work is None:
+        found = attack_results.find(F.attack_method, dataset, F.objective_tag, F.save_pwd)
+        return [(F.attack_method, found[objective])] if objective in found else []
+    attacks = [F.attack_method] if F["attack_method"].present else flags.ATTACK_METHODS
+    folders = {attack: (work or Path()) / artifacts.results_dir(attack, dataset, objective)
+               for attack in attacks}
+    finished = []
+    for attack, folder in folders.items():
+        if attack_results.is_unfinished(folder):
+            flags.warn(f"{folder} is left out: its attack is unfinished; the same command of "
+                       "test_adv.py goes on with it.")
+        elif folder.is_dir():
+            finished.append((attack, folder))
+    return finished
 
 
 def _no_results(dataset, objectives):
@@ -367,7 +399,7 @@ def _figures_mode(dataset, tag, kernel_folder):
     if not drawn:
         raise InputError("expected results of several eps, or with images that are right when normal "
                          "and wrong when adversarial. Received: neither.")
-    folder = Path(F.save_pwd or f"detection_{dataset}")
+    folder = _output_dir(dataset)
     for name, draw in drawn.items():
         draw(folder / f"{name}.png")
     print(f"{len(drawn)} figures, each with its numbers as .csv, are in {folder}: {', '.join(drawn)}")
@@ -399,7 +431,7 @@ def _attacked(attack, results, rounds):
         {attack, "all"} & set(F.tsne_attack)) else ()
     return figures.Attacked(
         [rounds[k] for k in order],
-        figures.minimal_distortions(results.arrays, results.per_image, len(rounds)),
+        figures.minimal_distortions(results.per_image),
         [features[k] for k in order if features])
 
 
@@ -413,6 +445,7 @@ def _apply_mode(_, tag, kernel_folder):
                          "Received: objective_tag=''.")
     from detector import load_detector  # TensorFlow, which nothing else here needs
 
+    _tell_what_is_left_out(F.images, names)
     answer = load_detector(_detector_path(kernel_folder, tag), log_root=F.log_root, score=score,
                            false_refusal_rate=_rates()[0])(images)
     words = answer.words()
@@ -429,17 +462,32 @@ def _apply_mode(_, tag, kernel_folder):
           f"{F.answers}")
 
 
+def _tell_what_is_left_out(path, names):
+    if Path(path).is_dir():
+        others = sorted(file.name for file in Path(path).iterdir()
+                        if file.is_file() and file.name not in names)
+        if others:
+            flags.warn(f"{len(others)} files of {path} are left out, as they are no .png: "
+                       f"{', '.join(others[:3])}{', ...' if len(others) > 3 else ''}.")
+
+
 MODES = {"auc": _auc_mode,
          **{mode: partial(_kernel_mode, kind) for kind, mode in artifacts.KERNEL_MODES.items()},
          "fit": _fit_mode, "evaluate": _evaluate_mode, "figures": _figures_mode, "apply": _apply_mode}
 
 
+def _dataset(mode):
+    """--dataset, or what the detector of a mode that reads one is for."""
+    F = flags.FLAGS
+    if F.detector and not F.dataset and mode in ("evaluate", "figures", "apply"):
+        return detector_files.load(F.detector)["network"]["dataset"]
+    return flags.check_choice("dataset", flags.DATASETS)
+
+
 def main() -> None:
     """Checks the command line and runs its mode."""
     mode = flags.check_choice("mode", MODES)
-    # What apply needs to know of the data set is in the detector.
-    dataset = flags.check_choice("dataset", flags.DATASETS) if not flags.FLAGS.detector else (
-        flags.FLAGS.dataset)
+    dataset = _dataset(mode)
     tag = flags.check_choice("objective_tag", ("", *OBJECTIVE_OF_TAG))
     flags.check_at_least("num_kernels", 1)
     MODES[mode](dataset, tag, Path(flags.FLAGS.kernel_dir or artifacts.kernel_dir(dataset)))

@@ -81,15 +81,14 @@ def rounds_of(attack: str, results: Mapping[str, np.ndarray], image_index: np.nd
     return rounds
 
 
-def evaluate(rounds: Sequence[Round], detector: detectors.Detector, *, seed: int = 0,
-             num_resamples: int = metrics.NUM_RESAMPLES) -> list[dict[str, Any]]:
+def evaluate(rounds: Sequence[Round], detector: detectors.Detector,
+             **sampling) -> list[dict[str, Any]]:
     """Every figure of every round, and of the worst case over all of them.
 
     Args:
       rounds: of all attacks.
       detector: gives the thresholds.
-      seed: of the bootstrap.
-      num_resamples: of the bootstrap.
+      **sampling: keywords of `metrics.separation`.
 
     Returns:
       One row per attack, eps, subset and score: "attack", "eps", "subset", "score", "n", and under
@@ -101,28 +100,27 @@ def evaluate(rounds: Sequence[Round], detector: detectors.Detector, *, seed: int
     """
     rows = []
     for r, subset, score in itertools.product(rounds, SUBSETS, detectors.SCORES):
-        rows.append(_row(r, subset, score, r.subset(subset), detector, seed, num_resamples))
+        rows.append(_row(r, subset, score, detector, **sampling))
     for score in detectors.SCORES:
         worst = _worst_case(rounds, score)
         if worst is not None:
-            rows.append(_row(worst, "successful", score, worst.subset("successful"), detector, seed,
-                             num_resamples))
+            rows.append(_row(worst, "successful", score, detector, **sampling))
     return rows
 
 
-def _row(r, subset, score, chosen, detector, seed, num_resamples):
+def _row(r, subset, score, detector, *, matlab_ties=False, **sampling):
+    chosen = r.subset(subset)
     row = {"attack": r.attack, "eps": r.eps, "subset": subset, "score": score, "n": int(chosen.sum()),
            "figures": {}}
     if row["n"]:
         normal, adversarial = r.normal[score][chosen], r.adversarial[score][chosen]
         row["figures"] = metrics.separation(
-            normal, adversarial, seed=seed, num_resamples=num_resamples)
+            normal, adversarial, matlab_ties=matlab_ties, **sampling)
         for rate, accepts_normal, accepts_adversarial in _answers(normal, adversarial, score, detector):
             good = (accepts_normal & r.right_normal[chosen]) * 0.5 + (
                 ~accepts_adversarial | r.right_adversarial[chosen]) * 0.5
             for name, values in (("accepted", accepts_adversarial), ("good", good)):
-                row["figures"][f"{name}_at_{100 * rate:g}"] = metrics.mean(
-                    values, seed=seed, num_resamples=num_resamples)
+                row["figures"][f"{name}_at_{100 * rate:g}"] = metrics.mean(values, **sampling)
     return row
 
 

@@ -43,7 +43,7 @@ class Attacked:
     """
 
     rounds: Sequence[Round]
-    distortions: np.ndarray | None
+    distortions: np.ndarray
     features: Sequence[tuple[np.ndarray, np.ndarray]] = ()
 
 
@@ -85,12 +85,15 @@ def drawings(attacked: Mapping[str, Mapping[str, Attacked]], detectors: Mapping[
 
 
 def _over_eps(attack, rounds, detectors, dataset, beside):
-    largest = {name: sweep[-1] for name, sweep in {**rounds, **beside}.items()}
-    at_eps = eps_text(next(iter(largest.values())).eps)
     rows = {"auroc": (auroc_against_eps(rounds), f"normal against {attack}"),
-            "top_half": (top_half(rounds), f"normal and {attack} images mixed"),
-            "thresholds": (against_threshold(largest), f"{attack}, eps {at_eps}"),
-            "scores": (scores_against_eps(rounds, detectors), f"{attack} images")}
+            "top_half": (top_half(rounds), f"normal and {attack} images mixed")}
+    sweeps = {**rounds, **beside}
+    common = set.intersection(*({r.eps for r in sweep} for sweep in sweeps.values()))
+    if common:
+        eps = max(common)
+        at_eps = {name: next(r for r in sweep if r.eps == eps) for name, sweep in sweeps.items()}
+        rows["thresholds"] = against_threshold(at_eps), f"{attack}, eps {eps_text(eps)}"
+    rows["scores"] = scores_against_eps(rounds, detectors), f"{attack} images"
     return {f"{name}_{attack}": partial(plots.panels, row=row, title=f"{title}, {dataset}")
             for name, (row, title) in rows.items()}
 
@@ -177,25 +180,16 @@ def roc_curve(name: str, score: str, normal: np.ndarray, adversarial: np.ndarray
     return plots.Curve(f"{name}, AUROC {100 * auroc:.2f} %", fpr[kept], tpr[kept], colour, marker, line)
 
 
-def minimal_distortions(results: Mapping[str, np.ndarray],
-                        per_image: Mapping[str, np.ndarray] | None,
-                        num_rounds: int) -> np.ndarray | None:
+def minimal_distortions(per_image: Mapping[str, np.ndarray]) -> np.ndarray:
     """RMS of the smallest perturbation that succeeds, for pixels of 0 to 255.
 
     Args:
-      results: arrays of `data.artifacts.load_attack_results`.
-      per_image: of `data.artifacts.load_per_image`; None for the original's files.
-      num_rounds: rounds in the files.
+      per_image: of `data.artifacts.load_per_image`.
 
     Returns:
-      float [m], of each image that is kept at any eps the RMS at the smallest such eps. The original's
-      files do not tell which image a row is: of several rounds None, of one round the RMS of images
-      right when normal and wrong when adversarial. As nothing is fitted, every image counts.
+      float [m], of each image that is kept at any eps the RMS at the smallest such eps. As nothing is
+      fitted, every image counts.
     """
-    if per_image is None:
-        if num_rounds > 1:
-            return None
-        return _PIXEL_RANGE * results["L2_distance"][scoring.counted(results)]
     rows = np.flatnonzero(per_image["kept"])
     rows = rows[np.argsort(per_image["eps"][rows], kind="stable")]
     first = np.unique(per_image["image_index"][rows], return_index=True)[1]
@@ -212,7 +206,7 @@ def distortions(attacked: Mapping[str, Mapping[str, Attacked]], seed: int = 0) -
     return [plots.Bar(attack, objective, len(a.distortions), *(
         metrics.mean(a.distortions, seed=seed) if len(a.distortions) else [np.nan] * 3))
             for attack, by_objective in attacked.items()
-            for objective, a in by_objective.items() if a.distortions is not None]
+            for objective, a in by_objective.items()]
 
 
 def tsne_features(results: Mapping[str, np.ndarray], num_per_eps: int,

@@ -7,6 +7,7 @@ defines nothing. TensorFlow is imported inside `make_strategy` only.
 
 import errno
 import logging
+import os
 import sys
 from collections.abc import Callable, Iterable
 
@@ -178,7 +179,8 @@ def define_detect() -> None:
     absl_flags.DEFINE_integer("eps_round", 0, "Round of the eps sweep, from 1. 0: all.")
     absl_flags.DEFINE_integer("num_per_eps", 0, "Images per eps. 0: as the run record says.")
     absl_flags.DEFINE_bool(
-        "matlab_ties", False, "auc counts equal scores against detection, as the original's AUC.m.")
+        "matlab_ties", False,
+        "auc and evaluate count equal scores against detection, as the original's AUC.m.")
     _define_kernel_dir()
     absl_flags.DEFINE_string("objective_tag", "", "RCE or CE. Empty: both, where they exist.")
     _define_detector()
@@ -206,6 +208,8 @@ def _define_detector():
     absl_flags.DEFINE_string("images", "", "Images for apply: a .npy file or a folder of PNG files.")
     absl_flags.DEFINE_string("log_root", "", "Network for apply. Empty: where the detector lies.")
     absl_flags.DEFINE_string("answers", "answers.csv", "File that apply writes.")
+    absl_flags.DEFINE_string(
+        "output_dir", "", "Folder that evaluate and figures write. Empty: detection_<dataset>.")
 
 
 def _define_mode(default, modes):
@@ -277,10 +281,16 @@ def run(main: Callable[[], int | None], *groups: Callable[[], None]) -> None:
 def _guarded(main, argv):
     try:
         _check_command_line(argv)
-        return main()
+        code = main()
+        sys.stdout.flush()
+        return code
     except (InputError, RunError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except BrokenPipeError:
+        # Whoever read our lines, `head` for one, has gone: nobody is left to be told.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141  # what a shell reports for SIGPIPE
     except OSError as error:
         if error.errno not in _UNWRITABLE:
             raise

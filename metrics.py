@@ -30,7 +30,8 @@ class Estimate(NamedTuple):
 
 
 def separation(normal: np.ndarray, adversarial: np.ndarray, *, seed: int = 0,
-               num_resamples: int = NUM_RESAMPLES) -> dict[str, Estimate]:
+               num_resamples: int = NUM_RESAMPLES,
+               matlab_ties: bool = False) -> dict[str, Estimate]:
     """The figures of SEPARATION, whose intervals come from resampling the images.
 
     Args:
@@ -38,6 +39,7 @@ def separation(normal: np.ndarray, adversarial: np.ndarray, *, seed: int = 0,
       adversarial: float [n], of the same images attacked: an image is drawn with both its scores.
       seed: of the resampling.
       num_resamples: how many samples the intervals are taken from.
+      matlab_ties: equal scores count against detection in the AUROC, as in `scoring.auc`.
 
     Returns:
       Name of SEPARATION → estimate; ties count half (AUROC), or as one threshold.
@@ -50,9 +52,13 @@ def separation(normal: np.ndarray, adversarial: np.ndarray, *, seed: int = 0,
                          f"Received: {len(normal)} and {len(adversarial)} scores.")
     columns = {name: [] for name in SEPARATION}
     ranks = np.unique(np.concatenate([normal, adversarial]), return_inverse=True)[1]
+    # Of equal scores the normal one lies below.
+    unequal = 2 * ranks + (np.arange(len(ranks)) >= len(normal))
     for weights in _resamples(len(normal), num_resamples, seed, 2 * len(normal)):
-        curves = _curves(weights, ranks)
-        for name, values in zip(SEPARATION, curves, strict=True):
+        figures = _figures(weights, ranks)
+        if matlab_ties:
+            figures = _auroc(*_curve(weights, unequal)), *figures[1:]
+        for name, values in zip(SEPARATION, figures, strict=True):
             columns[name].append(values)
     return {name: _estimate(np.concatenate(values)) for name, values in columns.items()}
 
@@ -80,8 +86,24 @@ def _resamples(num_images, num_resamples, seed, width) -> Iterator[np.ndarray]:
             count, num_images).astype(np.float64)
 
 
-def _curves(weights, ranks):
-    """The figures of SEPARATION [b] each, of images weighted by rows of `weights` [b, n].
+def _figures(weights, ranks):
+    """The figures of SEPARATION [b] each; arguments as `_curve`."""
+    tpr, fpr = _curve(weights, ranks)
+    # As many images on one side as on the other: shares stand for counts.
+    precision = tpr[:, 1:] / np.maximum(tpr[:, 1:] + fpr[:, 1:], np.finfo(float).tiny)
+    aupr = (np.diff(tpr, axis=1) * precision).sum(axis=1)
+    # Sums of whole numbers over n: a share of exactly 0.95 may fall short by rounding.
+    slack = 0.1 / weights.shape[1]
+    return (_auroc(tpr, fpr), aupr, np.where(tpr >= 0.95 - slack, fpr, 1.0).min(axis=1),
+            *(np.where(fpr <= level + slack, tpr, 0.0).max(axis=1) for level in (0.01, 0.05)))
+
+
+def _auroc(tpr, fpr):
+    return (np.diff(fpr, axis=1) * (tpr[:, 1:] + tpr[:, :-1]) / 2).sum(axis=1)
+
+
+def _curve(weights, ranks):
+    """TPR and FPR [b, points] of images weighted by rows of `weights` [b, n].
 
     `ranks` int [2n] are those of the normal scores, then of the adversarial ones.
     """
@@ -91,14 +113,7 @@ def _curves(weights, ranks):
     ends = np.flatnonzero(np.diff(ranks[order], append=-1))
     tpr, fpr = (_accepted(weights[:, order % num_images] * side, ends) / num_images
                 for side in (order < num_images, order >= num_images))
-    auroc = (np.diff(fpr, axis=1) * (tpr[:, 1:] + tpr[:, :-1]) / 2).sum(axis=1)
-    # As many images on one side as on the other: shares stand for counts.
-    precision = tpr[:, 1:] / np.maximum(tpr[:, 1:] + fpr[:, 1:], np.finfo(float).tiny)
-    aupr = (np.diff(tpr, axis=1) * precision).sum(axis=1)
-    # Sums of whole numbers over n: a share of exactly 0.95 may fall short by rounding.
-    slack = 0.1 / num_images
-    return (auroc, aupr, np.where(tpr >= 0.95 - slack, fpr, 1.0).min(axis=1),
-            *(np.where(fpr <= level + slack, tpr, 0.0).max(axis=1) for level in (0.01, 0.05)))
+    return tpr, fpr
 
 
 def _accepted(weights, ends):

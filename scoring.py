@@ -20,6 +20,8 @@ SCORES = ("confidence", "non_me", "k_density")
 # Kernels per class of the white-box attacks.
 ATTACK_KERNELS = 100
 
+# Smallest σ² of the kernel non-ME: below lies the rounding of non-ME in float32, squared.
+_VARIANCE_FLOOR = 1e-12
 # Elements of the distance matrix held at a time: 4 MB in float64, which stay in the cache.
 _CHUNK_ELEMENTS = 1 << 19
 
@@ -101,7 +103,7 @@ def kernel_non_me(non_me_values: np.ndarray, num_classes: int, variance: float,
     Args:
       non_me_values: float [n], of `non_me`.
       num_classes: L.
-      variance: σ² > 0, of `non_me_variance`.
+      variance: σ² ≥ 0, of `non_me_variance`; 0 where all training images are at μ, as of two classes.
       eta: η > 0; the larger, the less a low non-ME counts.
 
     Returns:
@@ -110,7 +112,7 @@ def kernel_non_me(non_me_values: np.ndarray, num_classes: int, variance: float,
     Source: arXiv 1706.00633v1.
     """
     deviation = np.asarray(non_me_values, np.float64) - math.log(num_classes - 1)
-    return np.exp(-np.square(deviation) / (eta * variance))
+    return np.exp(-np.square(deviation) / (eta * max(variance, _VARIANCE_FLOOR)))
 
 
 def j_score(confidences: np.ndarray, kernel_non_me_values: np.ndarray) -> np.ndarray:

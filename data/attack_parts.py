@@ -14,6 +14,8 @@ import numpy as np
 from data import artifacts, files
 from errors import InputError
 
+# Beside the result files, until those are complete.
+FOLDER = "parts"
 _IDENTITY = "identity.json"
 # Array of a part: digest of its identity. Files can be copied where another identity lies.
 _OWNER = "identity"
@@ -63,7 +65,7 @@ class Parts:
 
     def __init__(self, folder: str | os.PathLike, identity: Mapping[str, Any], *,
                  overwrite: bool = False):
-        self._folder = Path(folder) / "parts"
+        self._folder = Path(folder) / FOLDER
         self._identity = json.loads(json.dumps(identity))  # as the file gives it back
         text = json.dumps(self._identity, sort_keys=True)
         self._digest = hashlib.sha256(text.encode()).hexdigest()

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from data import artifacts, run_records
+from data import artifacts, attack_parts, run_records
 from errors import InputError
 
 # The original's sweep, for files without a run record.
@@ -62,10 +62,11 @@ class AttackResults:
 
     @property
     def image_index(self) -> np.ndarray:
-        """Which image of the data set each row is, int [rows]. The original's files do not tell: there
-        every row counts as an image of its own."""
+        """Which image of the data set each row is, int [rows]; InputError for the original's files,
+        which do not tell."""
         if self.per_image is None:
-            return np.arange(self.num_rows)
+            raise InputError(f"expected results.npz in {self.folder}, which this version of "
+                             "test_adv.py writes, to tell which images these are. Received: none.")
         return self.per_image["image_index"]
 
 
@@ -99,6 +100,12 @@ def _original_sweep(folder, num_rows, num_per_eps):
                          f"Received: num_per_eps={num_per_eps}.")
     eps_values = [round(_ORIGINAL_EPS_STEP * k, 10) for k in range(1, num_rounds + 1)]
     return eps_values, num_rows // num_rounds
+
+
+def is_unfinished(folder: str | os.PathLike) -> bool:
+    """Whether an attack has left parts in a folder, and no results yet."""
+    has_results = (Path(folder) / artifacts.RESULT_TEXTS[0]).is_file()
+    return (Path(folder) / attack_parts.FOLDER).is_dir() and not has_results
 
 
 def find(attack: str, dataset: str, tag: str = "",
@@ -136,9 +143,22 @@ def _recorded_objective(folder):
     return "rce" if record["flags"]["RCE_train"] else "ce"
 
 
-def check_network(results: AttackResults, network: Mapping[str, Any]) -> None:
-    """Raises an InputError when the results tell that they are of another network than `network`."""
+def features_network(kernel_folder: str | os.PathLike, objective: str) -> Mapping[str, Any] | None:
+    """Which network the training features in a folder are of; None where no run record tells."""
+    record = run_records.read(kernel_folder, f"kernel_para_{artifacts.OBJECTIVE_TAG[objective]}")
+    return record and record["metrics"].get("network")
+
+
+def check_network(results: AttackResults, network: Mapping[str, Any] | None, whose: str) -> None:
+    """Raises an InputError when both networks are known, and the results are of another.
+
+    Args:
+      results: of an attack.
+      network: the other network; None where nothing tells.
+      whose: what that is the network of, for the message.
+    """
     attacked = results.network
-    if attacked and attacked["weights_sha256"] != network["weights_sha256"]:
-        raise InputError("expected results of the network that the detector was fitted on. Received: "
-                         f"weights of SHA-256 {attacked['weights_sha256'][:12]}….")
+    if attacked and network and attacked["weights_sha256"] != network["weights_sha256"]:
+        raise InputError(f"expected results of the network of {whose}, with weights of SHA-256 "
+                         f"{network['weights_sha256'][:12]}…. Received: results of "
+                         f"{attacked['weights_sha256'][:12]}….")

@@ -239,13 +239,13 @@ def _require_host(url: str) -> None:
 
 
 def read_pngs(folder: str) -> tuple[np.ndarray, list[str]]:
-    """The PNG files of a folder in order of name, uint8 [n, h, w] (grey) or [n, h, w, 3]; and their
-    names.
+    """The PNG files of a folder in order of name, uint8 [n, h, w] (grey) or [n, h, w, 3], without
+    their transparency; and their names.
 
     Raises:
         InputError: no PNG there, one that cannot be read, or pictures of different shapes.
     """
-    paths = sorted(Path(folder).glob("*.png"))
+    paths = sorted(path for path in Path(folder).iterdir() if path.suffix.lower() == ".png")
     if not paths:
         raise InputError(f"expected PNG files in {folder}. Received: none.")
     pictures = [_read_png(path) for path in paths]
@@ -273,8 +273,15 @@ def _read_png(path):
 
     try:
         with Image.open(path) as picture:
-            if picture.mode not in ("1", "L", "P", "RGB", "RGBA"):
+            if picture.mode not in ("1", "L", "LA", "P", "RGB", "RGBA"):
                 raise ValueError(f"8 bits per channel are read, not mode {picture.mode}")
-            return np.asarray(picture.convert("L" if picture.mode in ("1", "L") else "RGB"))
+            return np.asarray(picture.convert("L" if _is_grey(picture) else "RGB"))
     except (OSError, UnidentifiedImageError, ValueError) as error:
         raise InputError(f"expected a PNG file at {path}. Received: {error}.") from None
+
+
+def _is_grey(picture):
+    if picture.mode == "P":
+        palette = np.array(picture.getpalette("RGB")).reshape(-1, 3)
+        return bool((palette == palette[:, :1]).all())
+    return picture.mode in ("1", "L", "LA")

@@ -186,11 +186,12 @@ def checked_images(images: np.ndarray, image_shape: tuple[int, int, int]) -> np.
         InputError: no image, another shape or type, or pixels out of range.
     """
     images = np.asarray(images)
+    received = images.shape
     if images.ndim == 3 and image_shape[-1] == 1:
         images = images[..., None]
     if images.ndim != 4 or images.shape[1:] != tuple(image_shape) or not len(images):
-        raise InputError(f"expected at least one image of shape {tuple(image_shape)}. "
-                         f"Received: shape={images.shape}.")
+        raise InputError(f"expected images [n, h, w, c], at least one, of shape {tuple(image_shape)} "
+                         f"each. Received: shape={received}.")
     if images.dtype == np.uint8:
         return images
     if images.dtype.kind != "f":

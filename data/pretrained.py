@@ -35,18 +35,22 @@ def check(path: str | os.PathLike) -> None:
       path: of a file, or the prefix of a checkpoint's files.
 
     Raises:
-      InputError: a file is missing or not the one that was shipped.
+      InputError: a file is missing, not the one that was shipped, or none that was.
     """
     path = Path(path)
     if not is_pretrained(path.parent):
         return
-    for name, wanted in _sums(path.parent).items():
-        if name == path.name or name.startswith(f"{path.name}."):
-            file = path.with_name(name)
-            found = _sha256(file) if file.is_file() else "no such file"
-            if found != wanted:
-                raise InputError(f"expected {file} as it was shipped, with the SHA-256 {wanted[:12]}… "
-                                 f"of {SUMS}. Received: {found[:12]}….")
+    sums = {name: digest for name, digest in _sums(path.parent).items()
+            if name == path.name or name.startswith(f"{path.name}.")}
+    if not sums:
+        raise InputError(f"expected only what was shipped in {path.parent}, the files of {SUMS}. "
+                         f"Received: {path.name}.")
+    for name, wanted in sums.items():
+        file = path.with_name(name)
+        found = _sha256(file) if file.is_file() else "no such file"
+        if found != wanted:
+            raise InputError(f"expected {file} as it was shipped, with the SHA-256 {wanted[:12]}… "
+                             f"of {SUMS}. Received: {found[:12]}….")
 
 
 def _sums(folder):

@@ -27,6 +27,9 @@ class Detector:
       false_refusal_rates: shares of normal images that may be refused, float [rates].
       thresholds: T of each of SCORES at each rate, float [len(SCORES), rates].
       fitted_on: which images of the data set the thresholds were fitted on, int [n].
+
+    Raises:
+      InputError: the thresholds are not of these scores and rates.
     """
 
     network: Mapping[str, Any]
@@ -37,6 +40,12 @@ class Detector:
     false_refusal_rates: np.ndarray
     thresholds: np.ndarray
     fitted_on: np.ndarray
+
+    def __post_init__(self):
+        wanted = (len(SCORES), len(self.false_refusal_rates))
+        if self.thresholds.shape != wanted:
+            raise InputError(f"expected thresholds of shape {wanted}, scores by false refusal rates. "
+                             f"Received: shape={self.thresholds.shape}.")
 
     def scores(self, logits: np.ndarray, features: np.ndarray) -> dict[str, np.ndarray]:
         """The scores of images, float64 [n] by name of SCORES, finite.

@@ -25,9 +25,10 @@ def test_files_of_the_original_tell_no_image_and_no_network(folder):
     results = attack_results.load("rce", folder)
     assert (results.tag, results.num_rows, results.num_nan) == ("RCE", NUM_ROWS, 2)
     assert (results.num_per_eps, results.eps_values[0], results.eps_values[-1]) == (2, 0.02, 0.2)
-    assert results.image_index.tolist() == list(range(NUM_ROWS))
     assert results.per_image is None and results.network is None
-    attack_results.check_network(results, {"weights_sha256": "a" * 64})  # nothing says otherwise
+    with pytest.raises(InputError, match=r"expected results\.npz in"):
+        results.image_index  # noqa: B018 a property
+    attack_results.check_network(results, {"weights_sha256": "a" * 64}, "X")  # nothing says otherwise
 
 
 def test_a_run_record_tells_sweep_and_network(folder):
@@ -35,9 +36,9 @@ def test_a_run_record_tells_sweep_and_network(folder):
         "eps": [0.1, 0.3], "num_per_eps": 10, "network": {"weights_sha256": "b" * 64}})
     results = attack_results.load("ce", folder)
     assert (results.eps_values, results.num_per_eps) == ([0.1, 0.3], 10)
-    attack_results.check_network(results, {"weights_sha256": "b" * 64})
-    with pytest.raises(InputError, match="SHA-256 bbbbbbbbbbbb…"):
-        attack_results.check_network(results, {"weights_sha256": "a" * 64})
+    attack_results.check_network(results, {"weights_sha256": "b" * 64}, "X")
+    with pytest.raises(InputError, match=r"network of X.*results of bbbbbbbbbbbb…"):
+        attack_results.check_network(results, {"weights_sha256": "a" * 64}, "X")
     assert attack_results.find("fgsm", "mnist", save_pwd=folder) == {"ce": folder}
 
 
@@ -45,6 +46,14 @@ def test_images_are_those_of_results_npz(folder):
     images = np.tile(np.arange(10), 2)
     np.savez(folder / "results.npz", image_index=images)
     np.testing.assert_array_equal(attack_results.load("ce", folder).image_index, images)
+
+
+def test_an_attack_with_parts_and_no_results_is_unfinished(folder):
+    (folder / "parts").mkdir()
+    assert not attack_results.is_unfinished(folder)
+    (folder / artifacts.RESULT_TEXTS[0]).unlink()
+    assert attack_results.is_unfinished(folder)
+    assert not attack_results.is_unfinished(folder / "nowhere")
 
 
 def test_a_folder_of_unknown_objective_is_refused(folder):

@@ -403,6 +403,27 @@ def _snapshot(folder):
     return {path: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
+def test_a_class_without_training_images_is_named_where_a_record_tells_how_many_there_are(workspace):
+    """The last class of four has none: from the features alone nobody could tell."""
+    run_records.write(workspace / "kernel_para_digits", "kernel_para_RCE", flags={},
+                      metrics={"network": {"num_classes": 4}})
+    done = _run(workspace, "--dataset=digits", "--mode=select_kernel", "--objective_tag=RCE",
+                "--num_kernels=5")
+    _check_error(done, "class 3")
+    assert not list((workspace / "kernel_para_digits").glob("*.npz"))
+
+
+def test_a_reader_that_goes_away_is_no_error_of_ours(workspace):
+    """`detect.py ... | head`."""
+    started = subprocess.Popen(
+        [sys.executable, str(ROOT / "detect.py"), "--dataset=digits", "--num_kernels=10"],
+        cwd=workspace, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    started.stdout.close()
+    assert started.stderr.read() == ""
+    started.stderr.close()
+    assert started.wait(timeout=120) == 141
+
+
 def test_the_program_prints_one_table_and_leaves_json_record_and_picture(workspace):
     done = _run(workspace, "--dataset=digits", "--num_kernels=10")
     assert done.returncode == 0, done.stderr

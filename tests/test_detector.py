@@ -1,6 +1,7 @@
 """The detector as a user has it: fitted, judged and applied by detect.py, and from Python."""
 
 import csv
+import dataclasses
 import json
 
 import numpy as np
@@ -82,8 +83,11 @@ def test_a_detector_of_two_networks_is_refused(work, tmp_path):
     changed["metrics"]["network"]["weights_sha256"] = "0" * 64
     record.write_text(json.dumps(changed))
     result = run("detect", *FIT, f"--kernel_dir={other}", f"--detector={tmp_path}/d.npz", cwd=work[0])
-    assert result.code == 1 and "features of one network. Received: weights of" in result.err
+    assert result.code == 1 and "expected results of the network of the training" in result.err
     assert not (tmp_path / "d.npz").exists()
+    result = run("detect", "--dataset=digits", "--attack_method=bim", f"--kernel_dir={other}",
+                 cwd=work[0])
+    assert result.code == 1 and "bim_digits/RCE: expected results of the network of the" in result.err
 
 
 # Applying.
@@ -115,6 +119,29 @@ def test_png_files_are_read_in_order_of_name(loaded, tmp_path):
     np.testing.assert_array_equal(loaded(read).scores["k_density"], expected.scores["k_density"])
 
 
+def test_png_files_of_every_grey_kind_are_grey(tmp_path):
+    grey = Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8))
+    palette = grey.convert("P")
+    palette.putpalette([level for grey_level in range(256) for level in [grey_level] * 3])
+    for name, picture in {"a.png": grey, "b.PNG": grey.convert("LA"), "c.png": palette}.items():
+        picture.save(tmp_path / name, format="png")
+    images, names = inputs.load_images(str(tmp_path))
+    assert names == ["a.png", "b.PNG", "c.png"]
+    np.testing.assert_array_equal(images, [np.asarray(grey)] * 3)
+
+
+def test_files_that_are_no_png_are_named(work, tmp_path):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for name in ("1.png", "2.jpg", "3.jpg"):
+        Image.fromarray(np.zeros((8, 8), np.uint8)).save(folder / name)
+    result = succeeded("detect", "--mode=apply", "--images=pictures", work[1],
+                       f"--detector={work[0]}/kernel_para_digits/detector_RCE.npz",
+                       "--false_refusal_rate=0.05", cwd=tmp_path)
+    assert "of 1 answered" in result.out
+    assert "2 files of pictures are left out, as they are no .png: 2.jpg, 3.jpg." in result.err
+
+
 def test_an_image_answers_alone_as_in_company(loaded):
     images = inputs.load("digits", "", "test").images[:30]
     together = loaded(images)
@@ -132,14 +159,15 @@ def test_noise_is_refused_more_often_than_digits(loaded):
 
 
 @pytest.mark.parametrize(("images", "words"), [
-    (np.zeros((0, 8, 8, 1), np.uint8), "at least one image of shape"),
-    (np.zeros((2, 8, 9, 1), np.uint8), r"shape \(8, 8, 1\). Received: shape=\(2, 8, 9, 1\)"),
-    (np.zeros((8, 8), np.uint8), "at least one image of shape"),
-    (np.zeros((2, 8, 8, 3), np.uint8), "at least one image of shape"),
+    (np.zeros((0, 8, 8, 1), np.uint8), "at least one, of shape"),
+    (np.zeros((2, 8, 9, 1), np.uint8), r"shape \(8, 8, 1\) each. Received: shape=\(2, 8, 9, 1\)"),
+    (np.zeros((8, 8), np.uint8), "at least one, of shape"),
+    (np.zeros((8, 8, 1), np.uint8), r"Received: shape=\(8, 8, 1\)"),
+    (np.zeros((2, 8, 8, 3), np.uint8), "at least one, of shape"),
     (np.full((2, 8, 8, 1), 1.5), r"in \[0, 1\]. Received: pixels in \[1.5, 1.5\]"),
     (np.full((2, 8, 8), -0.5), r"in \[0, 1\]"), (np.full((2, 8, 8), np.nan), r"in \[0, 1\]"),
     (np.zeros((2, 8, 8, 1), np.int64), "type uint8 in"),
-    (np.array(["a"]), "at least one image of shape")])
+    (np.array(["a"]), "at least one, of shape")])
 def test_bad_images_are_refused(loaded, images, words):
     with pytest.raises(InputError, match=words):
         loaded(images)
@@ -190,6 +218,24 @@ def test_what_is_no_detector_is_refused(tmp_path, content):
         path.write_bytes(content)
     with pytest.raises(InputError):
         detector_files.load(path)
+
+
+@pytest.mark.parametrize(("name", "value", "words"), [
+    ("network", "x", "network in .* to be a JSON object with dataset, image_shape"),
+    ("network", "{}", "to be a JSON object with"), ("eta", np.zeros(2), "eta to be finite numbers"),
+    ("kernels", np.full((2, 3, 4), np.nan), "kernels to be finite numbers of 3 dimensions"),
+    ("bandwidth", "wide", "bandwidth to be finite numbers")])
+def test_a_damaged_detector_is_refused(work, tmp_path, name, value, words):
+    with np.load(work[0] / "kernel_para_digits/detector_RCE.npz") as arrays:
+        np.savez(tmp_path / "detector.npz", **{**arrays, name: value})
+    with pytest.raises(InputError, match=words):
+        detector_files.load(tmp_path / "detector.npz")
+
+
+@pytest.mark.parametrize("shape", [(3, 2), (5, 1)])
+def test_thresholds_of_other_scores_or_rates_are_refused(fitted, shape):
+    with pytest.raises(InputError, match=r"thresholds of shape \(5, 2\), scores by false refusal"):
+        dataclasses.replace(fitted, thresholds=np.zeros(shape))
 
 
 # Judging.
@@ -244,6 +290,33 @@ def test_figures_are_those_of_the_slow_way(judged, work, fitted):
         np.mean(adversarial >= threshold))
     good = np.concatenate([normal >= threshold, adversarial < threshold]).mean()
     assert row["figures"]["good_at_5"]["value"] == pytest.approx(good)
+
+
+def test_results_in_a_folder_of_their_own_are_judged(work, judged, tmp_path):
+    result = succeeded("detect", "--mode=evaluate", "--attack_method=bim",
+                       f"--save_pwd={work[0]}/bim_digits/RCE", f"--output_dir={tmp_path}/out",
+                       f"--detector={work[0]}/kernel_para_digits/detector_RCE.npz", cwd=tmp_path)
+    assert "RCE on digits" in result.out  # the data set is that of the detector
+    with open(tmp_path / "out/evaluation_RCE.json") as file:
+        rows = [row for row in json.load(file) if row["attack"] == "bim"]
+    assert rows == [row for row in judged[1] if row["attack"] == "bim"]
+
+
+def test_an_unfinished_attack_is_left_out_and_named(work, tmp_path):
+    folder = copied(work, tmp_path)
+    (folder / "jsma_digits/RCE/parts").mkdir(parents=True)
+    result = succeeded("detect", "--dataset=digits", "--mode=evaluate", cwd=folder)
+    assert "jsma_digits/RCE is left out: its attack is unfinished" in result.err
+    assert "jsma" not in result.out
+
+
+def test_images_that_were_all_fitted_on_are_not_judged(work, tmp_path):
+    folder = copied(work, tmp_path)
+    succeeded("detect", *FIT, "--holdout_share=0.999", cwd=folder)
+    for mode in ("evaluate", "figures"):
+        result = run("detect", "--dataset=digits", f"--mode={mode}", cwd=folder)
+        assert result.code == 1
+        assert "fgsm_digits/RCE: expected images that the detector was not fitted on" in result.err
 
 
 def test_the_worst_case_is_the_highest_success_of_each_image():
@@ -307,7 +380,7 @@ def rows_of(path):
 def test_without_a_sweep_there_are_the_figures_of_one_round(work, judged, tmp_path, monkeypatch):
     monkeypatch.setattr(plots, "tsne", lambda features, seed: features[:, :2])
     succeeded("detect", "--dataset=digits", "--mode=figures", "--attack_method=bim",
-              "--tsne_attack=bim", f"--save_pwd={tmp_path}", cwd=work[0])
+              "--tsne_attack=bim", f"--output_dir={tmp_path}", cwd=work[0])
     assert {path.stem for path in tmp_path.iterdir()} == {"distortions", "roc_bim", "tsne_bim"}
     # The label of each curve ends in its area.
     labels = {row["curve"] for row in rows_of(tmp_path / "roc_bim.csv")}
@@ -324,7 +397,7 @@ def test_without_a_sweep_there_are_the_figures_of_one_round(work, judged, tmp_pa
 
 
 def test_figures_of_nothing_are_refused(work, tmp_path):
-    figures_of = ("detect", "--dataset=digits", "--mode=figures", f"--save_pwd={tmp_path}")
+    figures_of = ("detect", "--dataset=digits", "--mode=figures", f"--output_dir={tmp_path}")
     result = run(*figures_of, "--attack_method=jsma", cwd=work[0])
     assert result.code == 1 and "files of test_adv.py in <attack>_digits/RCE. Received" in result.err
     result = run(*figures_of, "--tsne_attack=fgsm,jsma", cwd=work[0])
@@ -367,7 +440,8 @@ def test_results_of_another_network_are_not_judged(work, tmp_path):
     changed["metrics"]["network"]["weights_sha256"] = "0" * 64
     record.write_text(json.dumps(changed))
     result = run("detect", "--dataset=digits", "--mode=evaluate", cwd=tmp_path)
-    assert result.code == 1 and "bim_digits/RCE: expected results of the network" in result.err
+    assert result.code == 1
+    assert "bim_digits/RCE: expected results of the network of the detector" in result.err
 
 
 def test_a_given_detector_tells_its_objective(work, tmp_path):
@@ -395,7 +469,7 @@ def test_figures_beside_an_ensemble(work, tmp_path_factory, tmp_path):
     other.mkdir()
     script_runner.fit_detector(f"{log_root},{log_root}", other)
     succeeded("detect", "--dataset=digits", "--mode=figures", "--attack_method=fgsm",
-              f"--beside={other}", f"--save_pwd={tmp_path}", cwd=folder)
+              f"--beside={other}", f"--output_dir={tmp_path}", cwd=folder)
     with open(tmp_path / "thresholds_fgsm.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     lines = {label: [float(row["y"]) for row in rows if row["curve"] == label]

@@ -132,22 +132,14 @@ PER_IMAGE = {"eps": np.repeat([0.2, 0.1], 3), "image_index": np.array([5, 6, 7, 
 
 
 def test_the_minimal_distortion_is_that_of_the_smallest_eps_that_succeeds():
-    np.testing.assert_allclose(figures.minimal_distortions({}, PER_IMAGE, 2), [25.5, 51])
+    np.testing.assert_allclose(figures.minimal_distortions(PER_IMAGE), [25.5, 51])
     search = {name: array[:3] for name, array in PER_IMAGE.items()} | {"eps": np.full(3, np.nan)}
-    np.testing.assert_allclose(figures.minimal_distortions({}, search, 1), [51, 51])
-
-
-def test_the_originals_files_have_distortions_where_they_hold_each_image_once():
-    results = {"labels_true": np.array([1, 1, 1]), "labels_nor": np.array([1, 1, 2]),
-               "labels_adv": np.array([1, 3, 3]), "L2_distance": np.array([0.1, 0.2, 0.3])}
-    np.testing.assert_allclose(figures.minimal_distortions(results, None, 1), [51])
-    assert figures.minimal_distortions(results, None, 3) is None
+    np.testing.assert_allclose(figures.minimal_distortions(search), [51, 51])
 
 
 def test_distortions_have_their_mean_and_say_where_nothing_succeeds():
     attacked = {"fgsm": {"ce": figures.Attacked([], np.array([10.0, 20.0])),
-                         "rce": figures.Attacked([], np.empty(0))},
-                "jsma": {"ce": figures.Attacked([], None)}}
+                         "rce": figures.Attacked([], np.empty(0))}}
     first, second = figures.distortions(attacked)
     assert (first.attack, first.objective, first.n, first.mean) == ("fgsm", "ce", 2, 15)
     assert 10 <= first.low <= 15 <= first.high <= 20
@@ -194,6 +186,21 @@ def test_a_search_is_drawn_without_the_curves_over_eps():
         "roc_fgsm", "roc_jsma", "roc_carliniL2"]
     assert drawn["roc_fgsm"].keywords["title"] == "normal against fgsm, eps 0.10, mnist"
     assert drawn["roc_carliniL2"].keywords["title"] == "normal against carliniL2, mnist"
+
+
+def test_thresholds_are_shown_at_the_largest_eps_that_all_have():
+    further = dataclasses.replace(APART, eps=0.4)
+    drawn = figures.drawings({"fgsm": {"rce": attacked(APART, MIXED, further),
+                                       "ce": attacked(APART, MIXED)}}, DETECTORS, "mnist")
+    assert drawn["thresholds_fgsm"].keywords["title"] == "fgsm, eps 0.20, mnist"
+    refused, = (panel for panel in drawn["thresholds_fgsm"].keywords["row"] if panel.title == "refused")
+    same, = (panel for panel in figures.against_threshold({"rce": MIXED, "ce": MIXED})
+             if panel.title == "refused")
+    for curve, expected in zip(refused.curves, same.curves, strict=True):
+        np.testing.assert_array_equal(curve.y, expected.y)
+    apart = figures.drawings({"fgsm": {"rce": attacked(APART, MIXED), "ce": attacked(
+        dataclasses.replace(APART, eps=0.3), further)}}, DETECTORS, "mnist")
+    assert "thresholds_fgsm" not in apart
 
 
 def test_where_no_image_counts_there_is_no_roc_curve():

@@ -50,7 +50,7 @@ NEW = {
                "objective_tag": "", "seed": 0, "detector": "", "eta": 1.0,
                "false_refusal_rate": ["0.01", "0.05"], "holdout_share": 0.5, "score": "k_density",
                "images": "", "log_root": "", "answers": "answers.csv", "tsne_attack": [],
-               "beside": ""},
+               "beside": "", "output_dir": ""},
 }  # fmt: skip
 
 

@@ -42,6 +42,17 @@ def test_auroc_counts_pairs_and_the_swap_of_sides_complements_it():
     assert swapped == pytest.approx(1 - found)
 
 
+@pytest.mark.parametrize("matlab_ties", [False, True])
+def test_ties_count_in_the_auroc_as_they_do_in_scoring(matlab_ties):
+    normal, adversarial = draw(7, n=30, ties=True)
+    found = metrics.separation(normal, adversarial, num_resamples=2, matlab_ties=matlab_ties)
+    expected = scoring.auc(normal, adversarial, matlab_ties=matlab_ties)
+    assert found["auroc"].value == pytest.approx(expected)
+    other = metrics.separation(normal, adversarial, num_resamples=2, matlab_ties=not matlab_ties)
+    assert found["auroc"] != other["auroc"]
+    assert all(found[name] == other[name] for name in metrics.SEPARATION[1:])
+
+
 def test_perfect_and_useless_scores():
     apart = metrics.separation(np.arange(5) + 10.0, np.arange(5.0))
     assert [apart[name][0] for name in metrics.SEPARATION] == [1, 1, 0, 1, 1]

@@ -10,7 +10,7 @@ import script_runner
 from script_runner import NETWORK, ROOT, run, succeeded
 
 import detector
-from data import checkpoints, inputs, pretrained, run_records
+from data import checkpoints, detector_files, inputs, pretrained, run_records
 from errors import InputError
 
 
@@ -115,6 +115,25 @@ def test_a_changed_detector_is_refused(copy):
     file.write_bytes(file.read_bytes() + b"\0")
     with pytest.raises(InputError, match=r"detector\.npz as it was shipped"):
         detector.load_detector(file)
+
+
+def test_weights_that_were_not_shipped_are_refused(copy, tmp_path):
+    """Another network beside the shipped one, which the file `checkpoint` names as the newest."""
+    for suffix in ("index", "data-00000-of-00001"):
+        shipped = copy / f"model.ckpt-{script_runner.STEPS}.{suffix}"
+        shutil.copy(shipped, copy / f"model.ckpt-99.{suffix}")
+    (copy / "checkpoint").write_text('model_checkpoint_path: "model.ckpt-99"\n')
+    result = run("others", *NETWORK, f"--log_root={copy}", "--mode=info", cwd=tmp_path)
+    assert result.code == 1
+    assert f"only what was shipped in {copy}, the files of SHA256SUMS. Received: model" in result.err
+
+
+def test_no_detector_is_fitted_into_what_was_shipped(copy):
+    path = copy / "detector.npz"
+    before = path.read_bytes()
+    with pytest.raises(InputError, match="detector must be a file of your own"):
+        detector_files.save(path, detector_files.load(path))
+    assert path.read_bytes() == before
 
 
 def test_a_missing_file_is_named(copy):

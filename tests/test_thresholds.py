@@ -50,6 +50,15 @@ def test_kernel_non_me_is_one_at_its_best_and_e_to_the_minus_one_a_sigma_away():
     np.testing.assert_allclose(wider, math.exp(-1))
 
 
+def test_kernel_non_me_of_training_images_without_deviation_is_finite():
+    """Of two classes one element is not maximal: non-ME is 0 = log(L − 1) of every image."""
+    two_classes = scoring.non_me(RNG.normal(size=(20, 2)))
+    variance = scoring.non_me_variance(two_classes, 2)
+    np.testing.assert_array_equal(scoring.kernel_non_me(two_classes, 2, variance), 1)
+    np.testing.assert_array_equal(
+        scoring.kernel_non_me(np.array([math.log(9), math.log(9) - 0.1]), 10, 0.0), [1, 0])
+
+
 def test_the_variance_is_the_mean_square_deviation_from_the_best():
     assert scoring.non_me_variance(np.array([math.log(9) - 0.1, math.log(9) - 0.3]), 10) == (
         pytest.approx((0.01 + 0.09) / 2))
