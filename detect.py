@@ -165,10 +165,8 @@ def _find_kernels(folder, objective):
 
 def _check_features(results, kernel_folder):
     """Raises an InputError when the kernels are of another network than the results."""
-    with _naming(results.folder):
-        attack_results.check_network(
-            results, attack_results.features_network(kernel_folder, results.objective),
-            f"the training features in {kernel_folder}")
+    network = attack_results.features_network(kernel_folder, results.objective)
+    attack_results.check_network(results, network, f"the training features in {kernel_folder}")
 
 
 def _load(objective, folder):
@@ -332,9 +330,9 @@ def _evaluated(dataset, objective, detector, work=None):
     the folder `work` or else where flags say."""
     for attack, folder in _finished(dataset, objective, work):
         results = _load(objective, folder)
+        _require_network(results.network, folder / "test_adv_run.json")
+        attack_results.check_network(results, detector.network, "the detector")
         with _naming(folder):
-            _require_network(results.network, folder / "test_adv_run.json")
-            attack_results.check_network(results, detector.network, "the detector")
             if np.isin(results.image_index, detector.fitted_on).all():
                 raise InputError("expected images that the detector was not fitted on. Received: none.")
             scoring.check_rounds(results.num_rows, results.eps_values, results.num_per_eps, 0)

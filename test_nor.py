@@ -100,7 +100,8 @@ def main() -> int:
     if not figures:
         raise InputError(f"expected a checkpoint in log_root within --eval_timeout={F.eval_timeout} "
                          f"seconds. Received: none in log_root={log_root!r}.")
-    run_records.write(eval_dir, "test_nor", flags=flags.as_dict(), metrics=figures)
+    run_records.write(eval_dir, "test_nor", flags=flags.as_dict(),
+                      metrics=figures | {"network": network.identity()})
     return 0
 
 

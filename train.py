@@ -135,7 +135,7 @@ def train(run: checkpoints.RunRecord, strategy: tf.distribute.Strategy,
 
     Returns:
       Exit code (0, or 128 + the number of the signal that stopped the run) and the last figures,
-      None when the run was already finished or is another worker's to report.
+      "step" alone of a run that was finished already, None when they are another worker's to report.
 
     Raises:
       InputError: log_root holds another run, or another process trains there.
@@ -155,7 +155,7 @@ def train(run: checkpoints.RunRecord, strategy: tf.distribute.Strategy,
             store.remove_unfinished()
         start = _resume(store, workers, run, network, optimizer)
         if start >= run.total_steps:
-            return 0, None
+            return 0, {"step": start} if workers.is_chief else None
         reporter = stack.enter_context(
             _Reporter(run, network, strategy, test_set, train_dir, start) if workers.is_chief
             else _Silent())
@@ -330,7 +330,9 @@ def main() -> int:
         run, strategy, train_set, test_set, log_root=log_root, train_dir=train_dir,
         checkpoint_every=F.checkpoint_every, keep_checkpoints=F.keep_checkpoints,
         steps_per_loop=F.steps_per_loop, jit_compile=F.jit_compile)
-    if figures is not None:
+    # A run that was killed behind its last checkpoint is recorded by the next; one that was recorded
+    # keeps its figures.
+    if figures and ("cost" in figures or run_records.read(train_dir, "train") is None):
         run_records.write(train_dir, "train", flags=flags.as_dict(), metrics=figures)
     return exit_code
 

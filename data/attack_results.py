@@ -159,6 +159,6 @@ def check_network(results: AttackResults, network: Mapping[str, Any] | None, who
     """
     attacked = results.network
     if attacked and network and attacked["weights_sha256"] != network["weights_sha256"]:
-        raise InputError(f"expected results of the network of {whose}, with weights of SHA-256 "
-                         f"{network['weights_sha256'][:12]}…. Received: results of "
+        raise InputError(f"expected results in {results.folder} of the network of {whose}, with "
+                         f"weights of SHA-256 {network['weights_sha256'][:12]}…. Received: results of "
                          f"{attacked['weights_sha256'][:12]}….")

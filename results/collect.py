@@ -18,7 +18,8 @@ from scipy.stats import binomtest
 
 import metrics
 import scoring
-from data import artifacts, files, run_records
+from data import artifacts, attack_results, files, run_records
+from errors import InputError
 from results.cells import (
     ATTACKS,
     DATASETS,
@@ -82,9 +83,8 @@ class _Found:
         self._add_run(run, record)
         num_images, step = record["metrics"]["num_images"], record["metrics"]["step"]
         num_right = round(record["metrics"]["precision"] * num_images)
-        interval = binomtest(num_right, num_images).proportion_ci(method="wilson")
         self._add_cell(
-            run, num_images, _percent((num_right / num_images, interval.low, interval.high)),
+            run, num_images, _percent(_share(num_right, num_images)),
             published_accuracy(self._published, self._dataset, network, objective)[0],
             figure="accuracy", network=network, objective=objective, steps=step)
 
@@ -95,23 +95,30 @@ class _Found:
             return
         run = f"{attack}_{objective}"
         self._add_run(run, record)
-        results = artifacts.load_attack_results(folder)
-        per_image = artifacts.load_per_image(folder)
+        results = attack_results.load(objective, folder)
         kernel_folder = self._work / artifacts.kernel_dir(self._dataset)
+        self._check_networks(results, kernel_folder)
         cell = {"attack": attack, "objective": objective}
-        num_images = record["metrics"]["num_per_eps"]
         if artifacts.kernels_path(kernel_folder, objective):
             kernels = artifacts.load_kernels(kernel_folder, objective)
-            for number, eps in enumerate(record["metrics"]["eps"], 1):
-                rows = scoring.round_rows(number, num_images)
-                self._add_aucs(run, results, kernels, rows, cell | {"round": number, "eps": eps})
-        if record["metrics"]["eps"] == [None]:
-            self._add_distortion(run, results, per_image, kernel_folder, cell)
+            for number, eps in enumerate(results.eps_values, 1):
+                rows = scoring.round_rows(number, results.num_per_eps)
+                self._add_aucs(run, results.arrays, kernels, rows, cell | {"round": number, "eps": eps})
+        if list(results.eps_values) == [None]:
+            self._add_distortions(run, results, kernel_folder, cell)
         seconds = sum(part["seconds"] for part in record["metrics"]["rounds"])
-        count = num_images * len(record["metrics"]["rounds"])
-        self._add_cell(run, count, [seconds / count, None, None],
+        self._add_cell(run, results.num_rows, [seconds / results.num_rows, None, None],
                        self._look_up("attack_seconds_per_example_v4", attack, objective),
                        figure="seconds", **cell)
+
+    def _check_networks(self, results, kernel_folder):
+        """Raises an InputError when what stands in one table is known to be of two networks."""
+        network = attack_results.features_network(kernel_folder, results.objective)
+        attack_results.check_network(results, network, f"the training features in {kernel_folder}")
+        eval_dir = self._work / f"models_{self._dataset}/resnet32_{results.objective}/eval"
+        record = run_records.read(eval_dir, "test_nor")
+        attack_results.check_network(
+            results, record and record["metrics"].get("network"), f"the accuracy in {eval_dir}")
 
     def _add_aucs(self, run, results, kernels, rows, cell):
         scores = scoring.score_images(
@@ -125,32 +132,38 @@ class _Found:
                 ours = _percent(metrics.separation(normal, adversarial)["auroc"])
             self._add_cell(run, len(normal), ours, value, figure="auc", score=score, **cell)
 
-    def _add_distortion(self, run, results, per_image, kernel_folder, cell):
+    def _add_distortions(self, run, results, kernel_folder, cell):
         """Mean RMS over the examples that count; of a white-box attack how many are still flagged."""
-        white_box = cell["attack"] in WHITE_BOX
+        per_image = results.per_image
+        rms, kept = LEVELS * per_image["rms"], per_image["kept"].astype(bool)
+        if cell["attack"] not in WHITE_BOX:
+            published = self._look_up("distortion_v4", self._dataset, cell["attack"], cell["objective"])
+            self._add_mean(run, rms[kept], published, figure="distortion", **cell)
+            return
         # The white-box attacks succeed by passing the detector, which their second stage may miss:
-        # counted are all that change the class.
-        counted = ((per_image["predicted_before"] == per_image["label"])
-                   & (per_image["predicted_after"] != per_image["label"])
-                   if white_box else per_image["kept"].astype(bool))
-        if not counted.any():
-            return
-        table = "whitebox_v4" if cell["attack"] == "carliniL2_specific" else "distortion_v4"
-        published = self._look_up(table, self._dataset, *(
-            (cell["objective"], "distortion") if white_box else (cell["attack"], cell["objective"])))
-        self._add_cell(run, int(counted.sum()), list(metrics.mean(LEVELS * per_image["rms"][counted])),
-                       published, figure="distortion", **cell)
-        if not white_box:
-            return
-        medians = artifacts.load_kernels(kernel_folder, cell["objective"], "attack_medians")
-        kernels = artifacts.load_kernels(kernel_folder, cell["objective"], "attack_kernels")
-        classes = results["labels_adv"][counted]
-        density = scoring.log_kernel_density(results["logits_adv"][counted], classes, kernels,
-                                             scoring.KERNEL_BANDWIDTH[cell["objective"]])
-        published = (self._look_up("whitebox_v4", self._dataset, cell["objective"], "ratio")
-                     if cell["attack"] == "carliniL2_specific" else None)
-        self._add_cell(run, int(counted.sum()), list(metrics.mean(density < np.log(medians[classes]))),
-                       published, figure="flagged", **cell)
+        # the paper counts all that change the class.
+        counted = scoring.counted(results.arrays)
+        published = (self._look_up("whitebox_v4", self._dataset, cell["objective"])
+                     if cell["attack"] == "carliniL2_specific" else None) or {}
+        self._add_mean(run, rms[counted], published.get("distortion"), figure="distortion", **cell)
+        self._add_mean(run, rms[kept], None, figure="distortion_passed", **cell)
+        if counted.any():
+            flagged = self._flagged(results, counted, kernel_folder)
+            self._add_cell(run, len(flagged), _share(flagged.sum(), len(flagged)),
+                           published.get("ratio"), figure="flagged", **cell)
+
+    def _flagged(self, results, counted, kernel_folder):
+        """bool [m]: whose density lies below the median of its predicted class's training images."""
+        medians = artifacts.load_kernels(kernel_folder, results.objective, "attack_medians")
+        kernels = artifacts.load_kernels(kernel_folder, results.objective, "attack_kernels")
+        classes = results.arrays["labels_adv"][counted]
+        density = scoring.log_kernel_density(results.arrays["logits_adv"][counted], classes, kernels,
+                                             scoring.KERNEL_BANDWIDTH[results.objective])
+        return density < np.log(medians[classes])
+
+    def _add_mean(self, run, values, published, **what):
+        if len(values):
+            self._add_cell(run, len(values), metrics.mean(values), published, **what)
 
     def _look_up(self, *keys):
         """The published value under `keys`; None where the paper has none."""
@@ -169,6 +182,12 @@ class _Found:
                                   "n": num_images, "run": run})
 
 
+def _share(count, total):
+    """A share with Wilson's interval."""
+    interval = binomtest(int(count), total).proportion_ci(method="wilson")
+    return count / total, interval.low, interval.high
+
+
 def _percent(estimate):
     return [100 * number for number in estimate]
 
@@ -180,8 +199,12 @@ def main() -> int:
                          f"Received: {sys.argv[1:]}.\n")
         return 1
     work = Path(sys.argv[1])
-    for dataset in DATASETS:
-        found = collect(work, dataset)
+    try:
+        collected = {dataset: collect(work, dataset) for dataset in DATASETS}
+    except InputError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 1
+    for dataset, found in collected.items():
         if not found["cells"]:
             continue
         files.write_json(HERE / f"{dataset}.json", found)

@@ -5,11 +5,13 @@
 #
 # DATA holds mnist_dataset/data_train.bin, data_test.bin and cifar-10-batches-bin/. Everything is written
 # in WORK. A step that is finished is not repeated, one that was killed goes on: give the command again.
+# A folder WORK is of one kind of SETTINGS: a step does not know what the networks before it have become.
 # SETTINGS: floor (fewer images, steps and iterations, for a small machine), or paper (the published
 # ones). --list prints the commands and runs nothing.
 set -euo pipefail
 code=$(cd "$(dirname "$0")/.." && pwd)
 python=${PYTHON:-$code/.venv/bin/python}
+[[ $python == */* ]] && python=$(realpath -ms "$python") # steps run in other folders
 data=$(realpath "${DATA:-$PWD}")
 work=${WORK:-runs}
 settings=${SETTINGS:-floor}
@@ -56,13 +58,26 @@ step() { # script and its flags
 if [[ $list != --list ]]; then
     mkdir -p "$work"
     cd "$work"
+    [[ -e .settings ]] || echo "$settings" > .settings
+    if [[ $(< .settings) != "$settings" ]]; then
+        echo "error: SETTINGS must be $(< .settings) in WORK=$work, or WORK another folder." \
+            "Received: SETTINGS=$settings." >&2
+        exit 1
+    fi
 fi
 
-use() { # objective, and where the folder of its network lies: the flags of that
-    local rce
+use() { # objective, where the folder of its network lies, its residual units: the flags of that
+    local rce units=${3:-5}
     rce=$([[ $1 == rce ]] && echo True || echo False)
-    network=(--dataset=$dataset --num_residual_units=5 --RCE_train="$rce" --seed=0
-             --log_root="${2:-}models_$dataset/resnet32_$1")
+    network=(--dataset=$dataset --num_residual_units="$units" --RCE_train="$rce" --seed=0
+             --log_root="${2:-}models_$dataset/resnet$((6 * units + 2))_$1")
+}
+
+train_and_test() { # of `use`
+    step train.py "${network[@]}" --train_data_path="$train" --eval_data_path="$test" \
+        "${training[@]}" --checkpoint_every=500
+    step test_nor.py "${network[@]}" --eval_data_path="$test" --mode=eval --eval_once=True \
+        --eval_batch_count=-1
 }
 
 attack() { # name of the attack, then its flags
@@ -142,10 +157,7 @@ for dataset in mnist cifar10; do
     fi
     for objective in rce ce; do
         use $objective
-        step train.py "${network[@]}" --train_data_path="$train" --eval_data_path="$test" \
-            "${training[@]}" --checkpoint_every=500
-        step test_nor.py "${network[@]}" --eval_data_path="$test" --mode=eval --eval_once=True \
-            --eval_batch_count=-1
+        train_and_test
         step others.py "${network[@]}" --eval_data_path="$train" --mode=kernel_para --eval_batch_count=500
         for name in random fgsm bim tgsm; do
             attack $name --eval_batch_count="$batches"
@@ -175,6 +187,15 @@ for dataset in mnist cifar10; do
     if [[ $dataset == mnist || $settings == paper ]]; then
         simple_cnn rce
         simple_cnn ce
+    fi
+    # Deeper networks, of which only accuracies are published.
+    if [[ $settings == paper ]]; then
+        for units in 9 18; do
+            for objective in rce ce; do
+                use $objective "" $units
+                train_and_test
+            done
+        done
     fi
     for objective in rce ce; do
         use $objective

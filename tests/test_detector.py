@@ -83,11 +83,11 @@ def test_a_detector_of_two_networks_is_refused(work, tmp_path):
     changed["metrics"]["network"]["weights_sha256"] = "0" * 64
     record.write_text(json.dumps(changed))
     result = run("detect", *FIT, f"--kernel_dir={other}", f"--detector={tmp_path}/d.npz", cwd=work[0])
-    assert result.code == 1 and "expected results of the network of the training" in result.err
+    assert result.code == 1 and "fgsm_digits/RCE of the network of the training" in result.err
     assert not (tmp_path / "d.npz").exists()
     result = run("detect", "--dataset=digits", "--attack_method=bim", f"--kernel_dir={other}",
                  cwd=work[0])
-    assert result.code == 1 and "bim_digits/RCE: expected results of the network of the" in result.err
+    assert result.code == 1 and "bim_digits/RCE of the network of the training" in result.err
 
 
 # Applying.
@@ -441,7 +441,7 @@ def test_results_of_another_network_are_not_judged(work, tmp_path):
     record.write_text(json.dumps(changed))
     result = run("detect", "--dataset=digits", "--mode=evaluate", cwd=tmp_path)
     assert result.code == 1
-    assert "bim_digits/RCE: expected results of the network of the detector" in result.err
+    assert "expected results in bim_digits/RCE of the network of the detector" in result.err
 
 
 def test_a_given_detector_tells_its_objective(work, tmp_path):

@@ -1,6 +1,7 @@
 """Published numbers beside ours: what is collected of a run, what the tables say; README and JSON."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -99,6 +100,7 @@ def write_attack(folder, eps, seed, *, white_box=False):
         "predicted_after": results["labels_adv"], "kept": right & (results["labels_adv"] != true)}
     if white_box:
         per_image |= {name: rng.random(rows) for name in artifacts.PER_IMAGE_WHITE_BOX}
+        per_image["kept"] = per_image["kept"] & (rng.random(rows) < 0.5)
     artifacts.save_attack_results(folder, results, per_image)
     record(folder, "test_adv", {"seed": 0}, {"eps": eps, "num_per_eps": NUM, "rounds": [
         {"seconds": 3.0} for _ in eps]})
@@ -176,8 +178,8 @@ def test_distortion_is_over_what_counts(work, found):
 
 
 def test_flagged_is_below_the_median_of_the_predicted_class(work, found):
-    results, per_image = work[1]["carliniL2_specific", "CE"]
-    counted = per_image["kept"].astype(bool)
+    results, _ = work[1]["carliniL2_specific", "CE"]
+    counted = scoring.counted(results)
     folder = work[0] / "kernel_para_mnist"
     kernels = artifacts.load_kernels(folder, "ce", "attack_kernels")
     medians = artifacts.load_kernels(folder, "ce", "attack_medians")
@@ -187,8 +189,35 @@ def test_flagged_is_below_the_median_of_the_predicted_class(work, found):
     cell = only(found, figure="flagged", attack="carliniL2_specific", objective="ce")
     assert cell["value"] == pytest.approx(flagged.mean(), abs=1e-6)
     assert (cell["n"], cell["published"]) == (counted.sum(), 0.01)
-    assert 0 < cell["value"] < 1
+    assert 0 < cell["low"] < cell["value"] < cell["high"] < 1
     assert only(found, figure="distortion", attack="carliniL2_specific")["published"] == 17.12
+
+
+def test_white_box_distortion_is_of_all_and_of_those_that_pass(work, found):
+    _, per_image = work[1]["carliniL2_specific", "CE"]
+    changed = ((per_image["predicted_before"] == per_image["label"])
+               & (per_image["predicted_after"] != per_image["label"]))
+    passed = per_image["kept"].astype(bool)
+    assert 0 < passed.sum() < changed.sum()
+    for figure, chosen in (("distortion", changed), ("distortion_passed", passed)):
+        cell = only(found, figure=figure, attack="carliniL2_specific")
+        assert cell["value"] == pytest.approx(255 * per_image["rms"][chosen].mean(), abs=1e-5)
+        assert cell["n"] == chosen.sum()
+
+
+def test_one_table_is_of_one_network(work, tmp_path):
+    shutil.copytree(work[0], tmp_path, dirs_exist_ok=True)
+    path = tmp_path / "fgsm_mnist/CE/test_adv_run.json"
+    attacked = json.loads(path.read_text())
+    attacked["metrics"]["network"] = {"weights_sha256": "a" * 64}
+    path.write_text(json.dumps(attacked))
+    collect.collect(tmp_path, "mnist")  # nothing else says whose it is
+    record(tmp_path / "models_mnist/resnet32_ce/eval", "test_nor", {}, {
+        "step": 1, "precision": 1, "num_images": 10, "network": {"weights_sha256": "b" * 64}})
+    done = subprocess.run([sys.executable, "-m", "results.collect", str(tmp_path)], cwd=ROOT,
+                          capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1
+    assert f"error: expected results in {tmp_path}/fgsm_mnist/CE of the network of " in done.stderr
 
 
 def test_seconds_are_per_example(found):
@@ -238,11 +267,28 @@ def test_what_falls_short_is_marked():
             "fgsm", "rce", (90.0, 98.0, 99.5), (98.8, 98.6, 99.4), 0.02 * number, number)),
         *auc_cells("carliniL2", "ce", (50.0, 64.0, 99.0), (98.6, 64.1, 99.4))]}}
     table = "\n".join(report.auc_table(found, "mnist"))
-    assert "| fgsm | RCE | 98.8 / 98.6 / 99.4 |" + " 90.0 ▼ / 98.0 / 99.5 |" * 3 in table
-    assert "| carliniL2 | CE | 98.6 / 64.1 / 99.4 | 50.0 ▼ / 64.0 / 99.0 |  |  |" in table
-    assert "| bim | CE | 88.9 / 70.5 / 90.0 | not run | not run | not run |" in table
+    assert "| fgsm | RCE | 98.8 / 98.6 / 99.4 |" + " 90.0 ▼ / 98.0 / 99.5 |" * 3 + "  |" in table
+    assert "| carliniL2 | CE | 98.6 / 64.1 / 99.4 |  |  |  | 50.0 ▼ / 64.0 / 99.0 |" in table
+    assert "| bim | CE | 88.9 / 70.5 / 90.0 | not run | not run | not run |  |" in table
+    assert "| jsma | CE | 98.6 / 60.1 / 97.7 |  |  |  | not run |" in table
     assert cells.short_cells(found) == [("mnist", "carliniL2", "ce", "confidence"),
                                          ("mnist", "fgsm", "rce", "confidence")]
+
+
+def test_an_eps_that_is_not_that_of_the_head_is_named():
+    found = {"mnist": {"cells": [*auc_cells("jsma", "ce", (1.0, 2.0, 3.0), eps=0.2),
+                                 *auc_cells("fgsm", "ce", (4.0, 5.0, 6.0), eps=0.3, number=4)]}}
+    table = "\n".join(report.auc_table(found, "mnist"))
+    assert "| not run | 4.0 / 5.0 / 6.0 (eps 0.30) | not run |  |" in table
+    assert "|  |  |  | 1.0 / 2.0 / 3.0 (eps 0.20) |" in table
+
+
+def test_white_box_examples_that_pass_the_detector_fall_short():
+    flagged = cell(0.25, 0.77, 0.2, figure="flagged", attack="carliniL2_specific", objective="rce")
+    found = {"mnist": {"cells": [flagged]}}
+    assert "| carliniL2_specific | RCE | flagged | 0.77 | 0.25 (0.05 to 0.45) ▼ | 100 |" in (
+        report.distortion_table(found, "mnist"))
+    assert cells.short_cells(found) == [("mnist", "carliniL2_specific", "rce", "flagged")]
 
 
 def test_one_round_that_reaches_it_is_enough():
@@ -263,6 +309,9 @@ def test_verdicts_on_known_cells():
              *auc_cells("carliniL2_highcon", "rce", (2.0, 93.0, 90.0)),
              *auc_cells("fgsm", "ce", (1, 60.0, 90.0), eps=0.04, number=2),
              *auc_cells("fgsm", "rce", (1, 70.0, 90.0), eps=0.04, number=2),
+             # The same row of the paper.
+             *auc_cells("fgsm", "ce", (1, 60.0, 90.0), eps=0.08, number=4),
+             *auc_cells("fgsm", "rce", (1, 70.0, 90.0), eps=0.08, number=4),
              # Not shown, so not judged.
              *auc_cells("fgsm", "ce", (1, 90.0, 90.0), eps=0.06, number=3),
              *auc_cells("fgsm", "rce", (1, 10.0, 10.0), eps=0.06, number=3),
@@ -273,13 +322,13 @@ def test_verdicts_on_known_cells():
              *(cell(value, figure="distortion", attack="carliniL2_specific", objective=objective)
                for objective, value in (("ce", 10.0), ("rce", 17.9)))]
     verdicts = statements.verdicts({"mnist": {"cells": cells}})
-    assert verdicts["non_me_rce_above_ce"].words() == "true (2 of 2 rows run)"
+    assert verdicts["non_me_rce_above_ce"].words() == "true (2 of 12 rows run)"
     assert verdicts["confidence_fails_highcon"].words() == (
-        "false (1 of 2 rows run; not: MNIST carliniL2_highcon RCE)")
+        "false (2 of 4 rows run: not MNIST carliniL2_highcon RCE)")
     assert verdicts["k_density_rce_above_ce"].words() == (
-        "false (1 of 2 rows run; not: MNIST carliniL2_highcon)")
-    assert verdicts["accuracy_equal"].words() == "true (1 of 1 rows run)"
-    assert verdicts["whitebox_distortion"].words() == "false (0 of 1 rows run; not: MNIST)"
+        "false (2 of 11 rows run: not MNIST carliniL2_highcon)")
+    assert verdicts["accuracy_equal"].words() == "true (1 of 4 rows run)"
+    assert verdicts["whitebox_distortion"].words() == "false (1 of 2 rows run: not MNIST)"
     assert verdicts["confidence_fails_bim_cifar"].words() == "not run"
 
 

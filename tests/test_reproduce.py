@@ -44,7 +44,7 @@ def test_a_killed_step_is_begun_again_and_finished_ones_stay(tmp_path):
                       '[[ $(wc -l < "$LOG") -ne 5 ]]\n')
     python.chmod(0o755)
     log = tmp_path / "log"
-    environment = {"PYTHON": str(python), "LOG": str(log), "WORK": str(tmp_path / "work")}
+    environment = {"PYTHON": "./python", "LOG": str(log), "WORK": "work"}
     assert run(cwd=tmp_path, **environment).returncode == 1
     assert len(log.read_text().split()) == 5
     assert run(cwd=tmp_path, **environment).returncode == 0
@@ -53,6 +53,16 @@ def test_a_killed_step_is_begun_again_and_finished_ones_stay(tmp_path):
     assert made == expected[:5] + expected[4:]
     assert run(cwd=tmp_path, **environment).returncode == 0
     assert log.read_text().split() == made
+
+
+def test_a_folder_of_other_settings_is_refused(tmp_path):
+    """Kernels and detectors there are of networks that these settings would train further."""
+    environment = {"PYTHON": "true", "WORK": "work"}
+    assert run(cwd=tmp_path, **environment).returncode == 0
+    done = run(cwd=tmp_path, SETTINGS="paper", **environment)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == ("error: SETTINGS must be floor in WORK=work, or WORK another folder. "
+                           "Received: SETTINGS=paper.\n")
 
 
 def test_the_published_numbers_are_complete():

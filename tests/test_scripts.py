@@ -127,6 +127,10 @@ def test_a_finished_run_says_so(tiny, tmp_path):
     assert result.code == 0
     assert f"has a checkpoint at step {STEPS}: nothing left" in result.out
     assert [path.read_bytes() for path in files] == before  # the figures of the run, too
+    # One that was killed behind its last checkpoint has not been recorded.
+    files[1].unlink()
+    succeeded("train", *NETWORK, *TRAINING, LOG_ROOT, f"--total_steps={STEPS}", cwd=tmp_path)
+    assert json.loads(files[1].read_text())["metrics"] == {"step": STEPS}
 
 
 def test_keep_checkpoints_and_train_dir(tmp_path):
@@ -210,7 +214,8 @@ def test_nor_evaluates_once_and_stops(tiny, log_root, network, cpu, tmp_path):
     assert events["Precision", STEPS] == pytest.approx(correct / 300)
     record = json.loads((tmp_path / "eval/test_nor_run.json").read_text())
     assert record["metrics"] == {"step": STEPS, "precision": correct / 300,
-                                 "best_precision": correct / 300, "num_images": 300}
+                                 "best_precision": correct / 300, "num_images": 300,
+                                 "network": json.loads(json.dumps(network.identity()))}
 
 
 def test_nor_watches_while_total_steps_lie_ahead(log_root, tmp_path, monkeypatch):
