@@ -55,9 +55,9 @@ def make_strategy(num_gpus: int) -> tf.distribute.Strategy:
       InputError: a worker has fewer GPUs.
     """
     gpus = tf.config.list_physical_devices("GPU")
-    if num_gpus > len(gpus):
-        raise InputError("num_gpus must be at most the number of GPUs of every host of TF_CONFIG, "
-                         f"here {len(gpus)}. Received: num_gpus={num_gpus}.")
+    if not 0 <= num_gpus <= len(gpus):
+        raise InputError("num_gpus must lie between 0 and the number of GPUs of every host of "
+                         f"TF_CONFIG, here {len(gpus)}. Received: num_gpus={num_gpus}.")
     tf.config.set_visible_devices(gpus[:num_gpus], "GPU")
     for gpu in gpus[:num_gpus]:
         tf.config.experimental.set_memory_growth(gpu, True)

@@ -244,6 +244,7 @@ def _fit_mode(dataset, tag, kernel_folder):
 
 def _fit(results, kernels, kernel_folder, rates):
     F, arrays = flags.FLAGS, results.arrays
+    scoring.check_rounds(results.num_rows, results.eps_values, results.num_per_eps, 0)
     training = artifacts.load_training_scores(kernel_folder, results.objective)
     variance = scoring.non_me_variance(training["non_me"], kernels.shape[2])
     # The first round holds each image once.

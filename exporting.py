@@ -61,7 +61,7 @@ def check_detector(path: Path, network: inference.Network) -> None:
 
 def save_pretrained(folder: str, network: inference.Network, run: checkpoints.RunRecord, step: int,
                     detector: Path, num_correct: int, num_images: int) -> None:
-    """Writes a folder of pretrained/, SHA256SUMS last.
+    """Writes a folder of pretrained/, whole or not at all.
 
     Args:
       folder: where to.
@@ -73,12 +73,13 @@ def save_pretrained(folder: str, network: inference.Network, run: checkpoints.Ru
       num_images: how many it was asked.
     """
     variables = resnet_model.named_variables(network.model)
-    checkpoints.Checkpoints(folder, run, variables, {}).save(step)
-    shutil.copyfile(detector, Path(folder) / detector_files.FILE_NAME)
     card = _model_card(Path(folder).name, run, step, detector_files.load(detector), num_correct,
                        num_images)
-    (Path(folder) / pretrained.CARD).write_text(card, encoding="utf-8")
-    pretrained.write_sums(folder)
+    with files.atomic_folder(folder) as temporary:
+        checkpoints.Checkpoints(str(temporary), run, variables, {}).save(step)
+        shutil.copyfile(detector, temporary / detector_files.FILE_NAME)
+        (temporary / pretrained.CARD).write_text(card, encoding="utf-8")
+        pretrained.write_sums(temporary)
 
 
 def _model_card(name, run, step, detector, num_correct, num_images):

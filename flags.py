@@ -31,7 +31,8 @@ OPTIMIZERS = ("sgd", "mom", "adam", "rmsprop")
 MIXED_PRECISIONS = ("bfloat16", "float16")
 
 # What a disk or a folder can refuse: not a defect of ours, so no traceback.
-_UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+_UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EEXIST,
+               errno.ENOTDIR, errno.EISDIR)
 
 # In the order of tables; a test holds them against defenses.detector.SCORES.
 DETECTOR_SCORES = ("confidence", "non_me", "kernel_non_me", "j_score", "k_density")

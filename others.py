@@ -40,8 +40,8 @@ def kernel_para() -> None:
     """Features and true labels of training images, from which detect.py draws its kernels."""
     F = flags.FLAGS
     batches = flags.check_at_least("eval_batch_count", 1, or_all=True)
-    # The original passes the training file as --eval_data_path.
-    path = F.eval_data_path or F.train_data_path
+    # The original passes the training file as --eval_data_path, and no other.
+    path = F.train_data_path or F.eval_data_path
     network, logits, features, labels = _outputs_of("train", path, batches)
     folder, objective = artifacts.kernel_dir(F.dataset), network.objective.name
     artifacts.save_training_features(folder, objective, features, labels)
@@ -102,8 +102,12 @@ def export_bin() -> None:
         F.dataset, F.train_data_path, F.eval_data_path, data_dir=F.data_dir,
         num_classes=F.num_classes)
     folder = f"{F.dataset}_dataset"
-    written = {}
-    for name, image_set in (("data_train.bin", train_set), ("data_test.bin", test_set)):
+    written, sets = {}, {"data_train.bin": train_set, "data_test.bin": test_set}
+    taken = next((name for name in sets if os.path.exists(os.path.join(folder, name))), None)
+    if taken:
+        raise InputError(f"export_bin expected no {taken} in {folder} yet, which is kept. "
+                         "Received: one.")
+    for name, image_set in sets.items():
         if image_set is not None:
             path = os.path.join(folder, name)
             inputs.save_bin(path, image_set, F.dataset)

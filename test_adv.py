@@ -25,7 +25,7 @@ import plots
 import scoring
 import sweep
 from attacks import _checks
-from data import artifacts, attack_parts, inputs, run_records
+from data import artifacts, attack_parts, files, inputs, run_records
 from defenses import objectives
 from errors import InputError
 
@@ -224,6 +224,7 @@ def _sweep(network, strategy, image_set, spec) -> Sweep:
     x, labels = inputs.to_network_input(image_set.images[job.indices]), image_set.labels[job.indices]
     print(f"Num of sample per eps is {len(labels)}")
     folder = artifacts.results_dir(F.attack_method, F.dataset, network.objective.name, F.save_pwd)
+    files.require_folder(folder)
     sharding = {"num_shards": F.num_shards} if F.num_shards > 1 else {}
     parts = attack_parts.Parts(folder, job.identity | sharding | {
         "weights_sha256": network.weights_sha256(),
@@ -318,14 +319,11 @@ def _run_and_save(network, strategy, spec, work):
     if job.log_ratio_fn:
         averages[0] |= _saved_log_ratio(job.log_ratio_fn, results, per_image)
     artifacts.save_attack_results(folder, results, per_image)
-    shown = min(range(len(eps_values)), key=lambda k: abs((eps_values[k] or 0) - GRID_EPS))
-    picture = _draw_grid(folder, results, shown, num_images, eps_values[shown])
     run_records.write(folder, "test_adv", flags=flags.as_dict(), metrics={
         "eps": eps_values, "num_per_eps": num_images, "rounds": averages,
         "network": network.identity()})
     work.parts.discard()
-    at_eps = "" if eps_values[shown] is None else f" of eps {eps_values[shown]:g}"
-    print(f"Results are in {folder}, pictures{at_eps} in {picture}.")
+    print(f"Results are in {folder}{_draw_grid(folder, results, eps_values, num_images)}.")
 
 
 def _check_gradients(network, x, spec):
@@ -344,7 +342,12 @@ def _saved_log_ratio(log_ratio_fn, results, per_image):
     return {"log_density_ratio_saved": mean}
 
 
-def _draw_grid(folder, results, shown, num_per_eps, eps):
+def _draw_grid(folder, results, eps_values, num_per_eps):
+    """Draws some images of the round closest to GRID_EPS; returns the words that say so."""
+    if results["nor_img"].shape[-1] not in (1, 3):
+        return ""  # no picture has other channels
+    shown = min(range(len(eps_values)), key=lambda k: abs((eps_values[k] or 0) - GRID_EPS))
+    eps = eps_values[shown]
     first = slice(shown * num_per_eps, shown * num_per_eps + min(GRID_COLUMNS, num_per_eps))
     titles = [f"true {true}\n{clean} → {adversarial}" for true, clean, adversarial in zip(
         results["labels_true"][first], results["labels_nor"][first], results["labels_adv"][first],
@@ -354,7 +357,7 @@ def _draw_grid(folder, results, shown, num_per_eps, eps):
     plots.image_grid(path, results["nor_img"][first], results["adv_img"][first],
                      column_titles=titles, title=f"{flags.FLAGS.attack_method}{at_eps}: "
                      "predicted class of the normal → of the adversarial image")
-    return path
+    return f", pictures{'' if eps is None else f' of eps {eps:g}'} in {path}"
 
 
 class _Progress:

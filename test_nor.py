@@ -15,7 +15,7 @@ import tensorflow as tf
 import inference
 from data import checkpoints, inputs, run_records, tf1_checkpoints
 from defenses import objectives
-from errors import InputError
+from errors import InputError, RunError
 
 # Differs from the original: its --mode=eval crashes; both modes do what it was to do.
 MODES = ("train", "eval")
@@ -42,28 +42,45 @@ def evaluate(network: inference.Network, strategy: tf.distribute.Strategy, paths
     """
     forward = network.forward_stored(strategy)
     best, figures, writer = 0.0, {}, None
-    for path in paths:
-        try:
-            run = inference.load_weights(network, path, expected, flags.warn)
-        except checkpoints.DamagedCheckpoint as error:
-            flags.warn(f"{error} Waiting for the next one.")
+    for newest in paths:
+        run, path = _load_whole(network, newest, expected)
+        if path is None or figures.get("step") == checkpoints.step_of(path):
             continue
         step = checkpoints.step_of(path)
         precision = inference.count_correct(forward, image_set, num_images) / num_images
         best = max(best, precision)
         print(f"precision: {precision:.5f}, best precision: {best:.5f}", flush=True)
-        # Not before a checkpoint has proved good: bad input leaves no file.
-        writer = writer or tf.summary.create_file_writer(eval_dir)
-        with writer.as_default(step=step):
-            tf.summary.scalar("Precision", precision)
-            tf.summary.scalar("Best Precision", best)
-        writer.flush()  # the next checkpoint may be hours away
+        try:
+            # Not before a checkpoint has proved good: bad input leaves no file.
+            writer = writer or tf.summary.create_file_writer(eval_dir)
+            with writer.as_default(step=step):
+                tf.summary.scalar("Precision", precision)
+                tf.summary.scalar("Best Precision", best)
+            writer.flush()  # the next checkpoint may be hours away
+        except tf.errors.OpError as error:
+            raise RunError(f"could not write to eval_dir={eval_dir!r} "
+                           f"({checkpoints.first_line(error)}).") from error
         figures = {"step": step, "precision": precision, "best_precision": best,
                    "num_images": num_images}
         # One of the original's, which tells no end, is the only one there will be.
         if run is None or step >= (total_steps or run.total_steps):
             break
     return figures
+
+
+def _load_whole(network, newest, expected):
+    """Restores the newest checkpoint, or the newest whole one where that is damaged: its run record and
+    its path; None twice where none is whole."""
+    try:
+        return inference.load_weights(network, newest, expected, flags.warn), newest
+    except checkpoints.DamagedCheckpoint as error:
+        try:
+            path, _ = checkpoints.newest_whole(os.path.dirname(newest))
+        except checkpoints.DamagedCheckpoint:
+            flags.warn(f"{error} Waiting for the next one.")
+            return None, None
+        flags.warn(f"{error} Using {path} instead.")
+        return inference.load_weights(network, path, expected, flags.warn), path
 
 
 def _watched_paths(log_root, timeout):

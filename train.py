@@ -135,10 +135,11 @@ def train(run: checkpoints.RunRecord, strategy: tf.distribute.Strategy,
 
     Returns:
       Exit code (0, or 128 + the number of the signal that stopped the run) and the last figures,
-      "step" alone of a run that was finished already, None when they are another worker's to report.
+      "step" and "found_finished" of a run that was finished already, None when they are another
+      worker's to report.
 
     Raises:
-      InputError: log_root holds another run, or another process trains there.
+      InputError: log_root or train_dir holds another run, or another process trains there.
       RunError: the loss is not finite or explodes, the disk is full, or a worker is lost.
     """
     network, optimizer = _build(run, strategy)
@@ -155,7 +156,10 @@ def train(run: checkpoints.RunRecord, strategy: tf.distribute.Strategy,
             store.remove_unfinished()
         start = _resume(store, workers, run, network, optimizer)
         if start >= run.total_steps:
-            return 0, {"step": start} if workers.is_chief else None
+            return 0, {"step": start, "found_finished": True} if workers.is_chief else None
+        if not start and workers.is_chief and run_records.read(train_dir, "train"):
+            raise InputError("train_dir must not hold the record of another training, train_run.json, "
+                             f"whose figures would be lost. Received: train_dir={train_dir!r}.")
         reporter = stack.enter_context(
             _Reporter(run, network, strategy, test_set, train_dir, start) if workers.is_chief
             else _Silent())
@@ -216,6 +220,7 @@ def _resume(store, workers, run, network, optimizer):
         inference.check_tf1(newest, run.model)
         variables = named_variables(network.model)
         start = tf1_checkpoints.restore_network(newest, variables)
+        store.origin = newest
         tf1_checkpoints.restore_optimizer(newest, variables, named_variables(optimizer), run.optimizer)
         flags.warn(inference.tf1_note(newest, start, run.objective))
     else:
@@ -332,7 +337,7 @@ def main() -> int:
         steps_per_loop=F.steps_per_loop, jit_compile=F.jit_compile)
     # A run that was killed behind its last checkpoint is recorded by the next; one that was recorded
     # keeps its figures.
-    if figures and ("cost" in figures or run_records.read(train_dir, "train") is None):
+    if figures and not (figures.get("found_finished") and run_records.read(train_dir, "train")):
         run_records.write(train_dir, "train", flags=flags.as_dict(), metrics=figures)
     return exit_code
 

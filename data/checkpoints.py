@@ -138,6 +138,7 @@ class Checkpoints:
 
     Attributes:
       log_root: as given.
+      origin: path of a checkpoint of the original that the run went on from; to be set.
     """
 
     def __init__(self, log_root, record, network, optimizer, *, keep=5):
@@ -147,6 +148,7 @@ class Checkpoints:
         self._checkpoint = tf.train.Checkpoint(
             record=self._state, network=_nested(network), optimizer=_nested(optimizer))
         self._paths = []
+        self.origin = None
 
     @property
     def newest(self) -> str | None:
@@ -212,6 +214,8 @@ class Checkpoints:
         """A sentence that names the newest good checkpoint."""
         if self._paths:
             return f"The last good checkpoint is {self._paths[-1]}."
+        if self.origin:
+            return f"The last good checkpoint is {self.origin}, of the original code."
         return "There is no checkpoint yet."
 
 

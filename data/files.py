@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from errors import InputError
+
 
 @contextlib.contextmanager
 def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
@@ -50,6 +52,15 @@ def atomic_folder(folder: str | os.PathLike) -> Iterator[Path]:
         yield Path(name)
         for path in sorted(Path(name).iterdir()):
             os.replace(path, folder / path.name)
+
+
+def require_folder(folder: str | os.PathLike) -> None:
+    """Raises an InputError where no folder can be made, before work is done for it."""
+    folder = Path(folder)
+    nearest = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not nearest.is_dir():
+        raise InputError(f"expected a folder, or one that can be made, at {folder}. "
+                         f"Received: {nearest}, a file.")
 
 
 def write_json(path: str | os.PathLike, obj: Any) -> None:

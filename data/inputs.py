@@ -166,6 +166,8 @@ def load_images(path: str) -> tuple[np.ndarray, list[str]]:
         return formats.read_pngs(path)
     try:
         images = np.load(path, allow_pickle=False)
+        if not isinstance(images, np.ndarray):
+            raise ValueError("an .npz file")
         return images, [str(row) for row in range(len(images))]
     except (OSError, TypeError, ValueError, EOFError) as error:
         raise InputError("expected a .npy file of images or a folder of PNG files. "

@@ -44,7 +44,8 @@ SCORE_TITLES = {"confidence": "confidence", "non_me": "non-ME", "k_density": "K-
 
 _ACCURACY_NOTE = """\
 Accuracy on normal test images. The paper trains the ResNets for 20,000 steps on MNIST and 90,000 on
-CIFAR-10; ours have had the steps in the table. All other numbers are of these networks.
+CIFAR-10; ours have had the steps in the table, with the rates of the commands in REPORT.md. All other
+numbers are of these networks. Our CIFAR-10 images have been through JPEG: no others could be had here.
 """
 _README_NOTE = """\
 The paper does not say at which eps its AUCs were taken: three of ten rounds are shown (the released

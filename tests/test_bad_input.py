@@ -93,6 +93,43 @@ def test_image_size_not_divisible_by_4(work, script):
 
 # --- Checkpoints ---
 
+@pytest.mark.parametrize(("script", "arguments"), [
+    ("train", ["--log_root=kept"]), ("train", ["--log_root=m", "--train_dir=kept"]),
+    ("test_nor", ["--eval_dir=kept"]), ("test_adv", ["--save_pwd=kept"]),
+    ("test_adv", ["--save_pwd=kept/below"])])
+def test_a_file_where_a_folder_belongs(work, tiny, script, arguments):
+    log_root = () if script == "train" else (f"--log_root={tiny}/models/tiny",)
+    result = run(script, *NETWORK, *log_root, *NETWORK_SCRIPTS[script], *arguments, cwd=work)
+    assert result.code == 1
+    assert result.err.startswith("error: ") and "kept" in result.err and result.err.count("\n") == 1
+    assert "(0." not in result.out  # nothing was crafted for it
+    assert (work / "kept").read_text() == "kept"
+
+
+def test_several_arrays_are_no_images(work):
+    np.savez(work / "x.npz", np.zeros((2, 8, 8)))
+    refused("others", "--mode=export_png", "--images=x.npz", "--output_dir=out", cwd=work,
+            words=["expected a .npy file of images", "an .npz file"])
+
+
+def test_export_bin_keeps_what_is_there(work):
+    (work / "digits_dataset").mkdir()
+    (work / "digits_dataset/data_train.bin").write_bytes(b"the only copy")
+    refused("others", "--dataset=digits", "--mode=export_bin", cwd=work,
+            words=["no data_train.bin in digits_dataset yet, which is kept"])
+
+
+def test_the_figures_of_another_training_are_kept(work, tiny):
+    shutil.copytree(tiny / "models/tiny/train", work / "figures")
+    result = run("train", *NETWORK, *script_runner.TRAINING, "--log_root=m", "--train_dir=figures",
+                 "--total_steps=1", cwd=work)
+    assert (result.code, result.err) == (
+        1, "error: train_dir must not hold the record of another training, train_run.json, whose "
+           "figures would be lost. Received: train_dir='figures'.\n")
+    for path in (work / "figures").iterdir():
+        assert path.read_bytes() == (tiny / "models/tiny/train" / path.name).read_bytes()
+
+
 @pytest.mark.parametrize("script", NETWORK_SCRIPTS)
 def test_no_log_root_given(work, script):
     refused(script, *NETWORK, *NETWORK_SCRIPTS[script], cwd=work, words=["--log_root must be given"])

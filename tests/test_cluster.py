@@ -61,6 +61,11 @@ def test_train_refuses_a_bad_tf_config(monkeypatch, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_negative_number_of_gpus_is_refused():
+    with pytest.raises(InputError, match="num_gpus must lie between 0 and"):
+        cluster.make_strategy(-1)
+
+
 def test_cpu_replicas_are_refused_in_a_cluster(monkeypatch, tmp_path):
     monkeypatch.setenv("TF_CONFIG", tf_config(["a:1", "b:1"], 0))
     result = script_runner.run("train", *FLAGS, "--log_root=run", "--num_cpu_replicas=2", cwd=tmp_path)

@@ -345,6 +345,8 @@ def test_without_a_detector_or_results_there_is_nothing_to_judge(work, tmp_path)
     ("--false_refusal_rate=1", "false_refusal_rate must be"),
     ("--false_refusal_rate=-0.1", "false_refusal_rate must be"),
     ("--false_refusal_rate=a", "false_refusal_rate must be"), ("--eta=0", "eta must be above 0"),
+    ("--num_per_eps=7", "rounds of 7 images. Received: rows="),
+    ("--num_per_eps=20000", "rounds of 20000 images. Received: rows="),
     ("--holdout_share=0", "holdout_share must lie"), ("--holdout_share=1", "holdout_share must lie")])
 def test_bad_flags_of_a_fit_are_refused(work, tmp_path, flag, words):
     result = run("detect", *FIT, flag, f"--detector={tmp_path}/d.npz", cwd=work[0])

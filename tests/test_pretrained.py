@@ -1,5 +1,6 @@
 """Networks to ship: their folder, what is checked of it, what every script makes of it; PNG files."""
 
+import errno
 import hashlib
 import json
 import shutil
@@ -157,6 +158,20 @@ def test_export_refuses_a_detector_of_another_network(work, tmp_path):
     assert result.code == 1
     assert result.err.startswith("error: expected kernel_para_digits/detector_RCE.npz to be of this ")
     assert not (tmp_path / "out").exists()
+
+
+def test_an_export_that_the_disk_cuts_short_leaves_nothing(
+        work, tmp_path_factory, tmp_path, monkeypatch):
+    tiny = script_runner.tiny_run(tmp_path_factory)
+
+    def full(folder):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(pretrained, "write_sums", full)
+    result = run("others", *NETWORK, f"--log_root={tiny}/models/tiny", "--mode=export_pretrained",
+                 f"--output_dir={tmp_path}/out", cwd=work)
+    assert result.code == 1 and "No space left on device" in result.err
+    assert not list((tmp_path / "out").iterdir())
 
 
 def test_export_needs_a_detector(tmp_path_factory, tmp_path):

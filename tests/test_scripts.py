@@ -130,7 +130,7 @@ def test_a_finished_run_says_so(tiny, tmp_path):
     # One that was killed behind its last checkpoint has not been recorded.
     files[1].unlink()
     succeeded("train", *NETWORK, *TRAINING, LOG_ROOT, f"--total_steps={STEPS}", cwd=tmp_path)
-    assert json.loads(files[1].read_text())["metrics"] == {"step": STEPS}
+    assert json.loads(files[1].read_text())["metrics"] == {"step": STEPS, "found_finished": True}
 
 
 def test_keep_checkpoints_and_train_dir(tmp_path):
@@ -216,6 +216,45 @@ def test_nor_evaluates_once_and_stops(tiny, log_root, network, cpu, tmp_path):
     assert record["metrics"] == {"step": STEPS, "precision": correct / 300,
                                  "best_precision": correct / 300, "num_images": 300,
                                  "network": json.loads(json.dumps(network.identity()))}
+
+
+def test_nor_evaluates_the_one_before_a_damaged_checkpoint(tiny, tmp_path):
+    folder = tmp_path / "m"
+    shutil.copytree(tiny / "models/tiny", folder)
+    newest = folder / f"model.ckpt-{STEPS}"
+    for suffix in (".index", ".data-00000-of-00001"):
+        shutil.copy(f"{newest}{suffix}", folder / f"model.ckpt-99{suffix}")
+    weights = folder / "model.ckpt-99.data-00000-of-00001"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    (folder / "checkpoint").write_text('model_checkpoint_path: "model.ckpt-99"\n')
+    result = run("test_nor", *NETWORK, "--log_root=m", "--eval_dir=eval", "--mode=eval",
+                 "--eval_batch_count=1", "--eval_timeout=1", cwd=tmp_path)
+    assert result.code == 0 and result.out.count("precision: ") == 2  # one line, with the best
+    assert f"Using m/model.ckpt-{STEPS} instead." in result.err
+    assert json.loads((tmp_path / "eval/test_nor_run.json").read_text())["metrics"]["step"] == STEPS
+
+
+def test_kernel_para_takes_the_training_file_where_both_are_given(log_root, tmp_path):
+    succeeded("others", "--dataset=digits", "--mode=export_bin", cwd=tmp_path)
+    data = [f"--{kind}_data_path=digits_dataset/data_{name}.bin"
+            for kind, name in (("train", "train"), ("eval", "test"))]
+    result = succeeded("others", *NETWORK, log_root, "--mode=kernel_para", "--eval_batch_count=-1",
+                       *data, cwd=tmp_path)
+    assert "Features of 1437 training images" in result.out
+
+
+def test_images_of_two_channels_are_attacked_without_a_picture(tmp_path):
+    rng = np.random.default_rng(0)
+    np.savez(tmp_path / "x.npz", labels=np.arange(40) % 4,
+             images=rng.integers(0, 256, (40, 8, 8, 2)).astype(np.uint8))
+    data = "--dataset=npz", "--train_data_path=x.npz", "--eval_data_path=x.npz"
+    network = "--num_residual_units=1", "--log_root=m"
+    succeeded("train", *data, *network, "--total_steps=1", "--batch_size=8", cwd=tmp_path)
+    result = succeeded("test_adv", *data, *network, "--mode=attack", "--attack_method=fgsm",
+                       "--eps=0.1", "--eval_batch_count=1", cwd=tmp_path)
+    assert "Results are in fgsm_npz/CE." in result.out
+    names = set(os.listdir(tmp_path / "fgsm_npz/CE"))
+    assert "test_adv_run.json" in names and not names & {"images.png", "parts"}
 
 
 def test_nor_watches_while_total_steps_lie_ahead(log_root, tmp_path, monkeypatch):

@@ -453,7 +453,8 @@ def test_a_finished_run_says_so(resumed, cpu, digits, capsys):
     _, _, finished = resumed
     before = finished.rows()
     again = run_training(cpu, finished.log_root, digits)
-    assert (again.exit_code, again.figures, again.reported) == (0, {"step": 6}, [])
+    assert (again.exit_code, again.figures, again.reported) == (
+        0, {"step": 6, "found_finished": True}, [])
     assert "checkpoint at step 6: nothing left of the 6 steps" in capsys.readouterr().out
     assert again.rows() == before
 
