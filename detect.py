@@ -258,7 +258,8 @@ def _fit(results, kernels, kernel_folder, rates):
     return detectors.fit(
         scores, rates, network=_network_of(results, kernel_folder), kernels=kernels,
         bandwidth=bandwidth, non_me_variance=variance, eta=F.eta,
-        fitted_on=np.sort(results.image_index[rows]))
+        fitted_on=np.sort(results.image_index[rows]),
+        fitted_images=np.sort(results.image_digests[rows]))
 
 
 def _network_of(results, kernel_folder):
@@ -334,12 +335,13 @@ def _evaluated(dataset, objective, detector, work=None):
         _require_network(results.network, folder / "test_adv_run.json")
         attack_results.check_network(results, detector.network, "the detector")
         with _naming(folder):
-            if np.isin(results.image_index, detector.fitted_on).all():
+            is_fitted = np.isin(results.image_digests, detector.fitted_images)
+            if is_fitted.all():
                 raise InputError("expected images that the detector was not fitted on. Received: none.")
             scoring.check_rounds(results.num_rows, results.eps_values, results.num_per_eps, 0)
             yield attack, results, evaluation.rounds_of(
-                attack, results.arrays, results.image_index, results.eps_values, results.num_per_eps,
-                detector)
+                attack, results.arrays, results.image_index, is_fitted, results.eps_values,
+                results.num_per_eps, detector)
 
 
 def _finished(dataset, objective, work):

@@ -51,7 +51,7 @@ class Round:
 
 
 def rounds_of(attack: str, results: Mapping[str, np.ndarray], image_index: np.ndarray,
-              eps_values: Sequence[float | None], num_per_eps: int,
+              is_fitted: np.ndarray, eps_values: Sequence[float | None], num_per_eps: int,
               detector: detectors.Detector) -> list[Round]:
     """The rounds of an attack's result files without the images the detector was fitted on.
 
@@ -59,6 +59,7 @@ def rounds_of(attack: str, results: Mapping[str, np.ndarray], image_index: np.nd
       attack: name of the attack.
       results: arrays of `data.artifacts.load_attack_results`.
       image_index: int [rows], which image of the data set each row is.
+      is_fitted: bool [rows], whether the detector was fitted on it.
       eps_values: of each round.
       num_per_eps: rows per round.
       detector: whose scores are taken.
@@ -67,11 +68,10 @@ def rounds_of(attack: str, results: Mapping[str, np.ndarray], image_index: np.nd
         results[f"confidence_{side}"], results[f"entropy_{side}"], results[f"logits_{side}"],
         results[f"labels_{side}"], detector.kernels, detector.bandwidth, detector.non_me_variance,
         detector.eta) for side in ("nor", "adv")}
-    fresh = ~np.isin(image_index, detector.fitted_on)
     rounds = []
     for number, eps in enumerate(eps_values, 1):
         rows = np.arange(len(image_index))[scoring.round_rows(number, num_per_eps)]
-        rows = rows[fresh[rows]]
+        rows = rows[~is_fitted[rows]]
         right = {side: results[f"labels_{side}"][rows] == results["labels_true"][rows]
                  for side in ("nor", "adv")}
         rounds.append(Round(

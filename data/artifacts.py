@@ -141,6 +141,11 @@ def load_attack_results(folder: str | os.PathLike, images: bool = False) -> dict
     return results
 
 
+def open_normal_images(folder: str | os.PathLike) -> np.ndarray:
+    """nor_img.npy, network inputs float [n, height, width, channels], read as far as it is indexed."""
+    return _read_npy(Path(folder) / "nor_img.npy", mmap_mode="r")
+
+
 def load_per_image(folder: str | os.PathLike) -> dict[str, np.ndarray] | None:
     """Reads results.npz, the arrays of PER_IMAGE by name; None where the original wrote the files."""
     path = Path(folder) / "results.npz"
@@ -170,9 +175,9 @@ def _read_text(path, ndim):
     return array if ndim == 2 else array[:, 0]
 
 
-def _read_npy(path):
+def _read_npy(path, mmap_mode=None):
     try:
-        return np.load(path, allow_pickle=False)
+        return np.load(path, mmap_mode, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise InputError(f"expected a NumPy array in {path}. Received: {error}.") from None
 

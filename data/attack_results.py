@@ -5,6 +5,7 @@ Names and formats of the files are in artifacts.py. Only NumPy is needed.
 
 import dataclasses
 import functools
+import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,12 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from data import artifacts, attack_parts, run_records
+from data import artifacts, attack_parts, inputs, run_records
 from errors import InputError
 
 # The original's sweep, for files without a run record.
 _ORIGINAL_ROUNDS = 10
 _ORIGINAL_EPS_STEP = 0.02
+# Images whose grey levels are held at a time.
+_CHUNK_IMAGES = 1000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,6 +71,20 @@ class AttackResults:
             raise InputError(f"expected results.npz in {self.folder}, which this version of "
                              "test_adv.py writes, to tell which images these are. Received: none.")
         return self.per_image["image_index"]
+
+
+    @functools.cached_property
+    def image_digests(self) -> np.ndarray:
+        """Which picture each row is, in whatever file and order: the first 8 bytes of the SHA-256 of
+        the normal image's grey levels, uint64 [rows]."""
+        images = artifacts.open_normal_images(self.folder)
+        if len(images) != self.num_rows:
+            raise InputError(f"expected {self.num_rows} images in nor_img.npy of {self.folder}, one a "
+                             f"row of the other files. Received: {len(images)}.")
+        digests = [hashlib.sha256(image).digest()[:8]
+                   for start in range(0, len(images), _CHUNK_IMAGES)
+                   for image in inputs.from_network_input(images[start:start + _CHUNK_IMAGES])]
+        return np.frombuffer(b"".join(digests), np.uint64)
 
 
 def load(objective: str, folder: str | os.PathLike, num_per_eps: int = 0) -> AttackResults:

@@ -12,7 +12,8 @@ from data import artifacts, files, pretrained
 from errors import InputError
 
 FILE_NAME = "detector.npz"
-_ARRAYS = {"kernels": 3, "thresholds": 2, "false_refusal_rates": 1, "fitted_on": 1}
+_ARRAYS = {"kernels": 3, "thresholds": 2, "false_refusal_rates": 1, "fitted_on": 1,
+           "fitted_images": 1}
 _NUMBERS = ("bandwidth", "non_me_variance", "eta")
 _NETWORK_KEYS = {"dataset", "image_shape", "num_classes", "objective", "weights_sha256"}
 
@@ -28,9 +29,10 @@ def save(path: str | os.PathLike, detector: Mapping[str, Any]) -> None:
     Args:
       path: file to write.
       detector: "kernels" [num_kernels, d, num_classes] (stored as float32), "thresholds" float
-        [scores, rates], "false_refusal_rates" float [rates], "fitted_on" int [n], the images the
-        thresholds were fitted on; the numbers "bandwidth", "non_me_variance" and "eta"; "network",
-        JSON values that say which network it belongs to.
+        [scores, rates], "false_refusal_rates" float [rates], "fitted_on" int [n] and "fitted_images"
+        uint64 [n], the images the thresholds were fitted on, by number and by digest; the numbers
+        "bandwidth", "non_me_variance" and "eta"; "network", JSON values that say which network it
+        belongs to.
 
     Raises:
       InputError: the folder is one of pretrained/.

@@ -4,7 +4,7 @@ of them is in test_detect.py."""
 import numpy as np
 import pytest
 
-from data import artifacts, attack_results, run_records
+from data import artifacts, attack_results, inputs, run_records
 from errors import InputError
 
 NUM_ROWS = 20
@@ -46,6 +46,19 @@ def test_images_are_those_of_results_npz(folder):
     images = np.tile(np.arange(10), 2)
     np.savez(folder / "results.npz", image_index=images)
     np.testing.assert_array_equal(attack_results.load("ce", folder).image_index, images)
+
+
+def test_an_image_has_one_digest_wherever_it_lies(folder):
+    levels = np.random.default_rng(0).integers(0, 256, (NUM_ROWS, 4, 4, 1)).astype(np.uint8)
+    levels[7] = levels[2]
+    np.save(folder / "nor_img.npy", inputs.to_network_input(levels))
+    digests = attack_results.load("ce", folder).image_digests
+    assert digests[7] == digests[2] and len(np.unique(digests)) == NUM_ROWS - 1
+    np.save(folder / "nor_img.npy", inputs.to_network_input(levels[::-1]))
+    np.testing.assert_array_equal(attack_results.load("ce", folder).image_digests, digests[::-1])
+    np.save(folder / "nor_img.npy", inputs.to_network_input(levels[:3]))
+    with pytest.raises(InputError, match=r"20 images in nor_img\.npy"):
+        attack_results.load("ce", folder).image_digests  # noqa: B018 a property
 
 
 def test_an_attack_with_parts_and_no_results_is_unfinished(folder):

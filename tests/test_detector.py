@@ -302,6 +302,21 @@ def test_results_in_a_folder_of_their_own_are_judged(work, judged, tmp_path):
     assert rows == [row for row in judged[1] if row["attack"] == "bim"]
 
 
+def test_images_of_the_fit_are_known_in_a_file_of_another_order(work, fitted, tmp_path):
+    test_set = inputs.load("digits", "", "test")
+    order = np.random.default_rng(4).permutation(len(test_set.labels))
+    inputs.save_bin(str(tmp_path / "permuted.bin"), dataclasses.replace(
+        test_set, images=test_set.images[order], labels=test_set.labels[order]), "digits")
+    succeeded("test_adv", *NETWORK, work[1], "--mode=attack", "--attack_method=fgsm", "--eps=0.3",
+              "--eval_data_path=permuted.bin", "--eval_batch_count=-1", cwd=tmp_path)
+    succeeded("detect", "--mode=evaluate", "--attack_method=fgsm",
+              f"--detector={work[0]}/kernel_para_digits/detector_RCE.npz", cwd=tmp_path)
+    with open(tmp_path / "detection_digits/evaluation_RCE.json") as file:
+        judged_images, = {row["n"] for row in json.load(file) if row["subset"] == "all"}
+    # No two of the pictures are equal.
+    assert judged_images == len(order) - len(fitted.fitted_on)
+
+
 def test_an_unfinished_attack_is_left_out_and_named(work, tmp_path):
     folder = copied(work, tmp_path)
     (folder / "jsma_digits/RCE/parts").mkdir(parents=True)

@@ -69,7 +69,7 @@ def test_the_mean_j_score_grows_with_eta_up_to_the_confidence():
     scores = {"confidence": scoring.confidence(logits), "non_me": scoring.non_me(logits)}
     r = Round("fgsm", 0.1, np.arange(50), scores, scores, np.ones(50, bool), np.zeros(50, bool))
     fitted = detectors.Detector({}, np.zeros((1, 2, 4)), 1.0, 0.05, 1.0, np.array([0.01]),
-                                np.zeros((5, 1)), np.arange(0))
+                                np.zeros((5, 1)), np.arange(0), np.arange(0))
     panel, = figures.scores_against_eps({"rce": [r]}, {"rce": fitted})
     means = {curve.label: curve.y[0] for curve in panel.curves}
     js = [means[f"J-score, η = {eta:g}"] for eta in figures.ETAS]
@@ -172,8 +172,9 @@ def attacked(*rounds, features=()):
     return figures.Attacked(rounds, np.array([1.0, 2.0]), features)
 
 
-DETECTORS = {name: detectors.Detector({}, np.zeros((1, 2, 4)), 1.0, 0.05, 1.0, np.array([0.01]),
-                                      np.zeros((5, 1)), np.arange(0)) for name in ("ce", "rce")}
+DETECTORS = {name: detectors.Detector(
+    {}, np.zeros((1, 2, 4)), 1.0, 0.05, 1.0, np.array([0.01]), np.zeros((5, 1)), np.arange(0),
+    np.arange(0)) for name in ("ce", "rce")}
 
 
 def test_a_search_is_drawn_without_the_curves_over_eps():

@@ -124,7 +124,8 @@ def detector():
     kernels = RNG.normal(size=(20, 4, 3))
     scores = {name: RNG.normal(size=100) for name in detectors.SCORES}
     return detectors.fit(scores, (0.01, 0.05), network={"weights_sha256": "x"}, kernels=kernels,
-                         bandwidth=1.0, non_me_variance=0.1, eta=1.0, fitted_on=np.arange(100))
+                         bandwidth=1.0, non_me_variance=0.1, eta=1.0, fitted_on=np.arange(100),
+                         fitted_images=np.arange(100))
 
 
 def test_the_scores_of_flags_are_the_detectors():

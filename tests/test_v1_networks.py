@@ -584,7 +584,8 @@ def test_a_detector_that_names_no_model_is_of_a_resnet(old, tmp_path):
     rates = np.array([0.01, 0.05])
     detector_files.save(tmp_path / "detector.npz", {
         "kernels": RNG.uniform(size=(5, 64, 10)), "thresholds": np.zeros((5, 2)),
-        "false_refusal_rates": rates, "fitted_on": np.arange(3), "bandwidth": 0.26,
+        "false_refusal_rates": rates, "fitted_on": np.arange(3), "fitted_images": np.arange(3),
+        "bandwidth": 0.26,
         "non_me_variance": 1.0, "eta": 1.0, "network": identity})
     detector = load_detector(tmp_path / "detector.npz", log_root=folder)
     assert len(detector(inputs.load("digits", "", "test").images[:3]).words()) == 3
