@@ -164,9 +164,11 @@ def _find_kernels(folder, objective):
 
 
 def _check_features(results, kernel_folder):
-    """Raises an InputError when the kernels are of another network than the results."""
+    """The network of the training features, where a record tells; InputError when it is another than
+    that of the results."""
     network = attack_results.features_network(kernel_folder, results.objective)
     attack_results.check_network(results, network, f"the training features in {kernel_folder}")
+    return network
 
 
 def _load(objective, folder):
@@ -264,10 +266,9 @@ def _fit(results, kernels, kernel_folder, rates):
 
 def _network_of(results, kernel_folder):
     """Which network the results and the training features are of; InputError if not of one."""
-    featured = attack_results.features_network(kernel_folder, results.objective)
     _require_network(results.network, results.folder / "test_adv_run.json")
-    _require_network(featured, kernel_folder / f"kernel_para_{results.tag}_run.json")
-    _check_features(results, kernel_folder)
+    _require_network(_check_features(results, kernel_folder),
+                     kernel_folder / f"kernel_para_{results.tag}_run.json")
     return results.network
 
 

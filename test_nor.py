@@ -6,6 +6,7 @@
 Ends after a checkpoint that has reached the total steps of its run; until then it waits for new ones.
 """
 
+import contextlib
 import os
 
 import flags
@@ -74,13 +75,15 @@ def _load_whole(network, newest, expected):
     try:
         return inference.load_weights(network, newest, expected, flags.warn), newest
     except checkpoints.DamagedCheckpoint as error:
-        try:
-            path, _ = checkpoints.newest_whole(os.path.dirname(newest))
-        except checkpoints.DamagedCheckpoint:
-            flags.warn(f"{error} Waiting for the next one.")
-            return None, None
-        flags.warn(f"{error} Using {path} instead.")
-        return inference.load_weights(network, path, expected, flags.warn), path
+        damaged = error
+    path = None
+    with contextlib.suppress(checkpoints.DamagedCheckpoint):
+        path, _ = checkpoints.newest_whole(os.path.dirname(newest))
+    if path is None:
+        flags.warn(f"{damaged} Waiting for the next one.")
+        return None, None
+    flags.warn(f"{damaged} Using {path} instead.")
+    return inference.load_weights(network, path, expected, flags.warn), path
 
 
 def _watched_paths(log_root, timeout):

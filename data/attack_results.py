@@ -18,7 +18,7 @@ from errors import InputError
 
 # The original's sweep, for files without a run record.
 _ORIGINAL_ROUNDS = 10
-_ORIGINAL_EPS_STEP = 0.02
+ORIGINAL_EPS_STEP = 0.02
 # Images whose grey levels are held at a time.
 _CHUNK_IMAGES = 1000
 
@@ -72,7 +72,6 @@ class AttackResults:
                              "test_adv.py writes, to tell which images these are. Received: none.")
         return self.per_image["image_index"]
 
-
     @functools.cached_property
     def image_digests(self) -> np.ndarray:
         """Which picture each row is, in whatever file and order: the first 8 bytes of the SHA-256 of
@@ -115,7 +114,7 @@ def _original_sweep(folder, num_rows, num_per_eps):
         raise InputError(f"num_per_eps must divide the {num_rows} rows in {folder}; where there is "
                          f"no test_adv_run.json, 0 means {_ORIGINAL_ROUNDS} equal rounds. "
                          f"Received: num_per_eps={num_per_eps}.")
-    eps_values = [round(_ORIGINAL_EPS_STEP * k, 10) for k in range(1, num_rounds + 1)]
+    eps_values = [round(ORIGINAL_EPS_STEP * k, 10) for k in range(1, num_rounds + 1)]
     return eps_values, num_rows // num_rounds
 
 

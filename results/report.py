@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from data import files
+from data.attack_results import ORIGINAL_EPS_STEP
 from results.cells import (
     ATTACKS,
     DATASETS,
@@ -19,7 +20,6 @@ from results.cells import (
     NETWORKS,
     NOT_RUN,
     OBJECTIVES,
-    ORIGINAL_EPS_STEP,
     PAPER_ATTACKS,
     PUBLISHED,
     SHOWN_ROUNDS,
