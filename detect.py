@@ -341,7 +341,7 @@ def _evaluated(dataset, objective, detector, work=None):
                 raise InputError("expected images that the detector was not fitted on. Received: none.")
             scoring.check_rounds(results.num_rows, results.eps_values, results.num_per_eps, 0)
             yield attack, results, evaluation.rounds_of(
-                attack, results.arrays, results.image_index, is_fitted, results.eps_values,
+                attack, results.arrays, results.image_digests, is_fitted, results.eps_values,
                 results.num_per_eps, detector)
 
 
@@ -397,13 +397,16 @@ def _figures_mode(dataset, tag, kernel_folder):
     if unknown:
         raise InputError("tsne_attack must be all or of the attacks with results, "
                          f"{', '.join(attacked)}. Received: tsne_attack={','.join(F.tsne_attack)!r}.")
-    drawn = figures.drawings(attacked, fitted, dataset, F.seed, _beside(dataset))
+    networks = {objective: detector.network for objective, detector in fitted.items()}
+    drawn = figures.drawings(attacked, fitted, _what(dataset, networks.values()), F.seed,
+                             _beside(dataset))
     if not drawn:
         raise InputError("expected results of several eps, or with images that are right when normal "
                          "and wrong when adversarial. Received: neither.")
     folder = _output_dir(dataset)
     for name, draw in drawn.items():
         draw(folder / f"{name}.png")
+    run_records.write(folder, "figures", flags=flags.as_dict(), metrics={"networks": networks})
     print(f"{len(drawn)} figures, each with its numbers as .csv, are in {folder}: {', '.join(drawn)}")
 
 
@@ -434,7 +437,14 @@ def _attacked(attack, results, rounds):
     return figures.Attacked(
         [rounds[k] for k in order],
         figures.minimal_distortions(results.per_image),
-        [features[k] for k in order if features])
+        [features[k] for k in order if features], results.cost)
+
+
+def _what(dataset, networks):
+    """Data set and networks as titles call them: mnist, ResNet-32."""
+    names = [f"ResNet-{6 * network['blocks_per_stage'] + 2}" if network["model"] == "resnet" else
+             network["model"] for network in networks if "model" in network]
+    return ", ".join(dict.fromkeys([dataset, *names]))
 
 
 def _apply_mode(_, tag, kernel_folder):

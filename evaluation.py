@@ -28,7 +28,7 @@ class Round:
     Attributes:
       attack: name of the attack.
       eps: None for an attack without.
-      image_index: which image of the data set each is, int [n].
+      image: which picture each is, as `AttackResults.image_digests` tells, uint64 [n].
       normal: by name of `defenses.detector.SCORES`, float [n].
       adversarial: as `normal`.
       right_normal: whether the normal image is classified correctly, bool [n].
@@ -37,7 +37,7 @@ class Round:
 
     attack: str
     eps: float | None
-    image_index: np.ndarray
+    image: np.ndarray
     normal: Mapping[str, np.ndarray]
     adversarial: Mapping[str, np.ndarray]
     right_normal: np.ndarray
@@ -46,11 +46,11 @@ class Round:
     def subset(self, name: str) -> np.ndarray:
         """bool [n]: the images of one of SUBSETS."""
         if name == "all":
-            return np.ones(len(self.image_index), bool)
+            return np.ones(len(self.image), bool)
         return self.right_normal & ~self.right_adversarial
 
 
-def rounds_of(attack: str, results: Mapping[str, np.ndarray], image_index: np.ndarray,
+def rounds_of(attack: str, results: Mapping[str, np.ndarray], image: np.ndarray,
               is_fitted: np.ndarray, eps_values: Sequence[float | None], num_per_eps: int,
               detector: detectors.Detector) -> list[Round]:
     """The rounds of an attack's result files without the images the detector was fitted on.
@@ -58,7 +58,7 @@ def rounds_of(attack: str, results: Mapping[str, np.ndarray], image_index: np.nd
     Args:
       attack: name of the attack.
       results: arrays of `data.artifacts.load_attack_results`.
-      image_index: int [rows], which image of the data set each row is.
+      image: uint64 [rows], which picture each row is.
       is_fitted: bool [rows], whether the detector was fitted on it.
       eps_values: of each round.
       num_per_eps: rows per round.
@@ -70,12 +70,12 @@ def rounds_of(attack: str, results: Mapping[str, np.ndarray], image_index: np.nd
         detector.eta) for side in ("nor", "adv")}
     rounds = []
     for number, eps in enumerate(eps_values, 1):
-        rows = np.arange(len(image_index))[scoring.round_rows(number, num_per_eps)]
+        rows = np.arange(len(image))[scoring.round_rows(number, num_per_eps)]
         rows = rows[~is_fitted[rows]]
         right = {side: results[f"labels_{side}"][rows] == results["labels_true"][rows]
                  for side in ("nor", "adv")}
         rounds.append(Round(
-            attack, eps, image_index[rows],
+            attack, eps, image[rows],
             *({name: values[rows] for name, values in scores[side].items()} for side in scores),
             right["nor"], right["adv"]))
     return rounds
@@ -136,7 +136,7 @@ def _worst_case(rounds, score):
     best = {}
     for r in rounds:
         for i in np.flatnonzero(r.subset("successful")):
-            image, value = int(r.image_index[i]), r.adversarial[score][i]
+            image, value = r.image[i], r.adversarial[score][i]
             if image not in best or value > best[image][1]:
                 best[image] = (r.normal[score][i], value)
     if not best:

@@ -60,7 +60,7 @@ def check_detector(path: Path, network: inference.Network) -> None:
 
 
 def save_pretrained(folder: str, network: inference.Network, run: checkpoints.RunRecord, step: int,
-                    detector: Path, num_correct: int, num_images: int) -> None:
+                    detector: Path, num_correct: int, num_images: int, data_note: str = "") -> None:
     """Writes a folder of pretrained/, whole or not at all.
 
     Args:
@@ -71,10 +71,11 @@ def save_pretrained(folder: str, network: inference.Network, run: checkpoints.Ru
       detector: file of its detector.
       num_correct: of `num_images` test images, how many it classifies correctly.
       num_images: how many it was asked.
+      data_note: what the card says of the data beyond their name.
     """
     variables = resnet_model.named_variables(network.model)
     card = _model_card(Path(folder).name, run, step, detector_files.load(detector), num_correct,
-                       num_images)
+                       num_images, data_note)
     with files.atomic_folder(folder) as temporary:
         checkpoints.Checkpoints(str(temporary), run, variables, {}).save(step)
         shutil.copyfile(detector, temporary / detector_files.FILE_NAME)
@@ -82,7 +83,7 @@ def save_pretrained(folder: str, network: inference.Network, run: checkpoints.Ru
         pretrained.write_sums(temporary)
 
 
-def _model_card(name, run, step, detector, num_correct, num_images):
+def _model_card(name, run, step, detector, num_correct, num_images, data_note):
     made, rates = run_records.provenance(), detector["false_refusal_rates"]
     thresholds = [[score, *(f"{value:.6g}" for value in values)]
                   for score, values in zip(SCORES, detector["thresholds"], strict=True)]
@@ -95,6 +96,7 @@ def _model_card(name, run, step, detector, num_correct, num_images):
         f"{made['date'][:10]}:",
         f"commit {made['git_revision']}, TensorFlow {made['versions']['tensorflow']}, "
         f"{made['hardware']}.", "",
+        *([f"- Data: {data_note}"] if data_note else []),
         f"- {num_correct} of {num_images} test images right: {100 * num_correct / num_images:.2f} %.",
         f"- Objective {run.objective.upper()}, {step} steps of {run.batch_size} training images, "
         f"--seed={run.seed}.",

@@ -5,6 +5,7 @@ says which of them belong to the attacks there are.
 """
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -30,6 +31,8 @@ _SHOWN_EPS = 0.1
 # A ROC curve keeps one point per this rise of the sum of both rates.
 _ROC_STEP = 1 / 200
 _PIXEL_RANGE = 255
+# Lines of networks of --beside.
+_OTHER_LINES = (":", "-.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,15 +43,17 @@ class Attacked:
       rounds: in order of eps.
       distortions: of `minimal_distortions`.
       features: per round what `tsne_features` takes; empty where no t-SNE is wanted.
+      cost: --attack_cost, "ce" or "rce".
     """
 
     rounds: Sequence[Round]
     distortions: np.ndarray
     features: Sequence[tuple[np.ndarray, np.ndarray]] = ()
+    cost: str = "ce"
 
 
 def drawings(attacked: Mapping[str, Mapping[str, Attacked]], detectors: Mapping[str, Detector],
-             dataset: str, seed: int = 0,
+             networks: str, seed: int = 0,
              beside: Mapping[str, Mapping[str, Sequence[Round]]] | None = None
              ) -> dict[str, Callable[[Any], None]]:
     """Every figure that the results allow: its name → what draws it to a path.
@@ -56,7 +61,7 @@ def drawings(attacked: Mapping[str, Mapping[str, Attacked]], detectors: Mapping[
     Args:
       attacked: attack → objective → what is drawn of it.
       detectors: objective → its detector.
-      dataset: for the titles.
+      networks: what stands in the titles for data set and network.
       seed: of the bootstrap and the t-SNE.
       beside: name of another network → attack → its rounds in order of eps, for the thresholds.
 
@@ -69,36 +74,46 @@ def drawings(attacked: Mapping[str, Mapping[str, Attacked]], detectors: Mapping[
              if all(len(sweep) > 1 for sweep in by_objective.values())}
     if swept:
         drawn["robustness"] = partial(plots.panels, row=robustness(swept),
-                                      title=f"accuracy under attack, {dataset}")
+                                      title=f"accuracy under attack, {networks}")
     bars = distortions(attacked, seed)
     if any(bar.n for bar in bars):
         drawn["distortions"] = partial(
             plots.bars, row=bars, ylabel="mean RMS of minimal distortions (pixels of 0 to 255)",
-            title=f"minimal distortions, {dataset}")
-    for attack in rounds:
+            title=f"minimal distortions, {networks}")
+    for attack, by_objective in attacked.items():
+        shown_as = _with_cost(attack, by_objective.values())
         if attack in swept:
             others = {name: sweeps[attack] for name, sweeps in (beside or {}).items()
                       if attack in sweeps}
-            drawn |= _over_eps(attack, swept[attack], detectors, dataset, others)
-        drawn |= _at_one_eps(attack, attacked[attack], dataset, seed)
+            panels = _over_eps(shown_as, swept[attack], detectors, networks, others)
+            drawn |= {f"{name}_{attack}": draw for name, draw in panels.items()}
+        panels = _at_one_eps(shown_as, by_objective, networks, seed)
+        drawn |= {f"{name}_{attack}": draw for name, draw in panels.items()}
     return drawn
 
 
-def _over_eps(attack, rounds, detectors, dataset, beside):
+def _with_cost(attack, attacked):
+    """The name of an attack in titles, with what it raises where that is not the usual cost."""
+    costs = sorted({a.cost for a in attacked})
+    return attack if costs == ["ce"] else f"{attack} on the cost of {' and '.join(costs).upper()}"
+
+
+def _over_eps(attack, rounds, detectors, networks, beside):
     rows = {"auroc": (auroc_against_eps(rounds), f"normal against {attack}"),
             "top_half": (top_half(rounds), f"normal and {attack} images mixed")}
     sweeps = {**rounds, **beside}
+    largest = max(len(r.image) for sweep in sweeps.values() for r in sweep)
     common = set.intersection(*({r.eps for r in sweep} for sweep in sweeps.values()))
     if common:
         eps = max(common)
         at_eps = {name: next(r for r in sweep if r.eps == eps) for name, sweep in sweeps.items()}
         rows["thresholds"] = against_threshold(at_eps), f"{attack}, eps {eps_text(eps)}"
     rows["scores"] = scores_against_eps(rounds, detectors), f"{attack} images"
-    return {f"{name}_{attack}": partial(plots.panels, row=row, title=f"{title}, {dataset}")
+    return {name: partial(plots.panels, row=row, title=f"{title}\n{networks}, {largest} images an eps")
             for name, (row, title) in rows.items()}
 
 
-def _at_one_eps(attack, attacked, dataset, seed):
+def _at_one_eps(attack, attacked, networks, seed):
     """ROC curves and, where features are there, t-SNE of the round of `shown_eps`."""
     counted = {objective: [r.eps for r in a.rounds if r.subset("successful").any()]
                for objective, a in attacked.items()}
@@ -107,14 +122,14 @@ def _at_one_eps(attack, attacked, dataset, seed):
              for objective, values in counted.items() if eps in values}
     if not shown:
         return {}
-    title = f"{attack}, {dataset}" if eps is None else f"{attack}, eps {eps_text(eps)}, {dataset}"
-    drawn = {f"roc_{attack}": partial(
+    title = f"{attack if eps is None else f'{attack}, eps {eps_text(eps)}'}\n{networks}"
+    drawn = {"roc": partial(
         plots.panels, title=f"normal against {title}",
         row=roc({objective: attacked[objective].rounds[k] for objective, k in shown.items()}))}
     features = {objective: attacked[objective].features[k] for objective, k in shown.items()
                 if attacked[objective].features}
     if features:
-        drawn[f"tsne_{attack}"] = partial(_draw_tsne, features=features, seed=seed,
+        drawn["tsne"] = partial(_draw_tsne, features=features, seed=seed,
                                           title=f"t-SNE of features, normal and {title}")
     return drawn
 
@@ -255,11 +270,11 @@ def top_half(rounds: Mapping[str, Sequence[Round]]) -> list[plots.Panel]:
     def chosen(r, score):
         values = np.concatenate([r.normal[score], r.adversarial[score]])
         # Of equal scores the adversarial image comes first: no score gains by ties.
-        order = np.lexsort((np.arange(len(values)) < len(r.image_index), -values))
-        return order[:len(r.image_index)]
+        order = np.lexsort((np.arange(len(values)) < len(r.image), -values))
+        return order[:len(r.image)]
 
     def share(r, score):
-        return 100 * np.mean(chosen(r, score) < len(r.image_index))
+        return 100 * np.mean(chosen(r, score) < len(r.image))
 
     def accuracy(r, score):
         return 100 * np.mean(np.concatenate([r.right_normal, r.right_adversarial])[chosen(r, score)])
@@ -294,13 +309,15 @@ def against_threshold(rounds: Mapping[str, Round], score: str = "j_score") -> li
       together, and the shares of both that are refused.
     """
     thresholds = np.linspace(0, 1, NUM_THRESHOLDS)
+    others = [name for name in rounds if name not in plots.OBJECTIVE_LINE]
+    line_of = plots.OBJECTIVE_LINE | dict(zip(others, itertools.cycle(_OTHER_LINES)))
     accuracies, refusals = [], []
     for objective, r in rounds.items():
         values = np.concatenate([r.normal[score], r.adversarial[score]])
         right = np.concatenate([r.right_normal, r.right_adversarial])
         answered = values >= thresholds[:, None]
         number = answered.sum(axis=1)
-        line = plots.OBJECTIVE_LINE.get(objective, ":")
+        line = line_of[objective]
         name = objective.upper() if objective in plots.OBJECTIVE_LINE else objective
         some = number > 0
         accuracies.append(plots.Curve(name, thresholds[some],
@@ -329,7 +346,9 @@ def scores_against_eps(rounds: Mapping[str, Sequence[Round]],
         _, colour, marker = plots.SCORE_STYLE["confidence"]
         curves = [plots.Curve("confidence", eps, np.array(
             [r.adversarial["confidence"].mean() for r in sweep]), colour, marker)]
-        for eta, (colour, marker) in zip(ETAS, plots.LINE_STYLE[2:], strict=False):
+        for eta, style in zip(ETAS, plots.LINE_STYLE[2:], strict=False):
+            # η = 1 is that of the score itself, which has one colour everywhere.
+            colour, marker = plots.SCORE_STYLE["j_score"][1:] if eta == 1 else style
             means = [scoring.j_score(r.adversarial["confidence"], scoring.kernel_non_me(
                 r.adversarial["non_me"], detector.kernels.shape[2], detector.non_me_variance,
                 eta)).mean() for r in sweep]

@@ -166,6 +166,8 @@ def define_others() -> None:
     absl_flags.DEFINE_string(
         "images", "", "An attack's nor_img.npy or adv_img.npy for export_png. Empty: the test images.")
     absl_flags.DEFINE_integer("num_images", 10, "Images that export_png writes, from the first on.")
+    absl_flags.DEFINE_string(
+        "data_note", "", "What the model card of export_pretrained says of the data, e.g. where from.")
 
 
 def define_detect() -> None:

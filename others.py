@@ -245,7 +245,7 @@ def export_pretrained() -> None:
     num_images = len(test_set.labels)
     correct = inference.count_correct(network.forward_stored(strategy), test_set, num_images)
     _make(folder)
-    exporting.save_pretrained(folder, network, run, step, detector, correct, num_images)
+    exporting.save_pretrained(folder, network, run, step, detector, correct, num_images, F.data_note)
     print(f"Exported {path} and {detector} to {folder}: {correct} of {num_images} test images right.")
 
 

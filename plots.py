@@ -270,7 +270,8 @@ def _figure(width, height, rows=1, columns=1):
 def _save(figure, path, *, palette=False):
     """Writes the PNG file; with `palette` in 256 colours, a third of the size of many small marks."""
     with files.atomic_path(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=_DPI)
+        # Tight: the legend under a square panel is more than the layout has reckoned with.
+        figure.savefig(temporary, format="png", dpi=_DPI, bbox_inches="tight")
         if palette:
             from PIL import Image
 

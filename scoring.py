@@ -131,7 +131,7 @@ def log_kernel_density(features: np.ndarray, classes: np.ndarray, kernels: np.nd
       bandwidth: σ² > 0, see KERNEL_BANDWIDTH.
 
     Returns:
-      float64 [n] ≤ 0, finite also where the density itself underflows to 0.
+      float64 [n] ≤ 0, finite for any features of float32, also where the density underflows to 0.
 
     Raises:
       InputError: shapes that do not fit, or a class without kernels.
@@ -235,6 +235,9 @@ def select_kernels(features: np.ndarray, labels: np.ndarray, num_kernels: int, n
                          f"Received: labels from {labels.min()} to {labels.max()}.")
     counts = np.bincount(labels, minlength=num_classes)
     smallest = int(counts.argmin())
+    if counts[smallest] == 0:
+        raise InputError(f"expected training features of every class in [0, {num_classes}). "
+                         f"Received: none of class {smallest}.")
     if not 1 <= num_kernels <= counts[smallest]:
         raise InputError(f"num_kernels must lie in [1, {counts[smallest]}]: class {smallest} has "
                          f"{counts[smallest]} training features. "

@@ -34,6 +34,7 @@ class AttackResults:
       eps_values: of each round; None for an attack without.
       num_per_eps: rows per round.
       network: which network was attacked, JSON values; None where no run record tells.
+      cost: which cost the attack raises or lowers, "ce" or "rce" (--attack_cost).
     """
 
     objective: str
@@ -42,6 +43,7 @@ class AttackResults:
     eps_values: Sequence[float | None]
     num_per_eps: int
     network: Mapping[str, Any] | None
+    cost: str = "ce"
 
     @property
     def tag(self) -> str:
@@ -105,7 +107,8 @@ def load(objective: str, folder: str | os.PathLike, num_per_eps: int = 0) -> Att
         sweep = metrics["eps"], num_per_eps or metrics["num_per_eps"]
     else:
         sweep = _original_sweep(folder, len(arrays["labels_true"]), num_per_eps)
-    return AttackResults(objective, folder, arrays, *sweep, metrics.get("network"))
+    cost = record["flags"].get("attack_cost", "ce") if record else "ce"
+    return AttackResults(objective, folder, arrays, *sweep, metrics.get("network"), cost)
 
 
 def _original_sweep(folder, num_rows, num_per_eps):

@@ -20,6 +20,7 @@ import metrics
 import scoring
 from data import artifacts, attack_results, files, run_records
 from errors import InputError
+from results import pictures
 from results.cells import (
     ATTACKS,
     DATASETS,
@@ -32,17 +33,6 @@ from results.cells import (
 )
 
 LEVELS = 255  # pixels of the paper's distortions lie in [0, 255]
-# What is shown of the pictures of `detect.py --mode=figures`, where they have been drawn: the name on
-# the page → the folder of the results and the name there. wide: up to eps 0.4; dense: figure 7 of v1.
-FIGURES = {
-    **{name: (".", name) for name in ("robustness", "distortions", "roc_fgsm", "roc_carliniL2",
-                                      "auroc_bim", "tsne_fgsm", "tsne_carliniL2")},
-    "top_half_fgsm": ("wide", "top_half_fgsm"),
-    "top_half_fgsm_rce_cost": ("wide_rce_cost", "top_half_fgsm"),
-    "thresholds_fgsm": ("wide", "thresholds_fgsm"),
-    "scores_fgsm": ("wide", "scores_fgsm"),
-    "dense_thresholds_fgsm": ("dense", "thresholds_fgsm"),
-}
 
 
 def collect(work: Path, dataset: str) -> dict[str, Any]:
@@ -60,6 +50,7 @@ def collect(work: Path, dataset: str) -> dict[str, Any]:
     for objective in OBJECTIVES:
         for network in NETWORKS:
             found.add_accuracy(network, objective)
+        found.add_kernels(objective)
         for attack in (*ATTACKS, *WHITE_BOX):
             found.add_attack(attack, objective)
     return {"runs": found.runs, "cells": found.cells}
@@ -87,6 +78,16 @@ class _Found:
             run, num_images, _percent(_share(num_right, num_images)),
             published_accuracy(self._published, self._dataset, network, objective)[0],
             figure="accuracy", network=network, objective=objective, steps=step)
+
+    def add_kernels(self, objective):
+        """How the K-density of the tables came about: the training features and the kernels drawn."""
+        folder = self._work / artifacts.kernel_dir(self._dataset)
+        tag = artifacts.OBJECTIVE_TAG[objective]
+        for name, file in ((f"kernel_para_{objective}", f"kernel_para_{tag}"),
+                           ("select_kernel", "select_kernel")):
+            record = run_records.read(folder, file)
+            if record is not None:
+                self._add_run(name, record)
 
     def add_attack(self, attack, objective):
         folder = self._work / artifacts.results_dir(attack, self._dataset, objective)
@@ -173,13 +174,20 @@ class _Found:
         return value
 
     def _add_run(self, name, record, **more):
-        self.runs[name] = {key: record.get(key) for key in (
-            "command", "seed", "date", "hardware", "git_revision", "versions")} | more
+        network = record["metrics"].get("network")
+        weights = {"weights_sha256": network["weights_sha256"]} if network else {}
+        self.runs[name] = run_of(record) | weights | more
 
     def _add_cell(self, run, num_images, ours, published, **what):
         value, low, high = (None if number is None else round(float(number), 6) for number in ours)
         self.cells.append(what | {"published": published, "value": value, "low": low, "high": high,
                                   "n": num_images, "run": run})
+
+
+def run_of(record: dict[str, Any]) -> dict[str, Any]:
+    """What the JSON keeps of a run record."""
+    return {key: record.get(key) for key in (
+        "command", "seed", "date", "hardware", "git_revision", "versions")}
 
 
 def _share(count, total):
@@ -201,20 +209,28 @@ def main() -> int:
     work = Path(sys.argv[1])
     try:
         collected = {dataset: collect(work, dataset) for dataset in DATASETS}
+        drawn = {dataset: pictures.find(work, dataset) for dataset in DATASETS}
     except InputError as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
     for dataset, found in collected.items():
         if not found["cells"]:
             continue
+        paths, runs = drawn[dataset]
+        found["runs"] |= {name: run_of(record) for name, record in runs.items()}
         files.write_json(HERE / f"{dataset}.json", found)
-        for name, (folder, stem) in FIGURES.items():
-            drawn = work / folder / f"detection_{dataset}" / f"{stem}.png"
-            if drawn.is_file():
-                (HERE / "figures").mkdir(exist_ok=True)
-                shutil.copyfile(drawn, HERE / "figures" / f"{dataset}_{name}.png")
+        _replace_pictures(dataset, paths)
         sys.stdout.write(f"{len(found['cells'])} cells: {HERE / dataset}.json\n")
     return 0
+
+
+def _replace_pictures(dataset, paths):
+    """Copies the pictures of a data set to results/figures; those of an earlier run go."""
+    pictures.FIGURES.mkdir(exist_ok=True)
+    for old in pictures.FIGURES.glob(f"{dataset}_*.png"):
+        old.unlink()
+    for name, path in paths.items():
+        shutil.copyfile(path, pictures.FIGURES / f"{dataset}_{name}.png")
 
 
 if __name__ == "__main__":

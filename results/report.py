@@ -13,6 +13,7 @@ from typing import Any
 
 from data import files
 from data.attack_results import ORIGINAL_EPS_STEP
+from results import pictures
 from results.cells import (
     ATTACKS,
     DATASETS,
@@ -77,6 +78,12 @@ Distortion: mean RMS of the change, pixels in [0, 255], of a white-box attack ov
 change the class; passed: over those among them that pass its detector, as in the figure. Flagged: share
 of the examples that change the class whose K-density lies below the median of the training images, 100
 kernels per class (Wilson interval).
+"""
+_FIGURES = """\
+### Figures
+
+Of the images that the detectors were not fitted on, so that areas in them differ from those of the
+tables, which count all; distortions and grids of images are of all, too.
 """
 
 
@@ -213,14 +220,13 @@ def report(found, experiments) -> str:
              "## Statements of the paper", "", "Judged in every round that is shown.", "",
              *shape_table(found), ""]
     for dataset in found:
-        figures = sorted((HERE / "figures").glob(f"{dataset}_*.png"))
         lines += [f"## {DATASETS[dataset]}", "",
                   "### AUC (%): published, and ours in three rounds", "",
                   *auc_table(found, dataset), "",
                   "### AUC: every round", "", *all_rounds_table(found, dataset), "",
                   _DISTORTIONS, *distortion_table(found, dataset), "",
                   _SECONDS, *seconds_table(found, dataset), "",
-                  "### Figures", "", *(f"![{path.stem}](figures/{path.name})" for path in figures), "",
+                  _FIGURES, *pictures.lines(dataset),
                   "### Runs", "", *map(_run_line, found[dataset]["runs"].items()), ""]
     lines += ["## Where ours falls short: what was tried", "", _SHORT_NOTE]
     for entry in experiments:
@@ -239,7 +245,7 @@ def _run_line(item):
     versions = ", ".join(f"{package} {run['versions'][package]}" for package in (
         "tensorflow", "keras", "numpy", "scikit-learn"))
     return (f"- {name}: `{run['command']}`; seed {run['seed']}, {run['date']}, {run['hardware']}, "
-            f"{versions}")
+            f"commit {(run['git_revision'] or 'unknown')[:12]}, {versions}")
 
 
 def _cell_name(cell):

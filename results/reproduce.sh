@@ -7,7 +7,8 @@
 # in WORK. A step that is finished is not repeated, one that was killed goes on: give the command again.
 # A folder WORK is of one kind of SETTINGS: a step does not know what the networks before it have become.
 # SETTINGS: floor (fewer images, steps and iterations, for a small machine), or paper (the published
-# ones). --list prints the commands and runs nothing.
+# ones). CIFAR10_NOTE: what the model cards say of the images in cifar-10-batches-bin, where they are not
+# the published ones. --list prints the commands and runs nothing.
 set -euo pipefail
 code=$(cd "$(dirname "$0")/.." && pwd)
 python=${PYTHON:-$code/.venv/bin/python}
@@ -150,10 +151,11 @@ simple_cnn() { # objective
 for dataset in mnist cifar10; do
     if [[ $dataset == mnist ]]; then
         train=$data/mnist_dataset/data_train.bin test=$data/mnist_dataset/data_test.bin
-        training=(--total_steps=20000) batches=$mnist_batches
+        training=(--total_steps=20000) batches=$mnist_batches note=()
     else
         train=$data/cifar-10-batches-bin test=$data/cifar-10-batches-bin
         training=(--total_steps="$cifar_steps" --lr_boundaries="$cifar_boundaries") batches=$cifar_batches
+        note=(${CIFAR10_NOTE:+--data_note="$CIFAR10_NOTE"})
     fi
     for objective in rce ce; do
         use $objective
@@ -200,6 +202,6 @@ for dataset in mnist cifar10; do
     for objective in rce ce; do
         use $objective
         step others.py "${network[@]}" --eval_data_path="$test" --mode=export_pretrained \
-            --output_dir=pretrained/${dataset}_resnet32_$objective
+            --output_dir=pretrained/${dataset}_resnet32_$objective "${note[@]}"
     done
 done

@@ -343,7 +343,7 @@ def test_the_worst_case_is_the_highest_success_of_each_image():
     worst = evaluation._worst_case(
         [make("a", [0.1, 0.9, 0.5], [False, True, False]), make("b", [0.3, 0.2, 0.9], [False] * 3)],
         "non_me")
-    assert worst.image_index.tolist() == [3, 4]
+    assert worst.image.tolist() == [3, 4]
     np.testing.assert_array_equal(worst.adversarial["non_me"], [0.3, 0.2])
 
 
@@ -398,7 +398,10 @@ def test_without_a_sweep_there_are_the_figures_of_one_round(work, judged, tmp_pa
     monkeypatch.setattr(plots, "tsne", lambda features, seed: features[:, :2])
     succeeded("detect", "--dataset=digits", "--mode=figures", "--attack_method=bim",
               "--tsne_attack=bim", f"--output_dir={tmp_path}", cwd=work[0])
-    assert {path.stem for path in tmp_path.iterdir()} == {"distortions", "roc_bim", "tsne_bim"}
+    assert {path.stem for path in tmp_path.iterdir()} == {
+        "distortions", "roc_bim", "tsne_bim", "figures_run"}
+    assert run_records.read(tmp_path, "figures")["metrics"]["networks"]["rce"] == run_records.read(
+        work[0] / "bim_digits/RCE", "test_adv")["metrics"]["network"]
     # The label of each curve ends in its area.
     labels = {row["curve"] for row in rows_of(tmp_path / "roc_bim.csv")}
     auroc, = (row["figures"]["auroc"]["value"] for row in judged[1] if (

@@ -185,15 +185,15 @@ def test_a_search_is_drawn_without_the_curves_over_eps():
     assert list(drawn) == [
         "robustness", "distortions", "auroc_fgsm", "top_half_fgsm", "thresholds_fgsm", "scores_fgsm",
         "roc_fgsm", "roc_jsma", "roc_carliniL2"]
-    assert drawn["roc_fgsm"].keywords["title"] == "normal against fgsm, eps 0.10, mnist"
-    assert drawn["roc_carliniL2"].keywords["title"] == "normal against carliniL2, mnist"
+    assert drawn["roc_fgsm"].keywords["title"] == "normal against fgsm, eps 0.10\nmnist"
+    assert drawn["roc_carliniL2"].keywords["title"] == "normal against carliniL2\nmnist"
 
 
 def test_thresholds_are_shown_at_the_largest_eps_that_all_have():
     further = dataclasses.replace(APART, eps=0.4)
     drawn = figures.drawings({"fgsm": {"rce": attacked(APART, MIXED, further),
                                        "ce": attacked(APART, MIXED)}}, DETECTORS, "mnist")
-    assert drawn["thresholds_fgsm"].keywords["title"] == "fgsm, eps 0.20, mnist"
+    assert drawn["thresholds_fgsm"].keywords["title"] == "fgsm, eps 0.20\nmnist, 4 images an eps"
     refused, = (panel for panel in drawn["thresholds_fgsm"].keywords["row"] if panel.title == "refused")
     same, = (panel for panel in figures.against_threshold({"rce": MIXED, "ce": MIXED})
              if panel.title == "refused")
@@ -213,6 +213,13 @@ def test_where_no_image_counts_there_is_no_roc_curve():
     assert panel.title == "CE, 4 images"
     nothing = figures.Attacked([failed], np.empty(0))
     assert figures.drawings({"carliniL2": {"rce": nothing}}, DETECTORS, "mnist") == {}
+
+
+def test_titles_name_another_cost():
+    rce_cost = dataclasses.replace(attacked(APART, MIXED), cost="rce")
+    drawn = figures.drawings({"fgsm": {"ce": rce_cost, "rce": rce_cost}}, DETECTORS, "mnist")
+    assert drawn["top_half_fgsm"].keywords["title"].startswith(
+        "normal and fgsm on the cost of RCE images mixed")
 
 
 def test_tsne_is_drawn_of_the_round_of_the_roc_curves(tmp_path, monkeypatch):

@@ -57,7 +57,9 @@ def test_roc_panels_are_square_with_the_line_of_chance(tmp_path, figures):
         assert axes.get_xlim() == axes.get_ylim() == (-0.02, 1.02)
         assert (axes.get_title(), axes.get_xlabel(), axes.get_aspect()) == (title, "x axis", 1)
     assert figures[0].get_suptitle() == "Title"
-    assert matplotlib.image.imread(path).ndim == 3
+    picture = matplotlib.image.imread(path)
+    for edge in (picture[0], picture[-1], picture[:, 0], picture[:, -1]):
+        assert (edge == 1).all(), "something is cut off"
     assert sorted(file.name for file in path.parent.iterdir()) == ["roc.csv", "roc.png"]
 
 

@@ -3,16 +3,21 @@
 import errno
 import hashlib
 import json
+import re
 import shutil
 
 import numpy as np
 import pytest
 import script_runner
 from script_runner import NETWORK, ROOT, run, succeeded
+from test_inputs import SHARED
 
 import detector
 from data import checkpoints, detector_files, inputs, pretrained, run_records
 from errors import InputError
+from results import cells
+
+MNIST = SHARED / "data/mnist"
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +27,7 @@ def work(tmp_path_factory):
     folder = tmp_path_factory.mktemp("pretrained")
     script_runner.fit_detector(f"{tiny}/models/tiny", folder)
     succeeded("others", *NETWORK, f"--log_root={tiny}/models/tiny", "--mode=export_pretrained",
-              "--output_dir=shipped/tiny", cwd=folder)
+              "--output_dir=shipped/tiny", "--data_note=Eight by eight.", cwd=folder)
     return folder
 
 
@@ -66,6 +71,7 @@ def test_the_card_says_what_was_measured(work):
                        "--mode=eval", "--eval_batch_count=-1", "--eval_dir=eval", cwd=work)
     precision = float(result.out.split("precision: ")[1].split(",")[0])
     assert f"of 360 test images right: {100 * precision:.2f} %" in text
+    assert "\n- Data: Eight by eight.\n" in text
     assert f"{script_runner.STEPS} steps of 32 training images, --seed=3" in text
     run_of = json.loads(text.split("```")[1])
     assert (run_of["dataset"], run_of["objective"]) == ("digits", "rce")
@@ -202,6 +208,34 @@ def test_a_shipped_network_is_whole_small_and_answers(folder):
     loaded = detector.load_detector(folder / "detector.npz")
     answer = loaded(np.zeros((2, *loaded.detector.network["image_shape"]), np.uint8))
     assert np.isfinite(list(answer.scores.values())).all()
+
+
+@pytest.mark.parametrize("folder", SHIPPED, ids=lambda path: path.name)
+def test_a_shipped_network_is_that_of_the_tables(folder):
+    dataset, network, objective = folder.name.split("_")
+    accuracy, = (cell for cell in cells.load()[dataset]["cells"] if cell["figure"] == "accuracy"
+                 and (cell["network"], cell["objective"]) == (network, objective))
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    assert f"test images right: {accuracy['value']:.2f} %" in card
+    assert f" {accuracy['steps']} steps of 128 training images" in card
+    assert ("JPEG" in card) == ("JPEG" in cells.DATASETS[dataset])
+
+
+@pytest.mark.skipif(not MNIST.is_dir(), reason=f"real data absent: no {MNIST}")
+def test_the_shipped_detector_tells_ten_images_from_their_adversarial_twins(tmp_path):
+    """What the README has a new user do."""
+    shipped = ROOT / "pretrained/mnist_resnet32_rce"
+    succeeded("test_adv", "--dataset=mnist", f"--eval_data_path={MNIST}", f"--log_root={shipped}",
+              "--RCE_train=True", "--mode=attack", "--attack_method=fgsm", "--eps=0.2", "--seed=1",
+              "--eval_batch_count=1", cwd=tmp_path)
+    answered = {}
+    for side in ("nor", "adv"):
+        succeeded("others", "--mode=export_png", f"--images=fgsm_mnist/RCE/{side}_img.npy",
+                  f"--output_dir={side}", cwd=tmp_path)
+        result = succeeded("detect", "--mode=apply", f"--detector={shipped}/detector.npz",
+                           f"--images={side}", cwd=tmp_path)
+        answered[side] = int(re.search(r"(\d+) of 10 answered", result.out)[1])
+    assert answered["nor"] >= 9 and answered["adv"] <= 2
 
 
 # PNG files.

@@ -12,7 +12,8 @@ from script_runner import ROOT
 import metrics
 import scoring
 from data import artifacts, run_records
-from results import cells, collect, report, statements
+from errors import InputError
+from results import cells, collect, pictures, report, statements
 
 PUBLISHED = json.loads(cells.PUBLISHED.read_text(encoding="utf-8"))
 FOUND = cells.load()
@@ -51,7 +52,7 @@ def test_cells_are_complete():
     for dataset, found in FOUND.items():
         for run in found["runs"].values():
             assert all(run[key] is not None for key in ("command", "seed", "date", "hardware",
-                                                        "versions"))
+                                                        "versions", "git_revision"))
         for cell in found["cells"]:
             assert cell["run"] in found["runs"]
             assert (cell["value"] is None) == (cell["n"] == 0)
@@ -218,6 +219,69 @@ def test_one_table_is_of_one_network(work, tmp_path):
                           capture_output=True, text=True, timeout=120)
     assert done.returncode == 1
     assert f"error: expected results in {tmp_path}/fgsm_mnist/CE of the network of " in done.stderr
+
+
+def test_kernels_are_told_with_their_runs(work, tmp_path):
+    shutil.copytree(work[0], tmp_path, dirs_exist_ok=True)
+    network = {"weights_sha256": "a" * 64}
+    record(tmp_path / "kernel_para_mnist", "kernel_para_RCE", {"seed": 3}, {"network": network})
+    record(tmp_path / "kernel_para_mnist", "select_kernel", {"seed": 4}, {})
+    runs = collect.collect(tmp_path, "mnist")["runs"]
+    assert (runs["kernel_para_rce"]["seed"], runs["select_kernel"]["seed"]) == (3, 4)
+    assert runs["kernel_para_rce"]["weights_sha256"] == "a" * 64
+    assert "kernel_para_ce" not in runs
+
+
+# Pictures.
+
+
+def draw(folder, weights, *names):
+    """A folder of `detect.py --mode=figures`, of networks with these weights."""
+    record(folder, "figures", {"seed": 0}, {"networks": {
+        objective: {"weights_sha256": 64 * weights} for objective in ("ce", "rce")}})
+    for name in names:
+        (folder / f"{name}.png").write_bytes(name.encode())
+
+
+def test_pictures_are_found_with_their_runs(tmp_path):
+    draw(tmp_path / "detection_mnist", "a", "robustness", "roc_jsma", "auroc_tgsm")
+    draw(tmp_path / "dense/detection_mnist", "b", "thresholds_fgsm")
+    unrecorded = tmp_path / "wide/detection_mnist/top_half_fgsm.png"
+    grid = tmp_path / "fgsm_mnist/RCE/images.png"
+    for path in (unrecorded, grid):
+        path.parent.mkdir(parents=True)
+        path.write_bytes(b"")
+    record(tmp_path / "models_mnist/resnet32_ce/eval", "test_nor", {}, {
+        "network": {"weights_sha256": 64 * "a"}})
+    paths, runs = pictures.find(tmp_path, "mnist")
+    assert set(paths) == {"robustness", "roc_jsma", "dense_thresholds_fgsm", "images_fgsm"}
+    assert paths["robustness"] == tmp_path / "detection_mnist/robustness.png"
+    assert set(runs) == {"figures", "figures_dense"}
+    assert pictures.find(tmp_path, "cifar10") == ({}, {})
+
+
+@pytest.mark.parametrize("folder", ["", "wide", "wide_rce_cost"])
+def test_pictures_of_other_networks_than_the_tables_are_refused(tmp_path, folder):
+    draw(tmp_path / folder / "detection_mnist", "b", "robustness")
+    record(tmp_path / "models_mnist/resnet32_rce/eval", "test_nor", {}, {
+        "network": {"weights_sha256": 64 * "a"}})
+    with pytest.raises(InputError, match=r"expected pictures in .* of the network of the accuracy"):
+        pictures.find(tmp_path, "mnist")
+
+
+def test_every_picture_of_the_report_has_its_caption(tmp_path, monkeypatch):
+    assert pictures.lines("mnist")
+    monkeypatch.setattr(pictures, "FIGURES", tmp_path)
+    (tmp_path / "mnist_roc_fgsm.png").write_bytes(b"old")
+    (tmp_path / "cifar10_roc_fgsm.png").write_bytes(b"other")
+    new = tmp_path / "new.png"
+    new.write_bytes(b"new")
+    collect._replace_pictures("mnist", {"images_jsma": new})
+    assert sorted(path.name for path in tmp_path.glob("*_*.png")) == [
+        "cifar10_roc_fgsm.png", "mnist_images_jsma.png"]
+    assert pictures.lines("mnist") == [
+        "jsma against RCE: normal, adversarial, difference.", "",
+        "![mnist_images_jsma](figures/mnist_images_jsma.png)", ""]
 
 
 def test_seconds_are_per_example(found):

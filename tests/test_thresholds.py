@@ -27,13 +27,18 @@ def test_scores_lie_in_their_ranges_and_ignore_a_shift_of_the_logits(scale):
     logits = scale * RNG.normal(size=(200, 7))
     non_me = scoring.non_me(logits)
     assert (non_me >= 0).all() and (non_me <= math.log(6)).all()
-    kernel = scoring.kernel_non_me(non_me, 7, scoring.non_me_variance(non_me, 7) + 1e-12)
+    variance = scoring.non_me_variance(non_me, 7) + 1e-12
+    kernel = scoring.kernel_non_me(non_me, 7, variance)
     j = scoring.j_score(scoring.confidence(logits), kernel)
     for values in (kernel, j):
         assert np.isfinite(values).all() and (values >= 0).all() and (values <= 1).all()
     shifted = logits + 7 * scale
     np.testing.assert_allclose(scoring.non_me(shifted), non_me, atol=1e-9 * scale + 1e-9)
     np.testing.assert_allclose(scoring.confidence(shifted), scoring.confidence(logits), rtol=1e-9)
+    shifted_kernel = scoring.kernel_non_me(scoring.non_me(shifted), 7, variance)
+    np.testing.assert_allclose(shifted_kernel, kernel, atol=1e-8 * scale + 1e-8)
+    np.testing.assert_allclose(scoring.j_score(scoring.confidence(shifted), shifted_kernel), j,
+                               atol=1e-8 * scale + 1e-8)
 
 
 def test_non_me_is_log_of_the_others_only_where_they_are_equal():

@@ -1,0 +1,98 @@
+"""Which pictures results/REPORT.md shows, what stands under them, and that they are of its networks."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from data import artifacts, run_records
+from errors import InputError
+from results.cells import HERE, OBJECTIVES, PAPER_ATTACKS, WHITE_BOX
+
+FIGURES = HERE / "figures"
+# Folder of results/reproduce.sh whose networks are not those of the tables: figure 7 of v1.
+_DENSE = "dense"
+
+
+class _Shown(NamedTuple):
+    """A picture of `detect.py --mode=figures`: folder of results/reproduce.sh, name there, caption."""
+
+    folder: str
+    name: str
+    caption: str
+
+
+_MIXED = ("Of normal and adversarial images mixed, the half that scores highest: share of normal "
+          "images and accuracy in it")
+# Name on the page → picture. The folder wide holds FGSM to eps 0.4.
+_DRAWN = {
+    "robustness": _Shown(".", "robustness", "Accuracy under attack against eps (v4)."),
+    "distortions": _Shown(".", "distortions", "Mean RMS of the smallest distortions that "
+                          "succeed (v4)."),
+    "auroc_bim": _Shown(".", "auroc_bim", "AUROC under BIM against eps."),
+    **{f"roc_{attack}": _Shown(".", f"roc_{attack}", f"ROC curves under {attack}.")
+       for attack in (*PAPER_ATTACKS, *WHITE_BOX)},
+    **{f"tsne_{attack}": _Shown(".", f"tsne_{attack}", f"t-SNE of features, normal and {attack} (v1, "
+                                "figures 2 and 9).") for attack in ("fgsm", "carliniL2")},
+    "top_half_fgsm": _Shown("wide", "top_half_fgsm", f"{_MIXED}; FGSM on the CE cost (v1, figure 3)."),
+    "top_half_fgsm_rce_cost": _Shown("wide_rce_cost", "top_half_fgsm",
+                                     f"{_MIXED}; FGSM on the RCE cost (v1, figure 4)."),
+    "thresholds_fgsm": _Shown("wide", "thresholds_fgsm", "Accuracy of the answers and shares refused "
+                              "against the threshold T (v1, figure 5)."),
+    "scores_fgsm": _Shown("wide", "scores_fgsm", "Mean J-score and confidence of adversarial images "
+                          "against eps (v1, figure 6)."),
+    "dense_thresholds_fgsm": _Shown(_DENSE, "thresholds_fgsm", "The same for dense nets, beside an "
+                                    "ensemble of five (v1, figure 7)."),
+}
+_GRIDS = ("fgsm", "jsma", "carliniL2", "carliniL2_specific")
+_CAPTIONS = {name: shown.caption for name, shown in _DRAWN.items()} | {
+    f"images_{attack}": f"{attack} against RCE: normal, adversarial, difference." for attack in _GRIDS}
+
+
+def find(work: Path, dataset: str) -> tuple[dict[str, Path], dict[str, dict[str, Any]]]:
+    """The pictures there are of a data set, and how they came about.
+
+    Args:
+      work: folder of results/reproduce.sh.
+      dataset: name of the data set.
+
+    Returns:
+      Name on the page → file, and name of the run → record of `detect.py --mode=figures`. Folders
+      without such a record are passed over.
+
+    Raises:
+      InputError: pictures of other networks than those of test_nor.py.
+    """
+    paths, runs = {}, {}
+    for folder in dict.fromkeys(shown.folder for shown in _DRAWN.values()):
+        drawn = work / folder / f"detection_{dataset}"
+        record = run_records.read(drawn, "figures")
+        if record is None:
+            continue
+        if folder != _DENSE:
+            _check_networks(work, dataset, drawn, record["metrics"]["networks"])
+        runs["figures" if folder == "." else f"figures_{folder}"] = record
+        paths |= {name: drawn / f"{shown.name}.png" for name, shown in _DRAWN.items()
+                  if shown.folder == folder}
+    paths |= {f"images_{attack}": work / artifacts.results_dir(attack, dataset, "rce") / "images.png"
+              for attack in _GRIDS}
+    return {name: path for name, path in paths.items() if path.is_file()}, runs
+
+
+def _check_networks(work, dataset, drawn, networks):
+    for objective in OBJECTIVES:
+        eval_dir = work / f"models_{dataset}/resnet32_{objective}/eval"
+        record = run_records.read(eval_dir, "test_nor")
+        known = record and record["metrics"].get("network")
+        shown = networks.get(objective)
+        if known and shown and known["weights_sha256"] != shown["weights_sha256"]:
+            raise InputError(
+                f"expected pictures in {drawn} of the network of the accuracy in {eval_dir}, with "
+                f"weights of SHA-256 {known['weights_sha256'][:12]}…; `detect.py --mode=figures` draws "
+                f"them anew. Received: pictures of {shown['weights_sha256'][:12]}….")
+
+
+def lines(dataset: str) -> list[str]:
+    """Markdown of the pictures in results/figures of a data set, each with its caption."""
+    found = {path: _CAPTIONS[path.stem.removeprefix(f"{dataset}_")]
+             for path in sorted(FIGURES.glob(f"{dataset}_*.png"))}
+    return [text for path, caption in found.items()
+            for text in (caption, "", f"![{path.stem}](figures/{path.name})", "")]
