@@ -20,7 +20,9 @@ from evaluation import Round, eps_text
 
 # Kernel non-ME orders images as non-ME does: one line stands for both.
 DRAWN_SCORES = ("confidence", "non_me", "j_score", "k_density")
-ETAS = (0.1, 1.0, 10.0, 100.0)
+# η → colour and marker of its J-score; that of η = 1 has the ones of the score.
+ETA_STYLE = {0.1: plots.LINE_STYLE[2], 1.0: plots.SCORE_STYLE["j_score"][1:],
+             10.0: plots.LINE_STYLE[3], 100.0: plots.LINE_STYLE[6]}
 NUM_THRESHOLDS = 101
 # Images of a t-SNE panel, each as a normal and as an adversarial point.
 TSNE_IMAGES = 350
@@ -95,7 +97,7 @@ def drawings(attacked: Mapping[str, Mapping[str, Attacked]], detectors: Mapping[
 def _with_cost(attack, attacked):
     """The name of an attack in titles, with what it raises where that is not the usual cost."""
     costs = sorted({a.cost for a in attacked})
-    return attack if costs == ["ce"] else f"{attack} on the cost of {' and '.join(costs).upper()}"
+    return attack if costs == ["ce"] else f"{attack} ({' and '.join(costs).upper()} cost)"
 
 
 def _over_eps(attack, rounds, detectors, networks, beside):
@@ -346,9 +348,7 @@ def scores_against_eps(rounds: Mapping[str, Sequence[Round]],
         _, colour, marker = plots.SCORE_STYLE["confidence"]
         curves = [plots.Curve("confidence", eps, np.array(
             [r.adversarial["confidence"].mean() for r in sweep]), colour, marker)]
-        for eta, style in zip(ETAS, plots.LINE_STYLE[2:], strict=False):
-            # η = 1 is that of the score itself, which has one colour everywhere.
-            colour, marker = plots.SCORE_STYLE["j_score"][1:] if eta == 1 else style
+        for eta, (colour, marker) in ETA_STYLE.items():
             means = [scoring.j_score(r.adversarial["confidence"], scoring.kernel_non_me(
                 r.adversarial["non_me"], detector.kernels.shape[2], detector.non_me_variance,
                 eta)).mean() for r in sweep]

@@ -72,7 +72,7 @@ def test_the_mean_j_score_grows_with_eta_up_to_the_confidence():
                                 np.zeros((5, 1)), np.arange(0), np.arange(0))
     panel, = figures.scores_against_eps({"rce": [r]}, {"rce": fitted})
     means = {curve.label: curve.y[0] for curve in panel.curves}
-    js = [means[f"J-score, η = {eta:g}"] for eta in figures.ETAS]
+    js = [means[f"J-score, η = {eta:g}"] for eta in figures.ETA_STYLE]
     assert js == sorted(js) and js[-1] <= means["confidence"]
     kernel = np.exp(-np.square(scores["non_me"] - math.log(3)) / 0.05)
     assert means["J-score, η = 1"] == pytest.approx(np.mean(scores["confidence"] * kernel))
@@ -219,7 +219,7 @@ def test_titles_name_another_cost():
     rce_cost = dataclasses.replace(attacked(APART, MIXED), cost="rce")
     drawn = figures.drawings({"fgsm": {"ce": rce_cost, "rce": rce_cost}}, DETECTORS, "mnist")
     assert drawn["top_half_fgsm"].keywords["title"].startswith(
-        "normal and fgsm on the cost of RCE images mixed")
+        "normal and fgsm (RCE cost) images mixed")
 
 
 def test_tsne_is_drawn_of_the_round_of_the_roc_curves(tmp_path, monkeypatch):
