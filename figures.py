@@ -33,6 +33,8 @@ _SHOWN_EPS = 0.1
 # A ROC curve keeps one point per this rise of the sum of both rates.
 _ROC_STEP = 1 / 200
 _PIXEL_RANGE = 255
+# --attack_cost, where it is not given: titles do not name it.
+USUAL_COST = "ce"
 # Lines of networks of --beside.
 _OTHER_LINES = (":", "-.")
 
@@ -51,7 +53,7 @@ class Attacked:
     rounds: Sequence[Round]
     distortions: np.ndarray
     features: Sequence[tuple[np.ndarray, np.ndarray]] = ()
-    cost: str = "ce"
+    cost: str = USUAL_COST
 
 
 def drawings(attacked: Mapping[str, Mapping[str, Attacked]], detectors: Mapping[str, Detector],
@@ -97,7 +99,7 @@ def drawings(attacked: Mapping[str, Mapping[str, Attacked]], detectors: Mapping[
 def _with_cost(attack, attacked):
     """The name of an attack in titles, with what it raises where that is not the usual cost."""
     costs = sorted({a.cost for a in attacked})
-    return attack if costs == ["ce"] else f"{attack} ({' and '.join(costs).upper()} cost)"
+    return attack if costs == [USUAL_COST] else f"{attack} ({' and '.join(costs).upper()} cost)"
 
 
 def _over_eps(attack, rounds, detectors, networks, beside):
