@@ -15,6 +15,7 @@ import numpy as np
 import metrics
 import plots
 import scoring
+from data.attack_results import USUAL_COST
 from defenses.detector import Detector
 from evaluation import Round, eps_text
 
@@ -33,8 +34,6 @@ _SHOWN_EPS = 0.1
 # A ROC curve keeps one point per this rise of the sum of both rates.
 _ROC_STEP = 1 / 200
 _PIXEL_RANGE = 255
-# --attack_cost, where it is not given: titles do not name it.
-USUAL_COST = "ce"
 # Lines of networks of --beside.
 _OTHER_LINES = (":", "-.")
 
@@ -86,12 +85,12 @@ def drawings(attacked: Mapping[str, Mapping[str, Attacked]], detectors: Mapping[
             title=f"minimal distortions, {networks}")
     for attack, by_objective in attacked.items():
         shown_as = _with_cost(attack, by_objective.values())
+        panels = {}
         if attack in swept:
             others = {name: sweeps[attack] for name, sweeps in (beside or {}).items()
                       if attack in sweeps}
             panels = _over_eps(shown_as, swept[attack], detectors, networks, others)
-            drawn |= {f"{name}_{attack}": draw for name, draw in panels.items()}
-        panels = _at_one_eps(shown_as, by_objective, networks, seed)
+        panels |= _at_one_eps(shown_as, by_objective, networks, seed)
         drawn |= {f"{name}_{attack}": draw for name, draw in panels.items()}
     return drawn
 

@@ -19,6 +19,8 @@ from errors import InputError
 # The original's sweep, for files without a run record.
 _ORIGINAL_ROUNDS = 10
 ORIGINAL_EPS_STEP = 0.02
+# --attack_cost of files without a run record, and where it is not given.
+USUAL_COST = "ce"
 # Images whose grey levels are held at a time.
 _CHUNK_IMAGES = 1000
 
@@ -43,7 +45,7 @@ class AttackResults:
     eps_values: Sequence[float | None]
     num_per_eps: int
     network: Mapping[str, Any] | None
-    cost: str = "ce"
+    cost: str = USUAL_COST
 
     @property
     def tag(self) -> str:
@@ -107,7 +109,7 @@ def load(objective: str, folder: str | os.PathLike, num_per_eps: int = 0) -> Att
         sweep = metrics["eps"], num_per_eps or metrics["num_per_eps"]
     else:
         sweep = _original_sweep(folder, len(arrays["labels_true"]), num_per_eps)
-    cost = record["flags"].get("attack_cost", "ce") if record else "ce"
+    cost = record["flags"].get("attack_cost", USUAL_COST) if record else USUAL_COST
     return AttackResults(objective, folder, arrays, *sweep, metrics.get("network"), cost)
 
 
@@ -176,8 +178,21 @@ def check_network(results: AttackResults, network: Mapping[str, Any] | None, who
       network: the other network; None where nothing tells.
       whose: what that is the network of, for the message.
     """
-    attacked = results.network
-    if attacked and network and attacked["weights_sha256"] != network["weights_sha256"]:
-        raise InputError(f"expected results in {results.folder} of the network of {whose}, with "
-                         f"weights of SHA-256 {network['weights_sha256'][:12]}…. Received: results of "
-                         f"{attacked['weights_sha256'][:12]}….")
+    check_same_network("results", results.folder, results.network, network, whose)
+
+
+def check_same_network(what: str, folder: str | os.PathLike, found: Mapping[str, Any] | None,
+                       wanted: Mapping[str, Any] | None, whose: str) -> None:
+    """Raises an InputError when both networks are known, and are two.
+
+    Args:
+      what: what lies in the folder, for the message.
+      folder: where.
+      found: its network; None where nothing tells.
+      wanted: the other network; None where nothing tells.
+      whose: what that is the network of, for the message.
+    """
+    if found and wanted and found["weights_sha256"] != wanted["weights_sha256"]:
+        raise InputError(f"expected {what} in {folder} of the network of {whose}, with weights of "
+                         f"SHA-256 {wanted['weights_sha256'][:12]}…. Received: {what} of "
+                         f"{found['weights_sha256'][:12]}….")

@@ -5,6 +5,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from data import run_records
+
 HERE = Path(__file__).parent
 PUBLISHED = HERE / "published.json"
 # Name → title.
@@ -31,6 +33,19 @@ def published_accuracy(published: dict[str, Any], dataset: str, network: str,
     errors = published["test_error_percent_v4"][dataset].get(network)
     v1 = published["test_accuracy_percent_v1"][dataset][network][objective]
     return (round(100 - errors[objective], 2) if errors else v1), v1
+
+
+def tested_network(work: Path, dataset: str, objective: str) -> tuple[dict[str, Any] | None, str]:
+    """The network of the tables' accuracy, None where no run record tells; and what to call it.
+
+    Args:
+      work: folder of results/reproduce.sh.
+      dataset: name of the data set.
+      objective: of OBJECTIVES.
+    """
+    eval_dir = work / f"models_{dataset}/{NETWORKS[0]}_{objective}/eval"
+    record = run_records.read(eval_dir, "test_nor")
+    return record and record["metrics"].get("network"), f"the accuracy in {eval_dir}"
 
 
 def load(folder: Path = HERE) -> dict[str, dict[str, Any]]:

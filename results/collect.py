@@ -30,6 +30,7 @@ from results.cells import (
     PUBLISHED,
     WHITE_BOX,
     published_accuracy,
+    tested_network,
 )
 
 LEVELS = 255  # pixels of the paper's distortions lie in [0, 255]
@@ -47,10 +48,10 @@ def collect(work: Path, dataset: str) -> dict[str, Any]:
     """
     published = json.loads(PUBLISHED.read_text(encoding="utf-8"))
     found = _Found(work, dataset, published)
+    found.add_kernels()
     for objective in OBJECTIVES:
         for network in NETWORKS:
             found.add_accuracy(network, objective)
-        found.add_kernels(objective)
         for attack in (*ATTACKS, *WHITE_BOX):
             found.add_attack(attack, objective)
     return {"runs": found.runs, "cells": found.cells}
@@ -79,12 +80,12 @@ class _Found:
             published_accuracy(self._published, self._dataset, network, objective)[0],
             figure="accuracy", network=network, objective=objective, steps=step)
 
-    def add_kernels(self, objective):
+    def add_kernels(self):
         """How the K-density of the tables came about: the training features and the kernels drawn."""
         folder = self._work / artifacts.kernel_dir(self._dataset)
-        tag = artifacts.OBJECTIVE_TAG[objective]
-        for name, file in ((f"kernel_para_{objective}", f"kernel_para_{tag}"),
-                           ("select_kernel", "select_kernel")):
+        names = {f"kernel_para_{objective}": f"kernel_para_{artifacts.OBJECTIVE_TAG[objective]}"
+                 for objective in OBJECTIVES} | {"select_kernel": "select_kernel"}
+        for name, file in names.items():
             record = run_records.read(folder, file)
             if record is not None:
                 self._add_run(name, record)
@@ -116,10 +117,8 @@ class _Found:
         """Raises an InputError when what stands in one table is known to be of two networks."""
         network = attack_results.features_network(kernel_folder, results.objective)
         attack_results.check_network(results, network, f"the training features in {kernel_folder}")
-        eval_dir = self._work / f"models_{self._dataset}/resnet32_{results.objective}/eval"
-        record = run_records.read(eval_dir, "test_nor")
         attack_results.check_network(
-            results, record and record["metrics"].get("network"), f"the accuracy in {eval_dir}")
+            results, *tested_network(self._work, self._dataset, results.objective))
 
     def _add_aucs(self, run, results, kernels, rows, cell):
         scores = scoring.score_images(

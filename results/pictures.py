@@ -3,9 +3,8 @@
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from data import artifacts, run_records
-from errors import InputError
-from results.cells import HERE, OBJECTIVES, PAPER_ATTACKS, WHITE_BOX
+from data import artifacts, attack_results, run_records
+from results.cells import HERE, PAPER_ATTACKS, WHITE_BOX, tested_network
 
 FIGURES = HERE / "figures"
 # Folder of results/reproduce.sh whose networks are not those of the tables: figure 7 of v1.
@@ -68,26 +67,15 @@ def find(work: Path, dataset: str) -> tuple[dict[str, Path], dict[str, dict[str,
         if record is None:
             continue
         if folder != _DENSE:
-            _check_networks(work, dataset, drawn, record["metrics"]["networks"])
+            for objective, network in record["metrics"]["networks"].items():
+                attack_results.check_same_network("pictures", drawn, network,
+                                                  *tested_network(work, dataset, objective))
         runs["figures" if folder == "." else f"figures_{folder}"] = record
         paths |= {name: drawn / f"{shown.name}.png" for name, shown in _DRAWN.items()
                   if shown.folder == folder}
     paths |= {f"images_{attack}": work / artifacts.results_dir(attack, dataset, "rce") / "images.png"
               for attack in _GRIDS}
     return {name: path for name, path in paths.items() if path.is_file()}, runs
-
-
-def _check_networks(work, dataset, drawn, networks):
-    for objective in OBJECTIVES:
-        eval_dir = work / f"models_{dataset}/resnet32_{objective}/eval"
-        record = run_records.read(eval_dir, "test_nor")
-        known = record and record["metrics"].get("network")
-        shown = networks.get(objective)
-        if known and shown and known["weights_sha256"] != shown["weights_sha256"]:
-            raise InputError(
-                f"expected pictures in {drawn} of the network of the accuracy in {eval_dir}, with "
-                f"weights of SHA-256 {known['weights_sha256'][:12]}…; `detect.py --mode=figures` draws "
-                f"them anew. Received: pictures of {shown['weights_sha256'][:12]}….")
 
 
 def lines(dataset: str) -> list[str]:
