@@ -148,18 +148,10 @@ class _Found:
         self._add_mean(run, rms[counted], published.get("distortion"), figure="distortion", **cell)
         self._add_mean(run, rms[kept], None, figure="distortion_passed", **cell)
         if counted.any():
-            flagged = self._flagged(results, counted, kernel_folder)
-            self._add_cell(run, len(flagged), _share(flagged.sum(), len(flagged)),
-                           published.get("ratio"), figure="flagged", **cell)
-
-    def _flagged(self, results, counted, kernel_folder):
-        """bool [m]: whose density lies below the median of its predicted class's training images."""
-        medians = artifacts.load_kernels(kernel_folder, results.objective, "attack_medians")
-        kernels = artifacts.load_kernels(kernel_folder, results.objective, "attack_kernels")
-        classes = results.arrays["labels_adv"][counted]
-        density = scoring.log_kernel_density(results.arrays["logits_adv"][counted], classes, kernels,
-                                             scoring.KERNEL_BANDWIDTH[results.objective])
-        return density < np.log(medians[classes])
+            low = flagged(results, *(artifacts.load_kernels(kernel_folder, results.objective, kind)
+                                     for kind in ("attack_kernels", "attack_medians")))
+            self._add_cell(run, len(low), _share(low.sum(), len(low)), published.get("ratio"),
+                           figure="flagged", **cell)
 
     def _add_mean(self, run, values, published, **what):
         if len(values):
@@ -181,6 +173,25 @@ class _Found:
         value, low, high = (None if number is None else round(float(number), 6) for number in ours)
         self.cells.append(what | {"published": published, "value": value, "low": low, "high": high,
                                   "n": num_images, "run": run})
+
+
+def flagged(results: attack_results.AttackResults, kernels: np.ndarray,
+            medians: np.ndarray) -> np.ndarray:
+    """Which of the examples that count a detector at the median density of a class refuses.
+
+    Args:
+      results: of an attack.
+      kernels: float [num_kernels, d, num_classes].
+      medians: float [num_classes], the densities of `scoring.density_medians`.
+
+    Returns:
+      bool [m], of `scoring.counted`: whose density lies below the median of the predicted class.
+    """
+    counted = scoring.counted(results.arrays)
+    classes = results.arrays["labels_adv"][counted]
+    density = scoring.log_kernel_density(results.arrays["logits_adv"][counted], classes, kernels,
+                                         scoring.KERNEL_BANDWIDTH[results.objective])
+    return density < np.log(medians[classes])
 
 
 def run_of(record: dict[str, Any]) -> dict[str, Any]:

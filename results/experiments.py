@@ -1,0 +1,105 @@
+"""What the experiments of experiments.json compute beyond the commands of the toolkit.
+
+    python -m results.experiments highcon runs    # C&W-hc against all right normal images
+    python -m results.experiments white_box runs  # white-box examples against more kernels
+
+Both read the MNIST runs that results/reproduce.sh has left in a folder, and print.
+"""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import scoring
+from data import artifacts, attack_results
+from errors import InputError
+from results.cells import OBJECTIVES
+from results.collect import flagged
+
+_DATASET = "mnist"
+
+
+def highcon(work: Path, objective: str) -> Iterator[str]:
+    """Whether AUCs under C&W-hc hang on its few images: per score the AUC against their own normal
+    images and against all of FGSM's that are right.
+
+    Args:
+      work: folder of results/reproduce.sh.
+      objective: of OBJECTIVES.
+
+    Yields:
+      Lines of text.
+    """
+    results, kernels = _load(work, "carliniL2_highcon", objective)
+    bandwidth = scoring.KERNEL_BANDWIDTH[objective]
+    scored = scoring.score_images(results.arrays, kernels, bandwidth, slice(None))
+    more, _ = _load(work, "fgsm", objective)
+    normal = _normal_scores(more, kernels, bandwidth)
+    for score, (own, adversarial) in scored.items():
+        yield (f"{objective.upper()} {score}: AUC {100 * scoring.auc(own, adversarial):.2f} against "
+               f"{len(own)} normal images, {100 * scoring.auc(normal[score], adversarial):.2f} against "
+               f"{len(normal[score])}; normal up to {normal[score].max():.6f}, adversarial from "
+               f"{adversarial.min():.6f} to {adversarial.max():.6f}")
+
+
+def _normal_scores(results, kernels, bandwidth):
+    """Scores of the right normal images; the first round holds each image once."""
+    arrays = {name: array[:results.num_per_eps] for name, array in results.arrays.items()}
+    right = arrays["labels_nor"] == arrays["labels_true"]
+    return {"confidence": arrays["confidence_nor"][right],
+            "non_me": arrays["entropy_nor"][right],
+            "k_density": scoring.log_kernel_density(
+                arrays["logits_nor"][right], arrays["labels_nor"][right], kernels, bandwidth)}
+
+
+def white_box(work: Path, objective: str) -> Iterator[str]:
+    """How many white-box examples are flagged with the kernels that the attack optimises against, and
+    with all of the detector.
+
+    Args:
+      work: folder of results/reproduce.sh.
+      objective: of OBJECTIVES.
+
+    Yields:
+      Lines of text.
+    """
+    results, every_kernel = _load(work, "carliniL2_specific", objective)
+    folder = work / artifacts.kernel_dir(_DATASET)
+    features, labels = artifacts.load_training_features(folder, objective)
+    for drawn in (artifacts.load_kernels(folder, objective, "attack_kernels"), every_kernel):
+        bandwidth = scoring.KERNEL_BANDWIDTH[objective]
+        medians = scoring.density_medians(features, labels, drawn, bandwidth)
+        above = flagged(results, drawn, medians)
+        yield (f"{objective.upper()}: {above.sum()} of {len(above)} that change the class are flagged "
+               f"with {len(drawn)} kernels per class")
+
+
+def _load(work, attack, objective):
+    results = attack_results.load(objective, work / artifacts.results_dir(attack, _DATASET, objective))
+    folder = work / artifacts.kernel_dir(_DATASET)
+    network = attack_results.features_network(folder, objective)
+    attack_results.check_network(results, network, f"the training features in {folder}")
+    return results, artifacts.load_kernels(folder, objective)
+
+
+EXPERIMENTS = {"highcon": highcon, "white_box": white_box}
+
+
+def main() -> int:
+    """Prints what an experiment finds, for each objective."""
+    if len(sys.argv) != 3 or sys.argv[1] not in EXPERIMENTS or not Path(sys.argv[2]).is_dir():
+        sys.stderr.write(f"error: expected one of {', '.join(EXPERIMENTS)} and the folder of "
+                         f"results/reproduce.sh. Received: {sys.argv[1:]}.\n")
+        return 1
+    try:
+        for objective in OBJECTIVES:
+            for line in EXPERIMENTS[sys.argv[1]](Path(sys.argv[2]), objective):
+                sys.stdout.write(line + "\n")
+    except InputError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
