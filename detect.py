@@ -13,6 +13,7 @@ NumPy is imported at the start; SciPy and Matplotlib where they are needed, Tens
 
 import contextlib
 import dataclasses
+import math
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -94,9 +95,9 @@ def _kernel_mode(kind, _, tag, folder):
         raise _missing_source(kind, folder, OBJECTIVE_OF_TAG[tag or "RCE"], tag or "<CE or RCE>")
     for objective, (array, source) in made.items():
         _save_kernels(folder, objective, array, source, kind)
-    run_records.write(folder, artifacts.KERNEL_MODES[kind], flags=flags.as_dict(), metrics={
-        artifacts.OBJECTIVE_TAG[objective]: {"shape": array.shape, "source": source}
-        for objective, (array, source) in made.items()})
+        run_records.write(
+            folder, f"{artifacts.KERNEL_MODES[kind]}_{artifacts.OBJECTIVE_TAG[objective]}",
+            flags=flags.as_dict(), metrics={"shape": array.shape, "source": source})
 
 
 def _missing_source(kind, folder, objective, tag):
@@ -222,8 +223,8 @@ def _fit_mode(dataset, tag, kernel_folder):
     if not 0 < F.holdout_share < 1:
         raise InputError("holdout_share must lie in (0, 1). "
                          f"Received: holdout_share={F.holdout_share}.")
-    if not F.eta > 0:
-        raise InputError(f"eta must be above 0. Received: eta={F.eta}.")
+    if not 0 < F.eta < math.inf:
+        raise InputError(f"eta must be finite and above 0. Received: eta={F.eta}.")
     folders = attack_results.find(F.attack_method, dataset, tag, F.save_pwd)
     if F.detector and len(folders) > 1:
         raise InputError("objective_tag must be RCE or CE where both have results and one --detector "
@@ -234,7 +235,7 @@ def _fit_mode(dataset, tag, kernel_folder):
         kernels, _ = _find_kernels(kernel_folder, objective)
         with _naming(f"{folder}, kernels of {kernel_folder}"):
             fitted[results.tag] = _fit(results, kernels, kernel_folder, rates)
-    for name, detector in fitted.items():
+    for name, (detector, scores) in fitted.items():
         path = _detector_path(kernel_folder, name)
         detector_files.save(path, dataclasses.asdict(detector))
         folder = folders[OBJECTIVE_OF_TAG[name]]
@@ -242,9 +243,21 @@ def _fit_mode(dataset, tag, kernel_folder):
         for score, values in zip(detectors.SCORES, detector.thresholds, strict=True):
             print(f"  {score:<14}" + "".join(f"  T({100 * rate:g} %) = {value:.6g}"
                                             for rate, value in zip(rates, values, strict=True)))
+        _tell_of_ties(name, detector, scores)
+
+
+def _tell_of_ties(tag, detector, scores):
+    """Says where equal scores keep a threshold from refusing the share it is for."""
+    for score, values in zip(detectors.SCORES, detector.thresholds, strict=True):
+        for rate, value in zip(detector.false_refusal_rates, values, strict=True):
+            wanted, refused = int(rate * len(scores[score])), np.sum(scores[score] < value)
+            if wanted - refused > 1:
+                flags.warn(f"T({100 * rate:g} %) of {score}, {tag}, refuses {refused} of the "
+                           f"{len(scores[score])} images instead of {wanted}: others are equal to it.")
 
 
 def _fit(results, kernels, kernel_folder, rates):
+    """The detector, and the scores its thresholds were fitted on."""
     F, arrays = flags.FLAGS, results.arrays
     scoring.check_rounds(results.num_rows, results.eps_values, results.num_per_eps, 0)
     training = artifacts.load_training_scores(kernel_folder, results.objective)
@@ -261,7 +274,7 @@ def _fit(results, kernels, kernel_folder, rates):
         scores, rates, network=_network_of(results, kernel_folder), kernels=kernels,
         bandwidth=bandwidth, non_me_variance=variance, eta=F.eta,
         fitted_on=np.sort(results.image_index[rows]),
-        fitted_images=np.sort(results.image_digests[rows]))
+        fitted_images=np.sort(results.image_digests[rows])), scores
 
 
 def _network_of(results, kernel_folder):

@@ -16,10 +16,11 @@ import metrics
 import plots
 import scoring
 from data.attack_results import USUAL_COST
-from defenses.detector import Detector
+from defenses.detector import SCORES, Detector
 from evaluation import Round, eps_text
 
-# Kernel non-ME orders images as non-ME does: one line stands for both.
+# Against eps. Kernel non-ME orders images as non-ME does, but for those whose value underflows to 0:
+# one line stands for both.
 DRAWN_SCORES = ("confidence", "non_me", "j_score", "k_density")
 # η → colour and marker of its J-score; that of η = 1 has the ones of the score.
 ETA_STYLE = {0.1: plots.LINE_STYLE[2], 1.0: plots.SCORE_STYLE["j_score"][1:],
@@ -163,7 +164,7 @@ def roc(rounds: Mapping[str, Round]) -> list[plots.Panel]:
         chosen = r.subset("successful")
         row.append(roc_panel(f"{objective.upper()}, {chosen.sum()} images", [
             roc_curve(plots.SCORE_STYLE[score][0], score, r.normal[score][chosen],
-                      r.adversarial[score][chosen]) for score in DRAWN_SCORES]))
+                      r.adversarial[score][chosen]) for score in SCORES]))
     return row
 
 

@@ -320,9 +320,11 @@ def main() -> int:
         flags.check_at_least(name, 1)
     blocks_per_stage = flags.blocks_per_stage()
     log_root = flags.require("log_root")
-    if pretrained.is_pretrained(log_root):
-        raise InputError("log_root must be a folder of your own: what is pretrained stays as it is. "
-                         f"Received: log_root={log_root!r}.")
+    train_dir = F.train_dir or f"{log_root}/train"
+    for name, folder in (("log_root", log_root), ("train_dir", train_dir)):
+        if pretrained.is_pretrained(folder):
+            raise InputError(f"{name} must be a folder of your own: what is pretrained stays as it is. "
+                             f"Received: {name}={folder!r}.")
     strategy = _strategy()
     train_set, test_set = inputs.load_for_training(
         F.dataset, F.train_data_path, F.eval_data_path, data_dir=F.data_dir,
@@ -330,7 +332,6 @@ def main() -> int:
     if test_set is None:
         print("No --eval_data_path: no test precision during training.")
     run = _run(train_set, blocks_per_stage, strategy.num_replicas_in_sync)
-    train_dir = F.train_dir or f"{log_root}/train"
     exit_code, figures = train(
         run, strategy, train_set, test_set, log_root=log_root, train_dir=train_dir,
         checkpoint_every=F.checkpoint_every, keep_checkpoints=F.keep_checkpoints,

@@ -1,9 +1,8 @@
 """The cells of results/*.json: what is there, what is shown of it, what falls short."""
 
-import itertools
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from data import run_records
 
@@ -35,17 +34,54 @@ def published_accuracy(published: dict[str, Any], dataset: str, network: str,
     return (round(100 - errors[objective], 2) if errors else v1), v1
 
 
-def tested_network(work: Path, dataset: str, objective: str) -> tuple[dict[str, Any] | None, str]:
-    """The network of the tables' accuracy, None where no run record tells; and what to call it.
+def published_figure(published: dict[str, Any], figure: str, dataset: str, attack: str,
+                     objective: str) -> Any:
+    """What the paper gives of an attack: a number, of "auc" one per score; None where nothing.
+
+    Args:
+      published: published.json.
+      figure: "auc", "distortion", "flagged" or "seconds" (a mean over both data sets).
+      dataset: name of the data set.
+      attack: of ATTACKS or WHITE_BOX.
+      objective: of OBJECTIVES.
+    """
+    tables = {"auc": ("auc_percent_v4_resnet32", dataset, attack, objective),
+              "distortion": ("distortion_v4", dataset, attack, objective),
+              "seconds": ("attack_seconds_per_example_v4", attack, objective)}
+    if attack == "carliniL2_specific":  # the only white-box attack with numbers
+        tables |= {"distortion": ("whitebox_v4", dataset, objective, "distortion"),
+                   "flagged": ("whitebox_v4", dataset, objective, "ratio")}
+    value = published if figure in tables else None
+    for key in tables.get(figure, ()):
+        value = value.get(key) if value else None
+    return value
+
+
+class Tested(NamedTuple):
+    """What the accuracy of the tables is of.
+
+    Attributes:
+      network: of `inference.Network.identity`; None where no run record tells.
+      step: its training steps; None without a record.
+      folder: where the record lies.
+    """
+
+    network: dict[str, Any] | None
+    step: int | None
+    folder: Path
+
+
+def tested(work: Path, dataset: str, objective: str) -> Tested:
+    """The network whose accuracy and attacks the tables show.
 
     Args:
       work: folder of results/reproduce.sh.
       dataset: name of the data set.
       objective: of OBJECTIVES.
     """
-    eval_dir = work / f"models_{dataset}/{NETWORKS[0]}_{objective}/eval"
-    record = run_records.read(eval_dir, "test_nor")
-    return record and record["metrics"].get("network"), f"the accuracy in {eval_dir}"
+    folder = work / f"models_{dataset}/{NETWORKS[0]}_{objective}/eval"
+    metrics = (run_records.read(folder, "test_nor") or {"metrics": {}})["metrics"]
+    return Tested(metrics.get("network"), metrics.get("step"), folder)
 
 
 def load(folder: Path = HERE) -> dict[str, dict[str, Any]]:
@@ -61,21 +97,14 @@ def is_short(cell: dict[str, Any]) -> bool:
 
 
 def short_cells(found: dict[str, dict[str, Any]]) -> list[tuple[str, str, str, str]]:
-    """(data set, attack, objective, score) of each published AUC that ours reaches in no shown round,
-    with "flagged" for the score of the share that is; of an accuracy (data set, network, objective,
-    "accuracy")."""
-    short = []
-    for dataset, what in found.items():
-        cells = [cell for cell in what["cells"] if cell["figure"] in JUDGED and is_shown(cell)]
-        for key, group in itertools.groupby(sorted(cells, key=_key), _key):
-            if all(map(is_short, group)):
-                short.append((dataset, *key))
-    return short
-
-
-def _key(cell):
-    return (cell.get("attack") or cell["network"], cell["objective"],
-            cell.get("score", cell["figure"]))
+    """(data set, attack, objective, score) of each published AUC that ours falls short of in a shown
+    round, with "flagged" for the score of the share that is; of an accuracy (data set, network,
+    objective, "accuracy")."""
+    return sorted({
+        (dataset, cell.get("attack") or cell["network"], cell["objective"],
+         cell.get("score", cell["figure"]))
+        for dataset, what in found.items() for cell in what["cells"]
+        if is_short(cell) and is_shown(cell)})
 
 
 def is_shown(cell: dict[str, Any]) -> bool:

@@ -7,6 +7,7 @@ interval, the number of images, and the run it comes from; under "runs" each run
 versions, hardware and date. What was not run has no cell.
 """
 
+import itertools
 import json
 import shutil
 import sys
@@ -28,9 +29,11 @@ from results.cells import (
     NETWORKS,
     OBJECTIVES,
     PUBLISHED,
+    SWEPT,
     WHITE_BOX,
     published_accuracy,
-    tested_network,
+    published_figure,
+    tested,
 )
 
 LEVELS = 255  # pixels of the paper's distortions lie in [0, 255]
@@ -83,12 +86,10 @@ class _Found:
     def add_kernels(self):
         """How the K-density of the tables came about: the training features and the kernels drawn."""
         folder = self._work / artifacts.kernel_dir(self._dataset)
-        names = {f"kernel_para_{objective}": f"kernel_para_{artifacts.OBJECTIVE_TAG[objective]}"
-                 for objective in OBJECTIVES} | {"select_kernel": "select_kernel"}
-        for name, file in names.items():
-            record = run_records.read(folder, file)
+        for mode, objective in itertools.product(("kernel_para", "select_kernel"), OBJECTIVES):
+            record = run_records.read(folder, f"{mode}_{artifacts.OBJECTIVE_TAG[objective]}")
             if record is not None:
-                self._add_run(name, record)
+                self._add_run(f"{mode}_{objective}", record)
 
     def add_attack(self, attack, objective):
         folder = self._work / artifacts.results_dir(attack, self._dataset, objective)
@@ -96,35 +97,34 @@ class _Found:
         if record is None:
             return
         run = f"{attack}_{objective}"
-        self._add_run(run, record)
         results = attack_results.load(objective, folder)
         kernel_folder = self._work / artifacts.kernel_dir(self._dataset)
-        self._check_networks(results, kernel_folder)
+        self._add_run(run, record, **self._steps(results, kernel_folder))
         cell = {"attack": attack, "objective": objective}
         if artifacts.kernels_path(kernel_folder, objective):
             kernels = artifacts.load_kernels(kernel_folder, objective)
             for number, eps in enumerate(results.eps_values, 1):
                 rows = scoring.round_rows(number, results.num_per_eps)
                 self._add_aucs(run, results.arrays, kernels, rows, cell | {"round": number, "eps": eps})
-        if list(results.eps_values) == [None]:
+        if attack not in (*SWEPT, "random"):
             self._add_distortions(run, results, kernel_folder, cell)
         seconds = sum(part["seconds"] for part in record["metrics"]["rounds"])
         self._add_cell(run, results.num_rows, [seconds / results.num_rows, None, None],
-                       self._look_up("attack_seconds_per_example_v4", attack, objective),
-                       figure="seconds", **cell)
+                       self._published_figure("seconds", cell), figure="seconds", **cell)
 
-    def _check_networks(self, results, kernel_folder):
-        """Raises an InputError when what stands in one table is known to be of two networks."""
+    def _steps(self, results, kernel_folder):
+        """{"steps": ...} of the attacked network, where it is known to be that of the accuracy; an
+        InputError when what stands in one table is known to be of two networks."""
         network = attack_results.features_network(kernel_folder, results.objective)
         attack_results.check_network(results, network, f"the training features in {kernel_folder}")
-        attack_results.check_network(
-            results, *tested_network(self._work, self._dataset, results.objective))
+        accuracy = tested(self._work, self._dataset, results.objective)
+        attack_results.check_network(results, accuracy.network, f"the accuracy in {accuracy.folder}")
+        return {"steps": accuracy.step} if accuracy.network and results.network else {}
 
     def _add_aucs(self, run, results, kernels, rows, cell):
         scores = scoring.score_images(
             results, kernels, scoring.KERNEL_BANDWIDTH[cell["objective"]], rows)
-        published = self._look_up("auc_percent_v4_resnet32", self._dataset, cell["attack"],
-                                  cell["objective"]) or [None] * 3
+        published = self._published_figure("auc", cell) or [None] * 3
         for score, value in zip(scoring.SCORES, published, strict=True):
             normal, adversarial = scores[score]
             ours = [None] * 3
@@ -134,35 +134,29 @@ class _Found:
 
     def _add_distortions(self, run, results, kernel_folder, cell):
         """Mean RMS over the examples that count; of a white-box attack how many are still flagged."""
-        per_image = results.per_image
+        per_image, published = results.per_image, self._published_figure("distortion", cell)
         rms, kept = LEVELS * per_image["rms"], per_image["kept"].astype(bool)
         if cell["attack"] not in WHITE_BOX:
-            published = self._look_up("distortion_v4", self._dataset, cell["attack"], cell["objective"])
             self._add_mean(run, rms[kept], published, figure="distortion", **cell)
             return
         # The white-box attacks succeed by passing the detector, which their second stage may miss:
         # the paper counts all that change the class.
         counted = scoring.counted(results.arrays)
-        published = (self._look_up("whitebox_v4", self._dataset, cell["objective"])
-                     if cell["attack"] == "carliniL2_specific" else None) or {}
-        self._add_mean(run, rms[counted], published.get("distortion"), figure="distortion", **cell)
+        self._add_mean(run, rms[counted], published, figure="distortion", **cell)
         self._add_mean(run, rms[kept], None, figure="distortion_passed", **cell)
         if counted.any():
             low = flagged(results, *(artifacts.load_kernels(kernel_folder, results.objective, kind)
                                      for kind in ("attack_kernels", "attack_medians")))
-            self._add_cell(run, len(low), _share(low.sum(), len(low)), published.get("ratio"),
-                           figure="flagged", **cell)
+            self._add_cell(run, len(low), _share(low.sum(), len(low)),
+                           self._published_figure("flagged", cell), figure="flagged", **cell)
 
     def _add_mean(self, run, values, published, **what):
         if len(values):
             self._add_cell(run, len(values), metrics.mean(values), published, **what)
 
-    def _look_up(self, *keys):
-        """The published value under `keys`; None where the paper has none."""
-        value = self._published
-        for key in keys:
-            value = value.get(key) if value else None
-        return value
+    def _published_figure(self, figure, cell):
+        return published_figure(self._published, figure, self._dataset, cell["attack"],
+                                cell["objective"])
 
     def _add_run(self, name, record, **more):
         network = record["metrics"].get("network")

@@ -1,22 +1,50 @@
 """What the experiments of experiments.json compute beyond the commands of the toolkit.
 
+    python -m results.experiments eps             # at which eps an AUC reaches the published one
     python -m results.experiments highcon runs    # C&W-hc against all right normal images
     python -m results.experiments white_box runs  # white-box examples against more kernels
 
-Both read the MNIST runs that results/reproduce.sh has left in a folder, and print.
+The first reads results/*.json, the others the MNIST runs that results/reproduce.sh has left in runs.
 """
 
+import itertools
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import scoring
 from data import artifacts, attack_results
 from errors import InputError
-from results.cells import OBJECTIVES
+from results.cells import OBJECTIVES, SWEPT, Cells, is_short, load, short_cells, short_name
 from results.collect import flagged
 
 _DATASET = "mnist"
+
+
+def eps(found: dict[str, dict[str, Any]]) -> Iterator[str]:
+    """Per AUC that falls short in a shown round: at which eps of the ten it does not.
+
+    Args:
+      found: of `cells.load`.
+
+    Yields:
+      Lines of text.
+    """
+    for dataset, attack, objective, score in short_cells(found):
+        if attack not in SWEPT:
+            continue
+        swept = Cells(found, dataset).all(figure="auc", attack=attack, objective=objective, score=score)
+        reached = [cell for cell in swept if cell["n"] and not is_short(cell)]
+        best = max(swept, key=lambda cell: cell["value"] or 0)
+        yield (f"{short_name(dataset)} {attack} {objective.upper()} {score}, published "
+               f"{swept[0]['published']}: reached at {', '.join(map(_at, reached)) or 'no eps'}; "
+               f"largest {_at(best)}")
+
+
+def _at(cell):
+    return (f"{cell['eps']:.2f} ({cell['value']:.1f}, {cell['low']:.1f} to {cell['high']:.1f}, "
+            f"n = {cell['n']})")
 
 
 def highcon(work: Path, objective: str) -> Iterator[str]:
@@ -82,19 +110,25 @@ def _load(work, attack, objective):
     return results, artifacts.load_kernels(folder, objective)
 
 
-EXPERIMENTS = {"highcon": highcon, "white_box": white_box}
+OF_RUNS = {"highcon": highcon, "white_box": white_box}
+
+
+def _lines(arguments) -> Iterator[str]:
+    match arguments:
+        case ["eps"]:
+            return eps(load())
+        case [name, folder] if name in OF_RUNS and Path(folder).is_dir():
+            return itertools.chain.from_iterable(
+                OF_RUNS[name](Path(folder), objective) for objective in OBJECTIVES)
+    raise InputError(f"expected eps, or one of {', '.join(OF_RUNS)} and the folder of "
+                     f"results/reproduce.sh. Received: {arguments}.")
 
 
 def main() -> int:
-    """Prints what an experiment finds, for each objective."""
-    if len(sys.argv) != 3 or sys.argv[1] not in EXPERIMENTS or not Path(sys.argv[2]).is_dir():
-        sys.stderr.write(f"error: expected one of {', '.join(EXPERIMENTS)} and the folder of "
-                         f"results/reproduce.sh. Received: {sys.argv[1:]}.\n")
-        return 1
+    """Prints what an experiment finds."""
     try:
-        for objective in OBJECTIVES:
-            for line in EXPERIMENTS[sys.argv[1]](Path(sys.argv[2]), objective):
-                sys.stdout.write(line + "\n")
+        for line in _lines(sys.argv[1:]):
+            sys.stdout.write(line + "\n")
     except InputError as error:
         sys.stderr.write(f"error: {error}\n")
         return 1

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from data import artifacts, attack_results, run_records
-from results.cells import HERE, PAPER_ATTACKS, WHITE_BOX, tested_network
+from results.cells import HERE, PAPER_ATTACKS, WHITE_BOX, tested
 
 FIGURES = HERE / "figures"
 # Folder of results/reproduce.sh whose networks are not those of the tables: figure 7 of v1.
@@ -24,8 +24,8 @@ _MIXED = ("Of normal and adversarial images mixed, the half that scores highest:
 # Name on the page → picture. The folder wide holds FGSM to eps 0.4.
 _DRAWN = {
     "robustness": _Shown(".", "robustness", "Accuracy under attack against eps (v4)."),
-    "distortions": _Shown(".", "distortions", "Mean RMS of the smallest distortions that "
-                          "succeed (v4)."),
+    "distortions": _Shown(".", "distortions", "Mean RMS of the smallest distortions that succeed (v4), "
+                          "of a sign attack by changing the class, of a search by reaching its goal."),
     "auroc_bim": _Shown(".", "auroc_bim", "AUROC under BIM against eps."),
     **{f"roc_{attack}": _Shown(".", f"roc_{attack}", f"ROC curves under {attack}.")
        for attack in (*PAPER_ATTACKS, *WHITE_BOX)},
@@ -68,8 +68,9 @@ def find(work: Path, dataset: str) -> tuple[dict[str, Path], dict[str, dict[str,
             continue
         if folder != _DENSE:
             for objective, network in record["metrics"]["networks"].items():
-                attack_results.check_same_network("pictures", drawn, network,
-                                                  *tested_network(work, dataset, objective))
+                accuracy = tested(work, dataset, objective)
+                attack_results.check_same_network("pictures", drawn, network, accuracy.network,
+                                                  f"the accuracy in {accuracy.folder}")
         runs["figures" if folder == "." else f"figures_{folder}"] = record
         paths |= {name: drawn / f"{shown.name}.png" for name, shown in _DRAWN.items()
                   if shown.folder == folder}

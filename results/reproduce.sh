@@ -7,8 +7,8 @@
 # in WORK. A step that is finished is not repeated, one that was killed goes on: give the command again.
 # A folder WORK is of one kind of SETTINGS: a step does not know what the networks before it have become.
 # SETTINGS: floor (fewer images, steps and iterations, for a small machine), or paper (the published
-# ones). CIFAR10_NOTE: what the model cards say of the images in cifar-10-batches-bin, where they are not
-# the published ones. --list prints the commands and runs nothing.
+# ones). MNIST_NOTE and CIFAR10_NOTE: what the model cards say of the images, where they are not the
+# published ones. --list prints the commands and runs nothing.
 set -euo pipefail
 code=$(cd "$(dirname "$0")/.." && pwd)
 python=${PYTHON:-$code/.venv/bin/python}
@@ -44,7 +44,13 @@ folder=.
 
 step() { # script and its flags
     if [[ $list == --list ]]; then
-        echo "$*$([[ $folder == . ]] || echo " # in $folder")"
+        local word line=
+        for word; do
+            [[ $word == *' '* ]] && word="'$word'"
+            line+="$word "
+        done
+        [[ $folder == . ]] || line+="# in $folder"
+        echo "${line% }"
         return
     fi
     mkdir -p "$folder/.done"
@@ -151,11 +157,12 @@ simple_cnn() { # objective
 for dataset in mnist cifar10; do
     if [[ $dataset == mnist ]]; then
         train=$data/mnist_dataset/data_train.bin test=$data/mnist_dataset/data_test.bin
-        training=(--total_steps=20000) batches=$mnist_batches note=()
+        training=(--total_steps=20000) batches=$mnist_batches
+        note=${MNIST_NOTE:-the published MNIST, 60,000 images to train.}
     else
         train=$data/cifar-10-batches-bin test=$data/cifar-10-batches-bin
         training=(--total_steps="$cifar_steps" --lr_boundaries="$cifar_boundaries") batches=$cifar_batches
-        note=(${CIFAR10_NOTE:+--data_note="$CIFAR10_NOTE"})
+        note=${CIFAR10_NOTE:-the published CIFAR-10, 50,000 images to train.}
     fi
     for objective in rce ce; do
         use $objective
@@ -202,6 +209,6 @@ for dataset in mnist cifar10; do
     for objective in rce ce; do
         use $objective
         step others.py "${network[@]}" --eval_data_path="$test" --mode=export_pretrained \
-            --output_dir=pretrained/${dataset}_resnet32_$objective "${note[@]}"
+            --output_dir=pretrained/${dataset}_resnet32_$objective --data_note="$note"
     done
 done

@@ -73,6 +73,14 @@ def test_thresholds_refuse_their_share_of_the_fitting_images(work, fitted, score
         assert abs((~fitted.accepts(scores, score, rate)).sum() - 100 * rate) <= 1
 
 
+def test_ties_that_keep_a_threshold_from_its_share_are_named(work, tmp_path):
+    result = succeeded("detect", *FIT, "--eta=1e-12", f"--detector={tmp_path}/d.npz", cwd=work[0])
+    for score in ("kernel_non_me", "j_score"):  # exp(−large) is 0
+        assert (f"T(10 %) of {score}, RCE, refuses 0 of the 100 images instead of 10: others are equal "
+                "to it.") in result.err
+    assert "of non_me" not in result.err and "of k_density" not in result.err
+
+
 def test_a_detector_of_two_networks_is_refused(work, tmp_path):
     other = tmp_path / "kernel_para_digits"
     other.mkdir()
@@ -359,7 +367,8 @@ def test_without_a_detector_or_results_there_is_nothing_to_judge(work, tmp_path)
 @pytest.mark.parametrize(("flag", "words"), [
     ("--false_refusal_rate=1", "false_refusal_rate must be"),
     ("--false_refusal_rate=-0.1", "false_refusal_rate must be"),
-    ("--false_refusal_rate=a", "false_refusal_rate must be"), ("--eta=0", "eta must be above 0"),
+    ("--false_refusal_rate=a", "false_refusal_rate must be"), ("--eta=0", "eta must be finite"),
+    ("--eta=inf", "eta must be finite and above 0. Received: eta=inf."),
     ("--num_per_eps=7", "rounds of 7 images. Received: rows="),
     ("--num_per_eps=20000", "rounds of 20000 images. Received: rows="),
     ("--holdout_share=0", "holdout_share must lie"), ("--holdout_share=1", "holdout_share must lie")])
@@ -406,7 +415,7 @@ def test_without_a_sweep_there_are_the_figures_of_one_round(work, judged, tmp_pa
     labels = {row["curve"] for row in rows_of(tmp_path / "roc_bim.csv")}
     auroc, = (row["figures"]["auroc"]["value"] for row in judged[1] if (
         row["attack"], row["subset"], row["score"]) == ("bim", "successful", "k_density"))
-    assert f"K-density, AUROC {100 * auroc:.2f} %" in labels and len(labels) == 4
+    assert f"K-density, AUROC {100 * auroc:.2f} %" in labels and len(labels) == 5
     per_image = artifacts.load_per_image(work[0] / "bim_digits/RCE")
     bar, = rows_of(tmp_path / "distortions.csv")
     assert int(bar["n"]) == per_image["kept"].sum()

@@ -57,9 +57,24 @@ def test_white_box_examples_may_pass_the_kernels_of_the_attack_only(work):
         "RCE: 4 of 4 that change the class are flagged with 3 kernels per class"]
 
 
+def test_eps_that_reach_the_published_value_are_named():
+    def cell(attack, number, value, published):
+        return {"figure": "auc", "attack": attack, "objective": "rce", "score": "non_me", "n": 30,
+                "round": number, "eps": 0.02 * number, "value": value, "low": value - 1,
+                "high": value + 1, "published": published}
+
+    cells = [cell("fgsm", number, value, 98.6) for number, value in (
+        (1, 60.0), (2, 90.0), (4, 97.7), (8, 99.0))]
+    cells += [cell("bim", 8, 99.0, 90.6), cell("jsma", 1, 50.0, 99.4)]
+    line, = experiments.eps({"mnist": {"cells": cells}})
+    assert line == ("MNIST fgsm RCE non_me, published 98.6: reached at "
+                    "0.08 (97.7, 96.7 to 98.7, n = 30), 0.16 (99.0, 98.0 to 100.0, n = 30); "
+                    "largest 0.16 (99.0, 98.0 to 100.0, n = 30)")
+
+
 @pytest.mark.parametrize("arguments, words", [
-    ([], "error: expected one of highcon, white_box and the folder of results/reproduce.sh. "),
-    (["highcon", "no such folder"], "error: expected one of highcon, white_box and the folder "),
+    ([], "error: expected eps, or one of highcon, white_box and the folder of results/reproduce.sh. "),
+    (["highcon", "no such folder"], "error: expected eps, or one of highcon, white_box and the "),
     (["highcon", "."], "error: expected ")])
 def test_what_is_missing_is_one_sentence(arguments, words, tmp_path):
     done = subprocess.run([sys.executable, "-m", "results.experiments", *arguments], cwd=ROOT,

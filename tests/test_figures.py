@@ -87,10 +87,10 @@ def test_roc_curves_are_those_of_the_images_that_count():
     panel_ce, panel_rce = figures.roc({"ce": APART, "rce": MIXED})
     assert (panel_ce.title, panel_rce.title) == ("CE, 4 images", "RCE, 2 images")
     assert panel_ce.is_roc and [curve.colour for curve in panel_ce.curves] == [
-        plots.SCORE_STYLE[score][1] for score in figures.DRAWN_SCORES]
+        plots.SCORE_STYLE[score][1] for score in detectors.SCORES]
     # Rows 2 and 3 of MIXED: 0.3, 0.2 against 0.5, 0.1.
-    for curve, name in zip(panel_rce.curves, ("confidence", "non-ME", "J-score", "K-density"),
-                           strict=True):
+    for curve, name in zip(panel_rce.curves, ("confidence", "non-ME", "kernel non-ME", "J-score",
+                                              "K-density"), strict=True):
         assert curve.label == f"{name}, AUROC 50.00 %"
         np.testing.assert_array_equal([curve.x, curve.y],
                                       scoring.roc(np.array([0.3, 0.2]), np.array([0.5, 0.1])))

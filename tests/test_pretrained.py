@@ -104,6 +104,11 @@ def test_train_does_not_write_there(work):
     assert (result.code, result.err) == (
         1, "error: log_root must be a folder of your own: what is pretrained stays as it is. "
            "Received: log_root='shipped/tiny'.\n")
+    result = run("train", *NETWORK, "--log_root=mine", "--train_dir=shipped/tiny", "--total_steps=80",
+                 cwd=work)
+    assert (result.code, result.err) == (
+        1, "error: train_dir must be a folder of your own: what is pretrained stays as it is. "
+           "Received: train_dir='shipped/tiny'.\n")
     assert {path: path.stat().st_mtime_ns for path in (work / "shipped/tiny").iterdir()} == before
 
 

@@ -225,9 +225,9 @@ def test_kernels_are_told_with_their_runs(work, tmp_path):
     shutil.copytree(work[0], tmp_path, dirs_exist_ok=True)
     network = {"weights_sha256": "a" * 64}
     record(tmp_path / "kernel_para_mnist", "kernel_para_RCE", {"seed": 3}, {"network": network})
-    record(tmp_path / "kernel_para_mnist", "select_kernel", {"seed": 4}, {})
+    record(tmp_path / "kernel_para_mnist", "select_kernel_RCE", {"seed": 4}, {})
     runs = collect.collect(tmp_path, "mnist")["runs"]
-    assert (runs["kernel_para_rce"]["seed"], runs["select_kernel"]["seed"]) == (3, 4)
+    assert (runs["kernel_para_rce"]["seed"], runs["select_kernel_rce"]["seed"]) == (3, 4)
     assert runs["kernel_para_rce"]["weights_sha256"] == "a" * 64
     assert "kernel_para_ce" not in runs
 
@@ -355,12 +355,12 @@ def test_white_box_examples_that_pass_the_detector_fall_short():
     assert cells.short_cells(found) == [("mnist", "carliniL2_specific", "rce", "flagged")]
 
 
-def test_one_round_that_reaches_it_is_enough():
+def test_one_shown_round_that_falls_short_is_enough():
     found = {"mnist": {"cells": [
-        *auc_cells("fgsm", "rce", (90.0,) * 3, (98.8,) * 3, 0.04, 2),
+        *auc_cells("fgsm", "rce", (90.0, 98.0, 98.0), (98.8,) * 3, 0.04, 2),
         *auc_cells("fgsm", "rce", (99.0,) * 3, (98.8,) * 3, 0.08, 4),
         *auc_cells("fgsm", "rce", (10.0,) * 3, (98.8,) * 3, 0.06, 3)]}}
-    assert cells.short_cells(found) == []
+    assert cells.short_cells(found) == [("mnist", "fgsm", "rce", "confidence")]
 
 
 def test_verdicts_without_any_run():
@@ -405,6 +405,9 @@ def test_every_table_stands_with_what_was_collected(found):
                   "| carliniL2 | RCE | distortion | 11.04 |",
                   "| carliniL2_specific | CE | flagged | 0.01 |",
                   "| fgsm | 0.0019 | 0.0024 | 0.1 | 0.1 |",
+                  "| jsma | 29 | 20 | not run | not run |",
+                  "| carliniL2_specific | RCE | flagged | 0.77 | not run | not run |",
+                  "| carliniL2_highcon | CE | distortion | 13.7 | not run | not run |",
                   "| CIFAR-10 (through JPEG) | resnet32 | CE | 92.87 | 92.23 | not run | not run |",
                   "| MNIST | simple_cnn | CE | - | 98.81 | not run | not run | not run |"):
         assert words in text, words
