@@ -34,6 +34,8 @@ _EPS = "eps (largest change of a pixel, range 1)"
 _SHOWN_EPS = 0.1
 # A ROC curve keeps one point per this rise of the sum of both rates.
 _ROC_STEP = 1 / 200
+# Kernel non-ME lies on non-ME, which shows between its dots.
+_ROC_LINE = {"kernel_non_me": ":"}
 _PIXEL_RANGE = 255
 # Lines of networks of --beside.
 _OTHER_LINES = (":", "-.")
@@ -164,7 +166,8 @@ def roc(rounds: Mapping[str, Round]) -> list[plots.Panel]:
         chosen = r.subset("successful")
         row.append(roc_panel(f"{objective.upper()}, {chosen.sum()} images", [
             roc_curve(plots.SCORE_STYLE[score][0], score, r.normal[score][chosen],
-                      r.adversarial[score][chosen]) for score in SCORES]))
+                      r.adversarial[score][chosen], line=_ROC_LINE.get(score, "-"))
+            for score in SCORES]))
     return row
 
 
