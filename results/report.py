@@ -236,8 +236,8 @@ def report(found, experiments) -> str:
     lines += ["## Where ours falls short: what was tried", "", _SHORT_NOTE]
     for entry in experiments:
         cells = ", ".join(map(_cell_name, entry["cells"]))
-        lines += [f"### {entry['question']}", "", f"Cells: {cells}.", "", f"`{entry['command']}`", "",
-                  entry["finding"], ""]
+        lines += [f"### {entry['question']}", "", f"Cells: {cells}.", "",
+                  *(f"- `{command}`" for command in entry["commands"]), "", entry["finding"], ""]
     tried = {tuple(cell) for entry in experiments for cell in entry["cells"]}
     untried = [cell for cell in short_cells(found) if cell not in tried]
     if untried:
@@ -260,7 +260,7 @@ def _cell_name(cell):
 
 
 def load_experiments(folder: Path = HERE) -> list[dict[str, Any]]:
-    """experiments.json: each with the cells it is about, a question, the command and the finding."""
+    """experiments.json: each with the cells it is about, a question, the commands and the finding."""
     path = folder / "experiments.json"
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
 

@@ -101,6 +101,34 @@ wide() { # folder, then the flags of the attack
             --eps_sweep=0.02,0.04,0.08,0.12,0.16,0.20,0.24,0.28,0.32,0.36,0.40 "${@:2}"
     done
     step detect.py --dataset=$dataset --mode=figures --kernel_dir=../kernel_para_$dataset
+    aucs fgsm
+    folder=.
+}
+
+aucs() { # attack, in a folder of its own
+    step detect.py --dataset=$dataset --attack_method="$1" --kernel_dir=../kernel_para_$dataset
+}
+
+# Runs of results/experiments.json that no table shows.
+experiments_mnist() {
+    use ce ../
+    for folder in kappa_5 kappa_20; do
+        attack carliniL2_highcon --attack_confidence="${folder#kappa_}" --eval_batch_count=5 "${carlini[@]}"
+        aucs carliniL2_highcon
+    done
+    folder=jsma_eps
+    attack jsma --eps_sweep=0.1,0.4,1.0 --eval_batch_count="$jsma_images"
+    aucs jsma
+    folder=.
+}
+
+experiments_cifar10() {
+    folder=shorter
+    for objective in rce ce; do
+        use $objective
+        step train.py "${network[@]}" --train_data_path="$train" --eval_data_path="$test" \
+            --total_steps=1500 --lr_boundaries=667,1000,1333 --checkpoint_every=500
+    done
     folder=.
 }
 
@@ -192,6 +220,7 @@ for dataset in mnist cifar10; do
     wide wide
     wide wide_rce_cost --attack_cost=rce
     [[ $dataset == mnist ]] && figure_7
+    [[ $settings == floor ]] && experiments_$dataset
     # On a small machine the 60 epochs of CIFAR-10 would take days.
     if [[ $dataset == mnist || $settings == paper ]]; then
         simple_cnn rce

@@ -1,6 +1,7 @@
 """Published numbers beside ours: what is collected of a run, what the tables say; README and JSON."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -13,11 +14,15 @@ import metrics
 import scoring
 from data import artifacts, run_records
 from errors import InputError
-from results import cells, collect, pictures, report, statements
+from results import cells, collect, experiments, pictures, report, statements
 
 PUBLISHED = json.loads(cells.PUBLISHED.read_text(encoding="utf-8"))
 FOUND = cells.load()
 EXPERIMENTS = report.load_experiments()
+# The commands of results/reproduce.sh.
+LISTED = subprocess.run(
+    ["bash", "results/reproduce.sh", "--list"], cwd=ROOT, env=os.environ | {"DATA": "/data"},
+    capture_output=True, text=True, check=True, timeout=60).stdout.splitlines()
 
 
 # The pages in the repository.
@@ -36,7 +41,23 @@ def test_report_and_json_agree():
 
 def test_experiments_say_what_was_tried_and_found():
     for entry in EXPERIMENTS:
-        assert all(entry[key] for key in ("question", "command", "finding", "cells"))
+        assert all(entry[key] for key in ("question", "commands", "finding", "cells"))
+
+
+@pytest.mark.parametrize("command", sorted({
+    command for entry in EXPERIMENTS for command in entry["commands"]}))
+def test_commands_of_experiments_are_commands(command):
+    if command.startswith("python -m "):
+        module, name, *folder = command.split()[2:]
+        assert module == "results.experiments"
+        assert folder == [] if name == "eps" else name in experiments.OF_RUNS and folder == ["runs"]
+    else:
+        assert command.removeprefix("python ") in LISTED
+
+
+def test_no_cell_that_falls_short_is_left_out():
+    tried = {tuple(cell) for entry in EXPERIMENTS for cell in entry["cells"]}
+    assert set(cells.short_cells(FOUND)) == tried
 
 
 def test_a_cell_that_falls_short_without_an_experiment_is_named():
@@ -44,7 +65,7 @@ def test_a_cell_that_falls_short_without_an_experiment_is_named():
              *auc_cells("carliniL2", "ce", (50.0, 64.0, 99.9), (98.6, 64.1, 99.4))]
     found = {"mnist": {"runs": {}, "cells": cells}}
     tried = [{"cells": [["mnist", "carliniL2", "ce", "confidence"]], "question": "Why?",
-              "command": "python detect.py", "finding": "Because."}]
+              "commands": ["python detect.py"], "finding": "Because."}]
     assert report.report(found, tried).endswith("\nNot looked into yet: MNIST jsma CE non_me.\n")
 
 
@@ -52,7 +73,7 @@ def test_cells_are_complete():
     for dataset, found in FOUND.items():
         for run in found["runs"].values():
             assert all(run[key] is not None for key in ("command", "seed", "date", "hardware",
-                                                        "versions"))
+                                                        "git_revision", "versions"))
         for cell in found["cells"]:
             assert cell["run"] in found["runs"]
             assert (cell["value"] is None) == (cell["n"] == 0)
@@ -398,8 +419,8 @@ def test_verdicts_on_known_cells():
 
 def test_every_table_stands_with_what_was_collected(found):
     text = report.report({"mnist": found}, [{
-        "cells": [["mnist", "fgsm", "ce", "non_me"]], "question": "Why?", "command": "python detect.py",
-        "finding": "Because."}])
+        "cells": [["mnist", "fgsm", "ce", "non_me"]], "question": "Why?",
+        "commands": ["python detect.py"], "finding": "Because."}])
     for words in ("| MNIST | resnet32 | RCE | 99.71 | 99.21 | 98.00 (", "### Why?",
                   "Cells: MNIST fgsm CE non_me.",
                   "| carliniL2 | RCE | distortion | 11.04 |",
