@@ -13,6 +13,7 @@ NumPy is imported at the start; SciPy and Matplotlib where they are needed, Tens
 
 import contextlib
 import dataclasses
+import itertools
 import math
 from functools import partial
 from pathlib import Path
@@ -51,7 +52,7 @@ def _auc_mode(dataset, tag, kernel_folder):
     found = [_load(*place) for place in attack_results.find(
         attack, dataset, tag, F.save_pwd).items()]
     for results in found:
-        _check_features(results, kernel_folder)
+        attack_results.check_features(results, kernel_folder)
         with _naming(results.folder):
             scoring.check_rounds(results.num_rows, results.eps_values, results.num_per_eps, eps_round)
     sides = [_Side(results, *_find_kernels(kernel_folder, results.objective)) for results in found]
@@ -164,14 +165,6 @@ def _find_kernels(folder, objective):
     return kernels, 0
 
 
-def _check_features(results, kernel_folder):
-    """The network of the training features, where a record tells; InputError when it is another than
-    that of the results."""
-    network = attack_results.features_network(kernel_folder, results.objective)
-    attack_results.check_network(results, network, f"the training features in {kernel_folder}")
-    return network
-
-
 def _load(objective, folder):
     """The results of an attack; says how many NaN they hold."""
     results = attack_results.load(objective, folder, flags.check_at_least("num_per_eps", 0))
@@ -248,12 +241,12 @@ def _fit_mode(dataset, tag, kernel_folder):
 
 def _tell_of_ties(tag, detector, scores):
     """Says where equal scores keep a threshold from refusing the share it is for."""
-    for score, values in zip(detectors.SCORES, detector.thresholds, strict=True):
-        for rate, value in zip(detector.false_refusal_rates, values, strict=True):
-            wanted, refused = int(rate * len(scores[score])), np.sum(scores[score] < value)
-            if wanted - refused > 1:
-                flags.warn(f"T({100 * rate:g} %) of {score}, {tag}, refuses {refused} of the "
-                           f"{len(scores[score])} images instead of {wanted}: others are equal to it.")
+    count = len(detector.fitted_on)
+    for score, rate in itertools.product(detectors.SCORES, detector.false_refusal_rates):
+        wanted, refused = int(rate * count), np.sum(~detector.accepts(scores, score, rate))
+        if wanted - refused > 1:
+            flags.warn(f"T({100 * rate:g} %) of {score}, {tag}, refuses {refused} of the {count} "
+                       f"images instead of {wanted}: others are equal to it.")
 
 
 def _fit(results, kernels, kernel_folder, rates):
@@ -280,7 +273,7 @@ def _fit(results, kernels, kernel_folder, rates):
 def _network_of(results, kernel_folder):
     """Which network the results and the training features are of; InputError if not of one."""
     _require_network(results.network, results.folder / "test_adv_run.json")
-    _require_network(_check_features(results, kernel_folder),
+    _require_network(attack_results.check_features(results, kernel_folder),
                      kernel_folder / f"kernel_para_{results.tag}_run.json")
     return results.network
 
@@ -455,7 +448,7 @@ def _attacked(attack, results, rounds):
 
 def _what(dataset, networks):
     """Data set and networks as titles call them: mnist, ResNet-32."""
-    names = [f"ResNet-{6 * network['blocks_per_stage'] + 2}" if network["model"] == "resnet" else
+    names = [flags.resnet_name(network["blocks_per_stage"]) if network["model"] == "resnet" else
              network["model"] for network in networks if "model" in network]
     return ", ".join(dict.fromkeys([dataset, *names]))
 

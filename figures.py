@@ -136,7 +136,7 @@ def _at_one_eps(attack, attacked, networks, seed):
                 if attacked[objective].features}
     if features:
         drawn["tsne"] = partial(_draw_tsne, features=features, seed=seed,
-                                          title=f"t-SNE of features, normal and {title}")
+                                title=f"t-SNE of features, normal and {title}")
     return drawn
 
 

@@ -346,6 +346,11 @@ def blocks_per_stage() -> int:
     return 0
 
 
+def resnet_name(blocks_per_stage: int) -> str:
+    """The name by its depth of a ResNet of --num_residual_units: ResNet-32 of 5."""
+    return f"ResNet-{6 * blocks_per_stage + 2}"
+
+
 def numbers(name: str, kind: type, smallest: float, *, above: bool = False) -> tuple:
     """Values of the list flag `name` as int or float from `smallest` (not itself if `above`) to
     LARGEST_NUMBER, else InputError."""

@@ -164,7 +164,7 @@ def import_checkpoint() -> None:
     _make(folder)
     saved = checkpoints.Checkpoints(folder, run, network, optimizer).save(step)
     _record(folder, path, step)
-    print(f"Imported {path} as {saved}: ResNet-{6 * run.blocks_per_stage + 2} for {F.dataset}, "
+    print(f"Imported {path} as {saved}: {flags.resnet_name(run.blocks_per_stage)} for {F.dataset}, "
           f"objective {run.objective}, --Optimizer={run.optimizer}, step {step}.")
 
 

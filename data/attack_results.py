@@ -170,6 +170,15 @@ def features_network(kernel_folder: str | os.PathLike, objective: str) -> Mappin
     return record and record["metrics"].get("network")
 
 
+def check_features(results: AttackResults,
+                   kernel_folder: str | os.PathLike) -> Mapping[str, Any] | None:
+    """The network of the training features in a folder, as `features_network`; an InputError when it is
+    known to be another than that of the results."""
+    network = features_network(kernel_folder, results.objective)
+    check_network(results, network, f"the training features in {kernel_folder}")
+    return network
+
+
 def check_network(results: AttackResults, network: Mapping[str, Any] | None, whose: str) -> None:
     """Raises an InputError when both networks are known, and the results are of another.
 

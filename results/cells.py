@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 from data import run_records
 
 HERE = Path(__file__).parent
-PUBLISHED = HERE / "published.json"
 # Name → title.
 DATASETS = {"mnist": "MNIST", "cifar10": "CIFAR-10 (through JPEG)"}
 OBJECTIVES = ("ce", "rce")
@@ -24,6 +23,13 @@ PAPER_ATTACKS = tuple(attack for attack in ATTACKS if attack != "random")
 SHOWN_ROUNDS = (2, 4, 8)
 # Attacks of all rounds; the others have one.
 SWEPT = ("fgsm", "bim", "tgsm")
+# Attacks for the smallest change, whose distortions are told.
+SEARCHES = tuple(attack for attack in (*PAPER_ATTACKS, *WHITE_BOX) if attack not in SWEPT)
+
+
+def load_published() -> dict[str, Any]:
+    """published.json: the paper's numbers, and where they stand."""
+    return json.loads((HERE / "published.json").read_text(encoding="utf-8"))
 
 
 def published_accuracy(published: dict[str, Any], dataset: str, network: str,
@@ -39,7 +45,7 @@ def published_figure(published: dict[str, Any], figure: str, dataset: str, attac
     """What the paper gives of an attack: a number, of "auc" one per score; None where nothing.
 
     Args:
-      published: published.json.
+      published: of `load_published`.
       figure: "auc", "distortion", "flagged" or "seconds" (a mean over both data sets).
       dataset: name of the data set.
       attack: of ATTACKS or WHITE_BOX.
@@ -51,10 +57,12 @@ def published_figure(published: dict[str, Any], figure: str, dataset: str, attac
     if attack == "carliniL2_specific":  # the only white-box attack with numbers
         tables |= {"distortion": ("whitebox_v4", dataset, objective, "distortion"),
                    "flagged": ("whitebox_v4", dataset, objective, "ratio")}
-    value = published if figure in tables else None
-    for key in tables.get(figure, ()):
-        value = value.get(key) if value else None
-    return value
+    if figure not in tables:
+        return None
+    value = published
+    for key in tables[figure]:
+        value = value.get(key, {})
+    return None if value == {} else value
 
 
 class Tested(NamedTuple):

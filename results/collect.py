@@ -8,7 +8,6 @@ versions, hardware and date. What was not run has no cell.
 """
 
 import itertools
-import json
 import shutil
 import sys
 from pathlib import Path
@@ -28,9 +27,9 @@ from results.cells import (
     HERE,
     NETWORKS,
     OBJECTIVES,
-    PUBLISHED,
-    SWEPT,
+    SEARCHES,
     WHITE_BOX,
+    load_published,
     published_accuracy,
     published_figure,
     tested,
@@ -49,8 +48,7 @@ def collect(work: Path, dataset: str) -> dict[str, Any]:
     Returns:
       {"runs": {name: ...}, "cells": [...]}, as the module says.
     """
-    published = json.loads(PUBLISHED.read_text(encoding="utf-8"))
-    found = _Found(work, dataset, published)
+    found = _Found(work, dataset, load_published())
     found.add_kernels()
     for objective in OBJECTIVES:
         for network in NETWORKS:
@@ -106,7 +104,7 @@ class _Found:
             for number, eps in enumerate(results.eps_values, 1):
                 rows = scoring.round_rows(number, results.num_per_eps)
                 self._add_aucs(run, results.arrays, kernels, rows, cell | {"round": number, "eps": eps})
-        if attack not in (*SWEPT, "random"):
+        if attack in SEARCHES:
             self._add_distortions(run, results, kernel_folder, cell)
         seconds = sum(part["seconds"] for part in record["metrics"]["rounds"])
         self._add_cell(run, results.num_rows, [seconds / results.num_rows, None, None],
@@ -115,8 +113,7 @@ class _Found:
     def _steps(self, results, kernel_folder):
         """{"steps": ...} of the attacked network, where it is known to be that of the accuracy; an
         InputError when what stands in one table is known to be of two networks."""
-        network = attack_results.features_network(kernel_folder, results.objective)
-        attack_results.check_network(results, network, f"the training features in {kernel_folder}")
+        attack_results.check_features(results, kernel_folder)
         accuracy = tested(self._work, self._dataset, results.objective)
         attack_results.check_network(results, accuracy.network, f"the accuracy in {accuracy.folder}")
         return {"steps": accuracy.step} if accuracy.network and results.network else {}

@@ -82,31 +82,21 @@ def _normal_scores(results, kernels, bandwidth):
 
 def white_box(work: Path, objective: str) -> Iterator[str]:
     """How many white-box examples are flagged with the kernels that the attack optimises against, and
-    with all of the detector.
-
-    Args:
-      work: folder of results/reproduce.sh.
-      objective: of OBJECTIVES.
-
-    Yields:
-      Lines of text.
-    """
+    with all of the detector. Arguments and lines as of `highcon`."""
     results, every_kernel = _load(work, "carliniL2_specific", objective)
     folder = work / artifacts.kernel_dir(_DATASET)
     features, labels = artifacts.load_training_features(folder, objective)
     for drawn in (artifacts.load_kernels(folder, objective, "attack_kernels"), every_kernel):
-        bandwidth = scoring.KERNEL_BANDWIDTH[objective]
-        medians = scoring.density_medians(features, labels, drawn, bandwidth)
-        above = flagged(results, drawn, medians)
-        yield (f"{objective.upper()}: {above.sum()} of {len(above)} that change the class are flagged "
+        medians = scoring.density_medians(features, labels, drawn, scoring.KERNEL_BANDWIDTH[objective])
+        low = flagged(results, drawn, medians)
+        yield (f"{objective.upper()}: {low.sum()} of {len(low)} that change the class are flagged "
                f"with {len(drawn)} kernels per class")
 
 
 def _load(work, attack, objective):
     results = attack_results.load(objective, work / artifacts.results_dir(attack, _DATASET, objective))
     folder = work / artifacts.kernel_dir(_DATASET)
-    network = attack_results.features_network(folder, objective)
-    attack_results.check_network(results, network, f"the training features in {folder}")
+    attack_results.check_features(results, folder)
     return results, artifacts.load_kernels(folder, objective)
 
 

@@ -22,13 +22,14 @@ from results.cells import (
     NOT_RUN,
     OBJECTIVES,
     PAPER_ATTACKS,
-    PUBLISHED,
+    SEARCHES,
     SHOWN_ROUNDS,
     SWEPT,
     WHITE_BOX,
     Cells,
     is_short,
     load,
+    load_published,
     published_accuracy,
     published_figure,
     short_cells,
@@ -93,7 +94,7 @@ tables, which count all; distortions and grids of images are of all, too.
 
 def accuracy_table(found) -> list[str]:
     """Accuracy on the normal test images."""
-    rows, published = [], json.loads(PUBLISHED.read_text(encoding="utf-8"))
+    rows, published = [], load_published()
     for dataset, network, objective in itertools.product(DATASETS, NETWORKS, OBJECTIVES):
         cell = Cells(found, dataset).one(figure="accuracy", network=network, objective=objective)
         best, v1 = published_accuracy(published, dataset, network, objective)
@@ -107,7 +108,7 @@ def accuracy_table(found) -> list[str]:
 def auc_table(found, dataset) -> list[str]:
     """Published AUCs and ours in the rounds of SHOWN_ROUNDS."""
     cells = Cells(found, dataset)
-    published = json.loads(PUBLISHED.read_text(encoding="utf-8"))["auc_percent_v4_resnet32"][dataset]
+    published = load_published()
     shown = [(number, ORIGINAL_EPS_STEP * number) for number in SHOWN_ROUNDS]
     rows = []
     for attack, objective in itertools.product(PAPER_ATTACKS, OBJECTIVES):
@@ -116,7 +117,7 @@ def auc_table(found, dataset) -> list[str]:
         ours = [_triple(cells.all(**of, round=number), eps) if is_swept else ""
                 for number, eps in shown]
         rows.append([attack, objective.upper(), " / ".join(
-            f"{value:.1f}" for value in published[attack][objective]),
+            f"{value:.1f}" for value in published_figure(published, "auc", dataset, attack, objective)),
             *ours, "" if is_swept else _triple(cells.all(**of), None)])
     heads = [f"eps {eps:.2f} (round {number})" for number, eps in shown]
     return _table(["attack", "objective", "published (v4)", *heads, "one round"], rows)
@@ -139,9 +140,8 @@ def all_rounds_table(found, dataset) -> list[str]:
 def distortion_table(found, dataset) -> list[str]:
     """Distortions of the searches, and how many white-box examples are still flagged."""
     cells, rows = Cells(found, dataset), []
-    published = json.loads(PUBLISHED.read_text(encoding="utf-8"))
-    searches = [attack for attack in (*PAPER_ATTACKS, *WHITE_BOX) if attack not in SWEPT]
-    for attack, objective in itertools.product(searches, OBJECTIVES):
+    published = load_published()
+    for attack, objective in itertools.product(SEARCHES, OBJECTIVES):
         for figure in ("distortion", "distortion_passed", "flagged"):
             cell = cells.one(figure=figure, attack=attack, objective=objective)
             value = published_figure(published, figure, dataset, attack, objective)
@@ -155,7 +155,7 @@ def distortion_table(found, dataset) -> list[str]:
 def seconds_table(found, dataset) -> list[str]:
     """Seconds per adversarial example."""
     cells, rows = Cells(found, dataset), []
-    published = json.loads(PUBLISHED.read_text(encoding="utf-8"))
+    published = load_published()
     for attack in (*ATTACKS, *WHITE_BOX):
         pair = [cells.one(figure="seconds", attack=attack, objective=o) for o in OBJECTIVES]
         values = [published_figure(published, "seconds", dataset, attack, o) for o in OBJECTIVES]
@@ -200,7 +200,7 @@ def _number(value, digits):
 
 def shape_table(found) -> list[str]:
     """Each statement of `shape_of_the_result` with its verdict."""
-    published = json.loads(PUBLISHED.read_text(encoding="utf-8"))["shape_of_the_result"]
+    published = load_published()["shape_of_the_result"]
     judged = verdicts(found)
     return _table(["statement of the paper", "ours"], [
         [entry["statement"], judged[entry["id"]].words()] for entry in published])

@@ -16,13 +16,9 @@ from data import artifacts, run_records
 from errors import InputError
 from results import cells, collect, experiments, pictures, report, statements
 
-PUBLISHED = json.loads(cells.PUBLISHED.read_text(encoding="utf-8"))
+PUBLISHED = cells.load_published()
 FOUND = cells.load()
 EXPERIMENTS = report.load_experiments()
-# The commands of results/reproduce.sh.
-LISTED = subprocess.run(
-    ["bash", "results/reproduce.sh", "--list"], cwd=ROOT, env=os.environ | {"DATA": "/data"},
-    capture_output=True, text=True, check=True, timeout=60).stdout.splitlines()
 
 
 # The pages in the repository.
@@ -44,15 +40,23 @@ def test_experiments_say_what_was_tried_and_found():
         assert all(entry[key] for key in ("question", "commands", "finding", "cells"))
 
 
+@pytest.fixture(scope="module")
+def listed():
+    """The commands of results/reproduce.sh."""
+    return subprocess.run(
+        ["bash", "results/reproduce.sh", "--list"], cwd=ROOT, env=os.environ | {"DATA": "/data"},
+        capture_output=True, text=True, check=True, timeout=60).stdout.splitlines()
+
+
 @pytest.mark.parametrize("command", sorted({
     command for entry in EXPERIMENTS for command in entry["commands"]}))
-def test_commands_of_experiments_are_commands(command):
+def test_commands_of_experiments_are_commands(command, listed):
     if command.startswith("python -m "):
         module, name, *folder = command.split()[2:]
         assert module == "results.experiments"
         assert folder == [] if name == "eps" else name in experiments.OF_RUNS and folder == ["runs"]
     else:
-        assert command.removeprefix("python ") in LISTED
+        assert command.removeprefix("python ") in listed
 
 
 def test_no_cell_that_falls_short_is_left_out():
