@@ -28,6 +28,7 @@ ATTACK_METHODS = ("random", "fgsm", "bim", "tgsm", "jsma", "smda", "carliniL2", 
                   "carliniL2_highden", "carliniL2_specific", "pgd")
 MODELS = ("resnet", "simple_cnn", "mlp")
 OPTIMIZERS = ("sgd", "mom", "adam", "rmsprop")
+LR_SCHEDULES = ("step", "cosine", "one_cycle")
 MIXED_PRECISIONS = ("bfloat16", "float16")
 
 # What a disk or a folder can refuse: not a defect of ours, so no traceback.
@@ -82,6 +83,13 @@ def define_train() -> None:
         "lr_boundaries", [],
         "Steps at which the learning rate falls tenfold, e.g. 10000,15000,20000. Empty: the "
         "original's for the data set; digits and npz: 1/2, 3/4 and all of --total_steps.")
+    absl_flags.DEFINE_float(
+        "learning_rate", None, "First learning rate; of cosine and one_cycle the largest. None: 0.1, "
+        "or the recipe's of --model.")
+    absl_flags.DEFINE_string(
+        "lr_schedule", "step", "step: falls at --lr_boundaries. cosine: to 0 over --total_steps. "
+        "one_cycle: up from a tenth and down again, the momentum of mom and the beta_1 of adam the "
+        "other way round.")
     absl_flags.DEFINE_integer("checkpoint_every", 2500, "Steps between checkpoints.")
     absl_flags.DEFINE_integer("keep_checkpoints", 5, "Newest checkpoints that are kept.")
     absl_flags.DEFINE_integer(
@@ -308,7 +316,8 @@ def _check_command_line(argv):
     if len(argv) > 1:
         raise InputError(f"expected flags only, each as --name=value. Received: {argv[1]!r}.")
     for name, allowed in (("dataset", DATASETS), ("attack_method", ATTACK_METHODS),
-                          ("Optimizer", OPTIMIZERS), ("model", MODELS)):
+                          ("Optimizer", OPTIMIZERS), ("model", MODELS),
+                          ("lr_schedule", LR_SCHEDULES)):
         # No data set is one only to the modes that load images: they say so.
         if name in FLAGS and (FLAGS[name].value or name != "dataset"):
             check_choice(name, allowed)

@@ -1,10 +1,16 @@
-"""The optimizers of --Optimizer with TF1's arithmetic, and the original's learning rate by step."""
+"""The optimizers of --Optimizer with TF1's arithmetic, and the learning rate (and momentum) by step."""
+
+import itertools
+from collections.abc import Callable
 
 import keras
 import tensorflow as tf
 
 BASE_LEARNING_RATE = 0.1
+MOMENTUM = 0.9
 ADAM_EPSILON = 1.0
+# Of one_cycle, by share of the training: the rate in units of its peak, and the momentum.
+_CYCLE = ((0.0, 0.1, 0.95), (0.45, 1.0, 0.85), (0.9, 0.1, 0.95), (1.0, 0.001, 0.95))
 # Steps at which the rate falls tenfold, by data set; digits and npz: see `default_boundaries`.
 LR_BOUNDARIES = {
     "mnist": (10000, 15000, 20000),
@@ -17,13 +23,44 @@ class TF1Momentum(keras.optimizers.SGD):
     """TF1's MomentumOptimizer: the slot sums plain gradients, the rate multiplies it at the update.
 
     Keras SGD keeps the rate inside its velocity, which differs whenever the rate drops.
+
+    Args:
+      learning_rate: float or a Keras schedule.
+      momentum: float, or a callable from the step to it.
     """
+
+    def __init__(self, learning_rate, *, momentum=MOMENTUM, **kwargs):
+        # Keras wants a number, to know that there are slots; what counts is `_momentum_at`.
+        super().__init__(learning_rate, momentum=MOMENTUM, **kwargs)
+        self._momentum_at = momentum if callable(momentum) else lambda _: momentum
 
     def update_step(self, gradient, variable, learning_rate):
         slot = self.momentums[self._get_variable_index(variable)].value
         tf.raw_ops.ResourceApplyMomentum(
             var=variable.handle, accum=slot.handle, lr=learning_rate, grad=gradient,
-            momentum=self.momentum)
+            momentum=self._momentum_at(self.iterations.value))
+
+
+class CycledAdam(keras.optimizers.Adam):
+    """Adam whose beta_1 is a function of the step; the bias correction takes the step's own.
+
+    Args:
+      learning_rate: float or a Keras schedule.
+      momentum: callable from the step to beta_1.
+      **kwargs: of `keras.optimizers.Adam`.
+    """
+
+    def __init__(self, learning_rate, *, momentum: Callable, **kwargs):
+        super().__init__(learning_rate, **kwargs)
+        self._momentum_at = momentum
+
+    def update_step(self, gradient, variable, learning_rate):
+        constant = self.beta_1
+        self.beta_1 = self._momentum_at(self.iterations.value)
+        try:
+            super().update_step(gradient, variable, learning_rate)
+        finally:
+            self.beta_1 = constant  # or a tensor of this graph would outlive it
 
 
 class TF1RMSprop(keras.optimizers.Optimizer):
@@ -48,24 +85,28 @@ class TF1RMSprop(keras.optimizers.Optimizer):
             **self._numbers)
 
 
-def make_optimizer(name: str, learning_rate, *, mixed_precision: str = "",
+def make_optimizer(name: str, learning_rate, *, momentum=None, mixed_precision: str = "",
                    adam_epsilon: float = ADAM_EPSILON) -> keras.optimizers.Optimizer:
     """The optimizer of --Optimizer with the original's TF1 numbers.
 
     Args:
       name: "sgd", "mom", "adam" or "rmsprop".
       learning_rate: float or a Keras schedule.
+      momentum: callable from the step to the momentum of "mom" and the beta_1 of "adam"; None: 0.9.
       mixed_precision: "float16" wraps it in Keras's loss scaling, which the small gradients of that
         type need; `scale_loss` of what is returned does nothing otherwise.
       adam_epsilon: of Adam alone.
     """
     if mixed_precision == "float16":
         return keras.optimizers.LossScaleOptimizer(
-            make_optimizer(name, learning_rate, adam_epsilon=adam_epsilon), name="loss_scale")
+            make_optimizer(name, learning_rate, momentum=momentum, adam_epsilon=adam_epsilon),
+            name="loss_scale")
     if name == "mom":
-        return TF1Momentum(learning_rate, momentum=0.9, name=name)
+        return TF1Momentum(learning_rate, momentum=momentum or MOMENTUM, name=name)
     if name == "rmsprop":
         return TF1RMSprop(learning_rate, name=name)
+    if name == "adam" and momentum:
+        return CycledAdam(learning_rate, momentum=momentum, epsilon=adam_epsilon, name=name)
     if name == "adam":
         return keras.optimizers.Adam(learning_rate, epsilon=adam_epsilon, name=name)
     return keras.optimizers.SGD(learning_rate, name=name)
@@ -75,8 +116,8 @@ def build_for(run, strategy: tf.distribute.Strategy, model: keras.Model) -> kera
     """The optimizer of a `checkpoints.RunRecord`, with its slots for the model built in `strategy`."""
     with strategy.scope():
         optimizer = make_optimizer(
-            run.optimizer, learning_rate_schedule(run.lr_boundaries, run.learning_rate),
-            mixed_precision=run.mixed_precision, adam_epsilon=run.adam_epsilon)
+            run.optimizer, rate_of(run), momentum=momentum_of(run), mixed_precision=run.mixed_precision,
+            adam_epsilon=run.adam_epsilon)
         optimizer.build(model.trainable_variables)
     return optimizer
 
@@ -91,3 +132,50 @@ def learning_rate_schedule(boundaries: tuple[int, ...], base: float = BASE_LEARN
     rates = [base / 10**k for k in range(len(boundaries) + 1)]
     # Keras keeps a rate up to and including its boundary, the original stops one step before.
     return keras.optimizers.schedules.PiecewiseConstantDecay([b - 1 for b in boundaries], rates)
+
+
+class PiecewiseLinear(keras.optimizers.schedules.LearningRateSchedule):
+    """Straight lines between knots, constant beyond the last.
+
+    Args:
+      steps: increasing, from 0.
+      values: at these steps.
+    """
+
+    def __init__(self, steps: list[float], values: list[float]):
+        self._steps, self._values = steps, values
+
+    def __call__(self, step):
+        step, value = tf.cast(step, tf.float32), self._values[0]
+        for i, (start, end) in enumerate(itertools.pairwise(self._steps)):
+            passed = tf.clip_by_value((step - start) / (end - start), 0.0, 1.0)
+            value += (self._values[i + 1] - self._values[i]) * passed
+        return value
+
+    def get_config(self):
+        return {"steps": self._steps, "values": self._values}
+
+
+def rate_of(run) -> keras.optimizers.schedules.LearningRateSchedule:
+    """The learning rate by step of a `checkpoints.RunRecord`.
+
+    step: `learning_rate_schedule`. cosine: rate · (1 + cos(π · step / total_steps)) / 2. one_cycle:
+    linear from a tenth of the rate to the rate in 45 % of the steps, back in 45 %, then to a
+    thousandth (after Smith, arXiv 1708.07120).
+    """
+    if run.lr_schedule == "cosine":
+        return keras.optimizers.schedules.CosineDecay(run.learning_rate, run.total_steps)
+    if run.lr_schedule == "one_cycle":
+        return _cycle(run, [run.learning_rate * rate for _, rate, _ in _CYCLE])
+    return learning_rate_schedule(run.lr_boundaries, run.learning_rate)
+
+
+def momentum_of(run) -> PiecewiseLinear | None:
+    """The momentum by step of one_cycle, 0.95 → 0.85 → 0.95 against the rate; None of the others."""
+    if run.lr_schedule != "one_cycle":
+        return None
+    return _cycle(run, [momentum for *_, momentum in _CYCLE])
+
+
+def _cycle(run, values):
+    return PiecewiseLinear([share * run.total_steps for share, *_ in _CYCLE], values)

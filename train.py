@@ -264,7 +264,7 @@ class _Reporter:
 
     def __init__(self, run, network, strategy, test_set, train_dir, start):
         self._run = run
-        self._schedule = optimizers.learning_rate_schedule(run.lr_boundaries, run.learning_rate)
+        self._schedule = optimizers.rate_of(run)
         self._model = network.model
         self._forward = network.forward_stored(strategy)
         self._test_set = test_set
@@ -355,14 +355,24 @@ def _run(train_set, blocks_per_stage, num_replicas):
     if F.batch_size % num_replicas:
         raise InputError(f"batch_size must be divisible by the {num_replicas} replicas. "
                          f"Received: batch_size={F.batch_size}.")
+    numbers = recipe.numbers(F.Optimizer) if recipe else {}
+    if F.learning_rate is not None:
+        numbers["learning_rate"] = _learning_rate()
     return checkpoints.RunRecord(
         dataset=F.dataset, image_shape=train_set.images.shape[1:],
         num_classes=train_set.num_classes, blocks_per_stage=blocks_per_stage,
         objective=objectives.name_of(F.RCE_train), optimizer=F.Optimizer,
         batch_size=F.batch_size, lr_boundaries=_boundaries(F.lr_boundaries, recipe),
         total_steps=F.total_steps, seed=F.seed, sync_batch_norm=F.sync_batch_norm,
-        mixed_precision=F.mixed_precision, model=F.model,
-        **(recipe.numbers(F.Optimizer) if recipe else {}))
+        mixed_precision=F.mixed_precision, model=F.model, lr_schedule=F.lr_schedule, **numbers)
+
+
+def _learning_rate():
+    """--learning_rate, above 0."""
+    rate = flags.FLAGS.learning_rate
+    if not 0 < rate < float("inf"):
+        raise InputError(f"learning_rate must be a number above 0. Received: learning_rate={rate}.")
+    return rate
 
 
 def _check_layers(train_set):
@@ -397,7 +407,13 @@ def _strategy():
 
 
 def _boundaries(texts, recipe):
-    """--lr_boundaries as increasing steps; when not given the recipe's, or the data set's default."""
+    """--lr_boundaries as increasing steps; when not given the recipe's, or the data set's default.
+    None of a schedule that has no steps."""
+    if flags.FLAGS.lr_schedule != "step":
+        if texts:
+            raise InputError("lr_boundaries are of --lr_schedule=step alone. Received: lr_boundaries="
+                             f"{','.join(texts)!r}, lr_schedule={flags.FLAGS.lr_schedule!r}.")
+        return ()
     if not texts and recipe:
         return recipe.boundaries(flags.FLAGS.total_steps)
     if not texts:

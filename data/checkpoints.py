@@ -56,6 +56,7 @@ class RunRecord:
     learning_rate: float = 0.1
     adam_epsilon: float = 1.0
     weight_decay: float = 0.0002
+    lr_schedule: str = "step"
 
 
 # What a script calls each field, for messages; the order is that of the checks.
@@ -71,14 +72,23 @@ _FLAG_OF_FIELD = {
     "seed": "--seed",
     "sync_batch_norm": "--sync_batch_norm",
     "mixed_precision": "--mixed_precision",
-    "learning_rate": "the first learning rate",
+    "learning_rate": "--learning_rate",
     "adam_epsilon": "the epsilon of Adam",
     "weight_decay": "the weight decay",
+    "lr_schedule": "--lr_schedule",
+    "total_steps": "--total_steps",
 }
+
 NETWORK_FIELDS = (
     "objective", "dataset", "model", "blocks_per_stage", "image_shape", "num_classes")
-# A run goes on exactly only with these unchanged; it may be given more steps or other boundaries.
-RESUME_FIELDS = tuple(_FLAG_OF_FIELD)
+# A run goes on exactly only with these unchanged; it may be given more steps or other boundaries,
+# unless its learning rate is a function of them.
+RESUME_FIELDS = tuple(field for field in _FLAG_OF_FIELD if field != "total_steps")
+
+
+def resume_fields(run: "RunRecord") -> tuple[str, ...]:
+    """The fields that must be unchanged for `run` to go on from a checkpoint."""
+    return RESUME_FIELDS if run.lr_schedule == "step" else tuple(_FLAG_OF_FIELD)
 
 
 class _RecordState(tf.train.experimental.PythonState):
@@ -189,7 +199,7 @@ class Checkpoints:
         """Restores the newest checkpoint of log_root that is whole, if there is any.
 
         Raises:
-          InputError: the checkpoint is of another run (`RESUME_FIELDS` differ).
+          InputError: the checkpoint is of another run (its `resume_fields` differ).
           DamagedCheckpoint: there are checkpoints, but none is whole.
         """
         path, damaged = newest_whole(self.log_root)
@@ -197,7 +207,7 @@ class Checkpoints:
             return Resumed(0, None, damaged)
         wanted = self._state.record
         found, step = read_record(path)
-        check_record(path, found, wanted, RESUME_FIELDS)
+        check_record(path, found, wanted, resume_fields(wanted))
         _restore(self._checkpoint, path)
         self._state.record = wanted
         older = [p for p in all_paths(self.log_root) if step_of(p) < step and _is_ours(p)]

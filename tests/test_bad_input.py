@@ -367,6 +367,16 @@ def test_lr_boundaries(work, boundaries):
             words=["lr_boundaries must be increasing steps", "Received: lr_boundaries="])
 
 
+@pytest.mark.parametrize(("arguments", "words"), [
+    (["--lr_schedule=linear"], ["lr_schedule must be one of .step, cosine, one_cycle", "'linear'"]),
+    (["--lr_schedule=cosine", "--lr_boundaries=5,6"],
+     ["lr_boundaries are of --lr_schedule=step", "5,6"]),
+    (["--learning_rate=0"], ["learning_rate must be a number above 0", "learning_rate=0.0"]),
+    (["--learning_rate=nan"], ["learning_rate must be a number above 0", "learning_rate=nan"])])
+def test_learning_rate(work, arguments, words):
+    refused("train", *NETWORK, "--log_root=m", *arguments, cwd=work, words=words)
+
+
 @pytest.mark.parametrize(("script", "name", "value"), [
     *(("train", name, 0) for name in ("total_steps", "batch_size", "checkpoint_every",
                                       "keep_checkpoints", "steps_per_loop", "num_residual_units")),

@@ -21,7 +21,7 @@ RUN = RunRecord(
 OTHER = {"objective": "ce", "dataset": "mnist", "blocks_per_stage": 5, "image_shape": (12, 8, 1),
          "num_classes": 7, "optimizer": "adam", "batch_size": 32, "seed": 1,
          "sync_batch_norm": True, "mixed_precision": "bfloat16", "model": "mlp",
-         "learning_rate": 0.001, "adam_epsilon": 1e-8, "weight_decay": 0.0}
+         "learning_rate": 0.001, "adam_epsilon": 1e-8, "weight_decay": 0.0, "lr_schedule": "cosine"}
 EXPECTED = inference.Expected(
     *(getattr(RUN, field.name) for field in dataclasses.fields(inference.Expected)))
 

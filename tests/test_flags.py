@@ -31,7 +31,8 @@ ORIGINAL = {
     "detect": {},
 }  # fmt: skip
 NEW = {
-    "train": {**_NEW_COMMON, "batch_size": 128, "lr_boundaries": [], "checkpoint_every": 2500,
+    "train": {**_NEW_COMMON, "batch_size": 128, "lr_boundaries": [], "learning_rate": None,
+              "lr_schedule": "step", "checkpoint_every": 2500,
               "keep_checkpoints": 5, "steps_per_loop": 20, "sync_batch_norm": False,
               "mixed_precision": "", "jit_compile": False, "deterministic": False},
     "test_nor": {**_NEW_COMMON, "eval_timeout": None},

@@ -185,6 +185,66 @@ def test_optimizers_have_tf1_semantics_across_a_drop_of_the_rate(name):
             np.testing.assert_allclose(variable.value, steps[step], rtol=2e-6, atol=1e-6)
 
 
+# Schedules over the whole run.
+
+
+def scheduled(name, optimizer="mom", total_steps=200, learning_rate=0.4):
+    return dataclasses.replace(RUN, lr_schedule=name, optimizer=optimizer, total_steps=total_steps,
+                               learning_rate=learning_rate, lr_boundaries=())
+
+
+@pytest.mark.parametrize(("name", "rates"), [
+    ("cosine", {0: 0.4, 50: 0.2 * (1 + np.sqrt(0.5)), 100: 0.2, 200: 0.0, 300: 0.0}),
+    ("one_cycle", {0: 0.04, 45: 0.22, 90: 0.4, 135: 0.22, 180: 0.04, 190: 0.0202, 200: 0.0004,
+                   300: 0.0004})])
+def test_rate_of_a_schedule(name, rates):
+    schedule = optimizers.rate_of(scheduled(name))
+    for step, rate in rates.items():
+        np.testing.assert_allclose(schedule(tf.constant(step)), rate, rtol=1e-5, atol=1e-7)
+
+
+def test_momentum_goes_against_the_rate():
+    momentum = optimizers.momentum_of(scheduled("one_cycle"))
+    by_step = {0: 0.95, 45: 0.9, 90: 0.85, 135: 0.9, 180: 0.95, 190: 0.95, 200: 0.95}
+    for step, expected in by_step.items():
+        np.testing.assert_allclose(momentum(tf.constant(step)), expected, rtol=1e-6)
+    assert optimizers.momentum_of(scheduled("cosine")) is optimizers.momentum_of(RUN) is None
+
+
+def cycled_steps(name, w, gradients):
+    """The weights after each of ten steps of one_cycle with peak 0.1, by the formulas."""
+    knots = (0.0, 4.5, 9.0, 10.0)
+    slot, first, second = (np.zeros_like(w) for _ in range(3))
+    after = []
+    for t, g in enumerate(gradients):
+        rate = np.interp(t, knots, (0.01, 0.1, 0.01, 1e-4))
+        momentum = np.interp(t, knots, (0.95, 0.85, 0.95, 0.95))
+        if name == "adam":
+            first = momentum * first + (1 - momentum) * g
+            second = 0.999 * second + 0.001 * g**2
+            w = w - (rate * np.sqrt(1 - 0.999**(t + 1)) / (1 - momentum**(t + 1)) * first
+                     / (np.sqrt(second) + 1.0))
+        else:
+            slot = momentum * slot + g
+            w = w - rate * (slot if name == "mom" else g)
+        after.append(w)
+    return after
+
+
+@pytest.mark.parametrize("name", ["mom", "adam", "sgd"])
+def test_one_cycle_by_its_formulas(name):
+    start, gradients = RNG.normal(size=5), RNG.normal(size=(10, 5))
+    run = scheduled("one_cycle", name, total_steps=10, learning_rate=0.1)
+    optimizer = optimizers.make_optimizer(name, optimizers.rate_of(run),
+                                          momentum=optimizers.momentum_of(run))
+    weights = keras.Variable(tf.Variable(start, dtype=tf.float32))
+    optimizer.build([weights])
+    step = tf.function(lambda gradient: optimizer.apply([gradient], [weights]))
+    for gradient, expected in zip(gradients, cycled_steps(name, start, gradients), strict=True):
+        step(tf.constant(gradient, tf.float32))
+        np.testing.assert_allclose(weights.value, expected, rtol=2e-5, atol=1e-6)
+
+
 # The train loop on a network without batch norm, where replicas change nothing.
 
 
@@ -462,6 +522,22 @@ def test_a_finished_run_says_so(resumed, cpu, digits, capsys):
 def test_resuming_with_another_seed_is_refused(straight, cpu, digits):
     with pytest.raises(InputError, match=r"--seed contradicts.*seed=1.*Received: seed=2"):
         run_training(cpu, straight.log_root, digits, dataclasses.replace(RUN, seed=2))
+
+
+def test_a_schedule_over_the_run_goes_on_where_it_was(cpu, tmp_path, digits):
+    run = dataclasses.replace(RUN, lr_schedule="one_cycle", lr_boundaries=(), learning_rate=0.2)
+    whole = run_training(cpu, tmp_path / "whole", digits, run)
+    run_training(cpu, tmp_path / "parts", digits, run, stop_at=3)
+    parts = run_training(cpu, tmp_path / "parts", digits, run)
+    assert_equal_weights(parts.weights(), whole.weights())
+    np.testing.assert_allclose(
+        [float(row["learning_rate"]) for row in whole.rows()],
+        np.interp(range(6), (0.0, 2.7, 5.4, 6.0), (0.02, 0.2, 0.02, 0.0002)), rtol=1e-5)
+    # Its rates are those of so many steps: more of them would be another run.
+    with pytest.raises(InputError, match=r"--total_steps contradicts.*Received: total_steps=9"):
+        run_training(cpu, tmp_path / "parts", digits, dataclasses.replace(run, total_steps=9))
+    with pytest.raises(InputError, match=r"--lr_schedule contradicts.*Received: lr_schedule='cosine'"):
+        run_training(cpu, tmp_path / "parts", digits, dataclasses.replace(run, lr_schedule="cosine"))
 
 
 def test_steps_per_loop_has_no_influence_and_sigint_exits_with_130(cpu, tmp_path, digits, capsys):

@@ -217,6 +217,8 @@ RECIPE_FIELDS = ("optimizer", "learning_rate", "adam_epsilon", "weight_decay", "
      ("adam", 0.1, 1.0, 0.001, 100, 8, (4, 6, 8), 0)),
     ((4, 4, 1), 100, ("--dataset=npz", "--model=mlp", "--Optimizer=mom"),
      ("mom", 0.1, 1.0, 0.0, 100, 5, (5,), 0)),
+    ((4, 4, 1), 100, ("--dataset=npz", "--model=mlp", "--learning_rate=0.02", "--lr_schedule=cosine"),
+     ("adam", 0.02, 1e-8, 0.0, 100, 5, (), 0)),
     # The ResNet as ever.
     ((4, 4, 1), 100, ("--dataset=mnist",),
      ("mom", 0.1, 1.0, 0.0002, 128, 90000, (10000, 15000, 20000), 5)),
