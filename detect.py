@@ -23,15 +23,41 @@ import flags
 
 import numpy as np
 
-import evaluation
-import figures
-import plots
-import scoring
-from data import artifacts, attack_results, detector_files, files, inputs, run_records
-from data.artifacts import OBJECTIVE_OF_TAG
+from data import inputs
+from defenses import PUBLISHED_SCORES, SCORES
 from defenses import detector as detectors
+from defenses.kernels import (
+    ATTACK_KERNELS,
+    KERNEL_BANDWIDTH,
+    density_medians,
+    select_attack_kernels,
+    select_kernels,
+)
+from defenses.scores import non_me_variance
 from errors import InputError
-from scoring import KERNEL_BANDWIDTH, SCORES
+from evaluation import judging
+from evaluation.rounds import check_rounds, evaluate_rounds, round_rows, rounds_of, score_images
+from figures import detection, drawing
+from files import atomic, attack_results, provenance
+from files import detectors as detector_files
+from files.features import (
+    KERNEL_MODES,
+    kernels_are_stale,
+    kernels_path,
+    load_kernels,
+    load_training_features,
+    load_training_scores,
+    no_kernels,
+    save_kernels,
+)
+from files.names import (
+    OBJECTIVE_OF_TAG,
+    OBJECTIVE_TAG,
+    attack_dir,
+    kernel_dir,
+    results_dir,
+    training_features_path,
+)
 
 
 @dataclasses.dataclass
@@ -54,12 +80,12 @@ def _auc_mode(dataset, tag, kernel_folder):
     for results in found:
         attack_results.check_features(results, kernel_folder)
         with _naming(results.folder):
-            scoring.check_rounds(results.num_rows, results.eps_values, results.num_per_eps, eps_round)
+            check_rounds(results.num_rows, results.eps_values, results.num_per_eps, eps_round)
     sides = [_Side(results, *_find_kernels(kernel_folder, results.objective)) for results in found]
     for side in sides:
         results = side.results
         with _naming(f"{results.folder}, kernels of {kernel_folder}"):
-            side.table = scoring.evaluate_rounds(
+            side.table = evaluate_rounds(
                 results.arrays, side.kernels, KERNEL_BANDWIDTH[results.objective], results.eps_values,
                 results.num_per_eps, eps_round, matlab_ties=F.matlab_ties)
     for side in sides:
@@ -67,9 +93,9 @@ def _auc_mode(dataset, tag, kernel_folder):
             _save_kernels(kernel_folder, side.results.objective, side.kernels,
                           f"{side.kernels_drawn_from} training features")
     tables = {side.results.tag: side.table for side in sides}
-    output = Path(F.save_pwd or artifacts.attack_dir(attack, dataset))
+    output = Path(F.save_pwd or attack_dir(attack, dataset))
     print(f"AUC (%) of normal against adversarial images: {attack} on {dataset}\n")
-    print(evaluation.format_aucs(tables) + "\n")
+    print(judging.format_aucs(tables) + "\n")
     _write_tables(output, f"{attack}_{dataset}", tables)
     _draw_roc(output / f"roc_{attack}_{dataset}.png", f"{attack} on {dataset}", sides)
 
@@ -87,7 +113,7 @@ def _kernel_mode(kind, _, tag, folder):
     """Makes the kernels, or what belongs to them, of each objective that has what it takes."""
     num_kernels, seed = flags.FLAGS.num_kernels, flags.FLAGS.seed
     if kind == "attack_kernels" and not flags.FLAGS["num_kernels"].present:
-        num_kernels = scoring.ATTACK_KERNELS
+        num_kernels = ATTACK_KERNELS
     made = {}
     for name, objective in OBJECTIVE_OF_TAG.items():
         if tag in ("", name) and not _missing_source(kind, folder, objective, name):
@@ -96,19 +122,19 @@ def _kernel_mode(kind, _, tag, folder):
         raise _missing_source(kind, folder, OBJECTIVE_OF_TAG[tag or "RCE"], tag or "<CE or RCE>")
     for objective, (array, source) in made.items():
         _save_kernels(folder, objective, array, source, kind)
-        run_records.write(
-            folder, f"{artifacts.KERNEL_MODES[kind]}_{artifacts.OBJECTIVE_TAG[objective]}",
+        provenance.write(
+            folder, f"{KERNEL_MODES[kind]}_{OBJECTIVE_TAG[objective]}",
             flags=flags.as_dict(), metrics={"shape": array.shape, "source": source})
 
 
 def _missing_source(kind, folder, objective, tag):
     """The InputError that names, with `tag`, what `kind` is made from and is not there; or None."""
-    if kind != "attack_kernels" and not artifacts.training_features_path(folder, objective).is_file():
+    if kind != "attack_kernels" and not training_features_path(folder, objective).is_file():
         return _no_training_features(folder, tag)
     needed = {"attack_kernels": "kernels", "attack_medians": "attack_kernels"}.get(kind)
-    if needed is None or artifacts.kernels_path(folder, objective, needed):
+    if needed is None or kernels_path(folder, objective, needed):
         return None
-    return artifacts.no_kernels(folder, tag, needed)
+    return no_kernels(folder, tag, needed)
 
 
 def _make(kind, folder, objective, num_kernels, seed):
@@ -117,25 +143,25 @@ def _make(kind, folder, objective, num_kernels, seed):
         kernels, num_features = _draw_kernels(folder, objective, num_kernels, seed)
         return kernels, f"{num_features} training features"
     if kind == "attack_kernels":
-        kernels = artifacts.load_kernels(folder, objective)
-        return (scoring.select_attack_kernels(kernels, num_kernels, seed),
-                f"the {len(kernels)} of {artifacts.kernels_path(folder, objective)}")
-    features, labels = artifacts.load_training_features(folder, objective)
-    kernels = artifacts.load_kernels(folder, objective, "attack_kernels")
-    return (scoring.density_medians(features, labels, kernels, KERNEL_BANDWIDTH[objective]),
+        kernels = load_kernels(folder, objective)
+        return (select_attack_kernels(kernels, num_kernels, seed),
+                f"the {len(kernels)} of {kernels_path(folder, objective)}")
+    features, labels = load_training_features(folder, objective)
+    kernels = load_kernels(folder, objective, "attack_kernels")
+    return (density_medians(features, labels, kernels, KERNEL_BANDWIDTH[objective]),
             f"{len(features)} training features")
 
 
 def _draw_kernels(folder, objective, num_kernels, seed):
-    features, labels = artifacts.load_training_features(folder, objective)
+    features, labels = load_training_features(folder, objective)
     network = attack_results.features_network(folder, objective)
     num_classes = (network or {}).get("num_classes") or int(labels.max()) + 1
-    kernels = scoring.select_kernels(features, labels, num_kernels, num_classes, seed)
+    kernels = select_kernels(features, labels, num_kernels, num_classes, seed)
     return kernels, len(features)
 
 
 def _save_kernels(folder, objective, array, source, kind="kernels"):
-    path = artifacts.save_kernels(folder, objective, array, kind)
+    path = save_kernels(folder, objective, array, kind)
     made = (f"Median densities of {len(array)} classes" if array.ndim == 1 else
             f"Drew {len(array)} kernels for each of {array.shape[2]} classes")
     print(f"{made} from {source}: {path}")
@@ -149,17 +175,17 @@ def _no_training_features(folder, tag):
 def _find_kernels(folder, objective):
     """Kernels, and from how many training features they were drawn: 0 when there were some to read."""
     F = flags.FLAGS
-    path = artifacts.kernels_path(folder, objective)
+    path = kernels_path(folder, objective)
     if path is None:
-        if not artifacts.training_features_path(folder, objective).is_file():
-            raise _no_training_features(folder, artifacts.OBJECTIVE_TAG[objective])
+        if not training_features_path(folder, objective).is_file():
+            raise _no_training_features(folder, OBJECTIVE_TAG[objective])
         return _draw_kernels(folder, objective, F.num_kernels, F.seed)
-    kernels = artifacts.load_kernels(folder, objective)
+    kernels = load_kernels(folder, objective)
     if F["num_kernels"].present and len(kernels) != F.num_kernels:
         raise InputError(f"num_kernels must be {len(kernels)}, the kernels per class in {path}"
                          ", or --mode=select_kernel must draw them anew. "
                          f"Received: num_kernels={F.num_kernels}.")
-    if artifacts.kernels_are_stale(folder, objective):
+    if kernels_are_stale(folder, objective):
         flags.warn(f"{path} is older than the training features beside it; --mode=select_kernel "
                    "draws the kernels anew.")
     return kernels, 0
@@ -176,20 +202,20 @@ def _load(objective, folder):
 
 def _write_tables(folder, name, tables):
     path = folder / f"auc_{name}.json"
-    files.write_json(path, {"scores": SCORES, "objectives": tables})
-    run_records.write(folder, "detect", flags=flags.as_dict(), metrics={"auc": tables})
+    atomic.write_json(path, {"scores": PUBLISHED_SCORES, "objectives": tables})
+    provenance.write(folder, "detect", flags=flags.as_dict(), metrics={"auc": tables})
     print(f"AUCs: {path}")
 
 
 def _draw_roc(path, what, sides):
     """Draws the round of `figures.shown_eps` (all sides have one round when one was asked for)."""
-    eps = figures.shown_eps([row["eps"] for row in side.table if row["n"]] for side in sides)
+    eps = detection.shown_eps([row["eps"] for row in side.table if row["n"]] for side in sides)
     curves = [curve for side in sides for curve in _roc_curves(side, eps)]
     if not curves:
         print("ROC curves: none, no image counts in any round")
         return
-    at_eps = "" if eps is None else f", eps {evaluation.eps_text(eps)}"
-    plots.panels(path, [figures.roc_panel("normal against adversarial images", curves)],
+    at_eps = "" if eps is None else f", eps {judging.eps_text(eps)}"
+    drawing.panels(path, [detection.roc_panel("normal against adversarial images", curves)],
                  f"{what}{at_eps}")
     print(f"ROC curves{at_eps}: {path}")
 
@@ -200,11 +226,11 @@ def _roc_curves(side, eps):
     if row is None:
         return []
     results = side.results
-    scored = scoring.score_images(results.arrays, side.kernels, KERNEL_BANDWIDTH[results.objective],
-                                  scoring.round_rows(row["round"], results.num_per_eps))
-    return [figures.roc_curve(f"{results.tag} {plots.SCORE_STYLE[name][0]}", name, *scored[name],
-                              row["auc"][name], plots.OBJECTIVE_LINE[results.objective])
-            for name in SCORES]
+    scored = score_images(results.arrays, side.kernels, KERNEL_BANDWIDTH[results.objective],
+                                  round_rows(row["round"], results.num_per_eps))
+    return [detection.roc_curve(f"{results.tag} {drawing.SCORE_STYLE[name][0]}", name, *scored[name],
+                              row["auc"][name], drawing.OBJECTIVE_LINE[results.objective])
+            for name in PUBLISHED_SCORES]
 
 
 # --- A detector: fitted, judged, applied ---
@@ -233,7 +259,7 @@ def _fit_mode(dataset, tag, kernel_folder):
         detector_files.save(path, dataclasses.asdict(detector))
         folder = folders[OBJECTIVE_OF_TAG[name]]
         print(f"Fitted on {len(detector.fitted_on)} normal images of {folder}: {path}")
-        for score, values in zip(detectors.SCORES, detector.thresholds, strict=True):
+        for score, values in zip(SCORES, detector.thresholds, strict=True):
             print(f"  {score:<14}" + "".join(f"  T({100 * rate:g} %) = {value:.6g}"
                                             for rate, value in zip(rates, values, strict=True)))
         _tell_of_ties(name, detector, scores)
@@ -242,7 +268,7 @@ def _fit_mode(dataset, tag, kernel_folder):
 def _tell_of_ties(tag, detector, scores):
     """Says where equal scores keep a threshold from refusing the share it is for."""
     count = len(detector.fitted_on)
-    for score, rate in itertools.product(detectors.SCORES, detector.false_refusal_rates):
+    for score, rate in itertools.product(SCORES, detector.false_refusal_rates):
         wanted, refused = int(rate * count), np.sum(~detector.accepts(scores, score, rate))
         if wanted - refused > 1:
             flags.warn(f"T({100 * rate:g} %) of {score}, {tag}, refuses {refused} of the {count} "
@@ -252,9 +278,9 @@ def _tell_of_ties(tag, detector, scores):
 def _fit(results, kernels, kernel_folder, rates):
     """The detector, and the scores its thresholds were fitted on."""
     F, arrays = flags.FLAGS, results.arrays
-    scoring.check_rounds(results.num_rows, results.eps_values, results.num_per_eps, 0)
-    training = artifacts.load_training_scores(kernel_folder, results.objective)
-    variance = scoring.non_me_variance(training["non_me"], kernels.shape[2])
+    check_rounds(results.num_rows, results.eps_values, results.num_per_eps, 0)
+    training = load_training_scores(kernel_folder, results.objective)
+    variance = non_me_variance(training["non_me"], kernels.shape[2])
     # The first round holds each image once.
     count = max(1, round(F.holdout_share * results.num_per_eps))
     rows = np.random.default_rng(F.seed).permutation(results.num_per_eps)[:count]
@@ -302,14 +328,14 @@ def _evaluate_mode(dataset, tag, kernel_folder):
     F = flags.FLAGS
     output = _output_dir(dataset)
     for objective, detector in _fitted(tag, kernel_folder).items():
-        name = artifacts.OBJECTIVE_TAG[objective]
+        name = OBJECTIVE_TAG[objective]
         rounds = [r for *_, rounds in _evaluated(dataset, objective, detector) for r in rounds]
         if not rounds:
             raise _no_results(dataset, [objective])
-        rows = evaluation.evaluate(rounds, detector, seed=F.seed, matlab_ties=F.matlab_ties)
+        rows = judging.evaluate(rounds, detector, seed=F.seed, matlab_ties=F.matlab_ties)
         rate = min(detector.false_refusal_rates.tolist())
         print(f"\n{name} on {dataset}, images that are right when normal and wrong when adversarial\n")
-        print(evaluation.format_rows(rows, rate))
+        print(judging.format_rows(rows, rate))
         _write_evaluation(output, name, rows)
 
 
@@ -345,8 +371,8 @@ def _evaluated(dataset, objective, detector, work=None):
             is_fitted = np.isin(results.image_digests, detector.fitted_images)
             if is_fitted.all():
                 raise InputError("expected images that the detector was not fitted on. Received: none.")
-            scoring.check_rounds(results.num_rows, results.eps_values, results.num_per_eps, 0)
-            yield attack, results, evaluation.rounds_of(
+            check_rounds(results.num_rows, results.eps_values, results.num_per_eps, 0)
+            yield attack, results, rounds_of(
                 attack, results.arrays, results.image_digests, is_fitted, results.eps_values,
                 results.num_per_eps, detector)
 
@@ -358,7 +384,7 @@ def _finished(dataset, objective, work):
         found = attack_results.find(F.attack_method, dataset, F.objective_tag, F.save_pwd)
         return [(F.attack_method, found[objective])] if objective in found else []
     attacks = [F.attack_method] if F["attack_method"].present else flags.ATTACK_METHODS
-    folders = {attack: (work or Path()) / artifacts.results_dir(attack, dataset, objective)
+    folders = {attack: (work or Path()) / results_dir(attack, dataset, objective)
                for attack in attacks}
     finished = []
     for attack, folder in folders.items():
@@ -371,21 +397,21 @@ def _finished(dataset, objective, work):
 
 
 def _no_results(dataset, objectives):
-    tags = " or ".join(artifacts.OBJECTIVE_TAG[objective] for objective in objectives)
+    tags = " or ".join(OBJECTIVE_TAG[objective] for objective in objectives)
     return InputError(f"expected result files of test_adv.py in <attack>_{dataset}/{tags}. "
                       "Received: none.")
 
 
 def _write_evaluation(folder, tag, rows):
     path = folder / f"evaluation_{tag}.json"
-    files.write_json(path, [row | {"figures": {
+    atomic.write_json(path, [row | {"figures": {
         name: estimate._asdict() for name, estimate in row["figures"].items()}} for row in rows])
     keys = ("attack", "eps", "subset", "score", "n")
-    files.write_csv(
+    atomic.write_csv(
         folder / f"evaluation_{tag}.csv", (*keys, "figure", "value", "low", "high"),
         ((*(row[key] for key in keys), name, *estimate)
          for row in rows for name, estimate in row["figures"].items()))
-    run_records.write(folder, f"evaluation_{tag}", flags=flags.as_dict(), metrics={})
+    provenance.write(folder, f"evaluation_{tag}", flags=flags.as_dict(), metrics={})
     print(f"\nEvery figure with its 95 % interval: {path} and .csv")
 
 
@@ -404,7 +430,7 @@ def _figures_mode(dataset, tag, kernel_folder):
         raise InputError("tsne_attack must be all or of the attacks with results, "
                          f"{', '.join(attacked)}. Received: tsne_attack={','.join(F.tsne_attack)!r}.")
     networks = {objective: detector.network for objective, detector in fitted.items()}
-    drawn = figures.drawings(attacked, fitted, _what(dataset, networks.values()), F.seed,
+    drawn = detection.drawings(attacked, fitted, _what(dataset, networks.values()), F.seed,
                              _beside(dataset))
     if not drawn:
         raise InputError("expected results of several eps, or with images that are right when normal "
@@ -412,7 +438,7 @@ def _figures_mode(dataset, tag, kernel_folder):
     folder = _output_dir(dataset)
     for name, draw in drawn.items():
         draw(folder / f"{name}.png")
-    run_records.write(folder, "figures", flags=flags.as_dict(), metrics={"networks": networks})
+    provenance.write(folder, "figures", flags=flags.as_dict(), metrics={"networks": networks})
     print(f"{len(drawn)} figures, each with its numbers as .csv, are in {folder}: {', '.join(drawn)}")
 
 
@@ -423,7 +449,7 @@ def _beside(dataset):
     work = Path(flags.FLAGS.beside)
     found = {}
     for tag, objective in OBJECTIVE_OF_TAG.items():
-        path = detector_files.default_path(work / artifacts.kernel_dir(dataset), objective)
+        path = detector_files.default_path(work / kernel_dir(dataset), objective)
         if path.is_file():
             detector = detectors.Detector(**detector_files.load(path))
             found[f"{tag} of {work.name}"] = {
@@ -438,11 +464,11 @@ def _beside(dataset):
 def _attacked(attack, results, rounds):
     """Of the results only what is drawn: all of them together may be gigabytes."""
     F, order = flags.FLAGS, sorted(range(len(rounds)), key=lambda k: rounds[k].eps or 0)
-    features = figures.tsne_features(results.arrays, results.num_per_eps, F.seed) if (
+    features = detection.tsne_features(results.arrays, results.num_per_eps, F.seed) if (
         {attack, "all"} & set(F.tsne_attack)) else ()
-    return figures.Attacked(
+    return detection.Attacked(
         [rounds[k] for k in order],
-        figures.minimal_distortions(results.per_image),
+        detection.minimal_distortions(results.per_image),
         [features[k] for k in order if features], results.cost)
 
 
@@ -461,21 +487,24 @@ def _apply_mode(_, tag, kernel_folder):
     if not F.detector and not tag:
         raise InputError("objective_tag must be RCE or CE where no --detector is given. "
                          "Received: objective_tag=''.")
-    from detector import load_detector  # TensorFlow, which nothing else here needs
+      # TensorFlow, which nothing else here needs
 
     _tell_what_is_left_out(F.images, names)
-    answer = load_detector(_detector_path(kernel_folder, tag), log_root=F.log_root, score=score,
-                           false_refusal_rate=_rates()[0])(images)
+    from defenses import deployed  # TensorFlow, which nothing else here needs
+
+    answer = deployed.load_detector(
+        _detector_path(kernel_folder, tag), log_root=F.log_root, score=score,
+        false_refusal_rate=_rates()[0])(images)
     words = answer.words()
-    files.write_csv(
-        F.answers, ("image", "answer", "label", *detectors.SCORES),
+    atomic.write_csv(
+        F.answers, ("image", "answer", "label", *SCORES),
         zip(names, words, answer.labels.tolist(), *(answer.scores[name].tolist()
-            for name in detectors.SCORES), strict=True))
+            for name in SCORES), strict=True))
     width = max(len("image"), *map(len, names))
-    print(f"{'image':<{width}}  {'answer':>8}" + "".join(f"  {name:>13}" for name in detectors.SCORES))
+    print(f"{'image':<{width}}  {'answer':>8}" + "".join(f"  {name:>13}" for name in SCORES))
     for row, name in enumerate(names):
         print(f"{name:<{width}}  {words[row]:>8}" + "".join(
-            f"  {answer.scores[key][row]:>13.6g}" for key in detectors.SCORES))
+            f"  {answer.scores[key][row]:>13.6g}" for key in SCORES))
     print(f"{answer.accepted.sum()} of {len(names)} answered, {score} at least {answer.threshold:.6g}: "
           f"{F.answers}")
 
@@ -490,7 +519,7 @@ def _tell_what_is_left_out(path, names):
 
 
 MODES = {"auc": _auc_mode,
-         **{mode: partial(_kernel_mode, kind) for kind, mode in artifacts.KERNEL_MODES.items()},
+         **{mode: partial(_kernel_mode, kind) for kind, mode in KERNEL_MODES.items()},
          "fit": _fit_mode, "evaluate": _evaluate_mode, "figures": _figures_mode, "apply": _apply_mode}
 
 
@@ -508,7 +537,7 @@ def main() -> None:
     dataset = _dataset(mode)
     tag = flags.check_choice("objective_tag", ("", *OBJECTIVE_OF_TAG))
     flags.check_at_least("num_kernels", 1)
-    MODES[mode](dataset, tag, Path(flags.FLAGS.kernel_dir or artifacts.kernel_dir(dataset)))
+    MODES[mode](dataset, tag, Path(flags.FLAGS.kernel_dir or kernel_dir(dataset)))
 
 
 if __name__ == "__main__":

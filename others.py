@@ -12,23 +12,21 @@ import flags
 
 from tqdm import tqdm
 
-import exporting
-import inference
-import optimizers
-import plots
-import scoring
-from data import (
-    artifacts,
-    checkpoints,
-    detector_files,
-    inputs,
-    pretrained,
-    run_records,
-    tf1_checkpoints,
-)
-from defenses import objectives
+from data import get_spec, inputs
+from data.pixels import to_network_input
+from defenses import scores, shipping
 from errors import InputError
+from figures import drawing
+from files import checkpoints, pretrained, provenance, tf1_checkpoints
+from files import detectors as detector_files
+from files.features import save_training_features, save_training_scores, save_tsne
+from files.images import save_bin, save_pngs
+from files.names import OBJECTIVE_TAG, kernel_dir, normal_tsne_dir
+from networks import heads, portable, restoring
+from networks.network import count_correct
+from networks.spec import NetworkSpec, spec_of
 from resnet_model import named_variables
+from training import optimizers
 
 COUNT_BATCH = 100
 TSNE_BATCHES = 10
@@ -43,12 +41,12 @@ def kernel_para() -> None:
     # The original passes the training file as --eval_data_path, and no other.
     path = F.train_data_path or F.eval_data_path
     network, logits, features, labels = _outputs_of("train", path, batches)
-    folder, objective = artifacts.kernel_dir(F.dataset), network.objective.name
-    artifacts.save_training_features(folder, objective, features, labels)
-    artifacts.save_training_scores(folder, objective, {
-        "confidence": scoring.confidence(logits), "non_me": scoring.non_me(logits)})
-    run_records.write(
-        folder, f"kernel_para_{artifacts.OBJECTIVE_TAG[objective]}", flags=flags.as_dict(),
+    folder, objective = kernel_dir(F.dataset), network.objective.name
+    save_training_features(folder, objective, features, labels)
+    save_training_scores(folder, objective, {
+        "confidence": scores.confidence(logits), "non_me": scores.non_me(logits)})
+    provenance.write(
+        folder, f"kernel_para_{OBJECTIVE_TAG[objective]}", flags=flags.as_dict(),
         metrics={"num_images": len(labels), "network": network.identity()})
     print(f"Features of {len(labels)} training images are in {folder}.")
 
@@ -57,13 +55,13 @@ def tsne_features() -> None:
     """t-SNE of the features of the first test images, as text and as a picture."""
     F = flags.FLAGS
     network, _, features, labels = _outputs_of("test", F.eval_data_path, TSNE_BATCHES)
-    points = plots.tsne(features, seed=F.seed)
-    folder = artifacts.normal_tsne_dir(F.dataset)
-    tag = artifacts.save_tsne(folder, network.objective.name, points, labels)
+    points = drawing.tsne(features, seed=F.seed)
+    folder = normal_tsne_dir(F.dataset)
+    tag = save_tsne(folder, network.objective.name, points, labels)
     picture = os.path.join(folder, f"{tag}.png")
-    plots.scatter(picture, [plots.Cloud("", points, labels)],
+    drawing.scatter(picture, [drawing.Cloud("", points, labels)],
                   f"t-SNE of features, normal images, {F.dataset}")
-    run_records.write(folder, tag, flags=flags.as_dict(), metrics={"num_images": len(points)})
+    provenance.write(folder, tag, flags=flags.as_dict(), metrics={"num_images": len(points)})
     print(f"t-SNE of {len(points)} images is in {folder}, its picture in {picture}.")
 
 
@@ -75,9 +73,9 @@ def _outputs_of(split, path, num_batches):
     log_root = flags.require("log_root")
     strategy = flags.make_strategy(F.num_gpus, F.num_cpu_replicas)
     image_set = inputs.load(F.dataset, path, split, data_dir=F.data_dir, num_classes=F.num_classes)
-    network = inference.restore(strategy, log_root, inference.Expected(
+    network = restoring.restore(strategy, log_root, NetworkSpec(
         F.dataset, image_set.images.shape[1:], image_set.num_classes, blocks_per_stage,
-        objectives.name_of(F.RCE_train), F.model), flags.warn)
+        heads.name_of(F.RCE_train), F.model), flags.warn)
     count = flags.num_images(
         num_batches, COUNT_BATCH, len(image_set.labels), "each is used once")
     with tqdm(total=count, unit="image", disable=None) as bar:
@@ -110,10 +108,10 @@ def export_bin() -> None:
     for name, image_set in sets.items():
         if image_set is not None:
             path = os.path.join(folder, name)
-            inputs.save_bin(path, image_set, F.dataset)
+            save_bin(path, image_set, F.dataset)
             written[name] = len(image_set.labels)
             print(f"Wrote {written[name]} images to {path}.")
-    run_records.write(folder, "export_bin", flags=flags.as_dict(),
+    provenance.write(folder, "export_bin", flags=flags.as_dict(),
                                metrics={"num_images": written})
 
 
@@ -127,9 +125,9 @@ def export_png() -> None:
     if F.images:
         images, _ = inputs.load_images(F.images)
     else:
-        images = inputs.to_network_input(inputs.load(
+        images = to_network_input(inputs.load(
             F.dataset, F.eval_data_path, "test", data_dir=F.data_dir, num_classes=F.num_classes).images)
-    inputs.save_pngs(folder, images[:F.num_images])
+    save_pngs(folder, images[:F.num_images])
     print(f"Wrote {min(F.num_images, len(images))} images to {folder}.")
 
 
@@ -171,7 +169,7 @@ def import_checkpoint() -> None:
 def _imported_run(path, structure):
     """The run record of the original's checkpoint; InputError if --dataset does not fit it."""
     F = flags.FLAGS
-    spec = inputs.get_spec(F.dataset)
+    spec = get_spec(F.dataset)
     if spec.image_shape is None:
         raise InputError("dataset must be one whose image shape is fixed, as in the original. "
                          f"Received: dataset={F.dataset!r}.")
@@ -184,9 +182,9 @@ def _imported_run(path, structure):
             f"--dataset contradicts the checkpoint {path}: expected a network for {channels} channels "
             f"and {spec.num_classes} classes, as {F.dataset} has. Received: channels="
             f"{structure.channels}, num_classes={structure.num_classes}.")
-    return checkpoints.RunRecord(
+    return checkpoints.TrainingRun(
         dataset=F.dataset, image_shape=spec.image_shape, num_classes=structure.num_classes,
-        blocks_per_stage=structure.blocks_per_stage, objective=objectives.name_of(F.RCE_train),
+        blocks_per_stage=structure.blocks_per_stage, objective=heads.name_of(F.RCE_train),
         optimizer=structure.optimizer or F.Optimizer, batch_size=TF1_BATCH_SIZE,
         lr_boundaries=optimizers.default_boundaries(F.dataset, structure.step),
         total_steps=structure.step, seed=F.seed)
@@ -214,19 +212,19 @@ def export_model() -> None:
     F = flags.FLAGS
     blocks_per_stage = flags.blocks_per_stage()
     log_root = flags.require("log_root")
-    folder = _output_dir(log_root, exporting.KERAS_FILE, exporting.SAVED_MODEL)
+    folder = _output_dir(log_root, portable.KERAS_FILE, portable.SAVED_MODEL)
     path = checkpoints.require_whole(log_root, flags.warn)
-    spec = inputs.get_spec(F.dataset)
+    spec = get_spec(F.dataset)
     # Where the file decides the shape (npz), only the run record still knows it.
     known = spec if spec.image_shape else checkpoints.read_record(path)[0]
     strategy = flags.make_strategy(F.num_gpus, F.num_cpu_replicas)
-    network = inference.restore(strategy, log_root, inference.Expected(
+    network = restoring.restore(strategy, log_root, NetworkSpec(
         F.dataset, known.image_shape, known.num_classes, blocks_per_stage,
-        objectives.name_of(F.RCE_train), F.model), flags.warn)
+        heads.name_of(F.RCE_train), F.model), flags.warn)
     _make(folder)
-    exporting.save(exporting.portable_model(network), folder)
+    portable.save_model(portable.portable_model(network), folder)
     _record(folder, path, checkpoints.step_of(path))
-    print(f"Exported {path} as {exporting.KERAS_FILE} and {exporting.SAVED_MODEL} in {folder}.")
+    print(f"Exported {path} as {portable.KERAS_FILE} and {portable.SAVED_MODEL} in {folder}.")
 
 
 def export_pretrained() -> None:
@@ -239,13 +237,13 @@ def export_pretrained() -> None:
     strategy = flags.make_strategy(F.num_gpus, F.num_cpu_replicas)
     test_set = inputs.load(run.dataset, F.eval_data_path, "test", data_dir=F.data_dir,
                            num_classes=run.num_classes)
-    network = inference.restore(strategy, log_root, inference.expected_of(run), flags.warn)
-    detector = detector_files.default_path(artifacts.kernel_dir(run.dataset), run.objective)
-    exporting.check_detector(detector, network)
+    network = restoring.restore(strategy, log_root, spec_of(run), flags.warn)
+    detector = detector_files.default_path(kernel_dir(run.dataset), run.objective)
+    shipping.check_detector(detector, network)
     num_images = len(test_set.labels)
-    correct = inference.count_correct(network.forward_stored(strategy), test_set, num_images)
+    correct = count_correct(network.forward_stored(strategy), test_set, num_images)
     _make(folder)
-    exporting.save_pretrained(folder, network, run, step, detector, correct, num_images, F.data_note)
+    shipping.save_pretrained(folder, network, run, step, detector, correct, num_images, F.data_note)
     print(f"Exported {path} and {detector} to {folder}: {correct} of {num_images} test images right.")
 
 
@@ -259,7 +257,7 @@ def _check_convertible(model):
 def _training_state(run):
     """Variables by name of a network and of its optimizer, as train.py makes them for `run`."""
     strategy = flags.make_strategy(flags.FLAGS.num_gpus, flags.FLAGS.num_cpu_replicas)
-    network = inference.build_network(strategy, run)
+    network = restoring.build_network(strategy, run)
     optimizer = optimizers.build_for(run, strategy, network.model)
     return named_variables(network.model), named_variables(optimizer)
 
@@ -287,7 +285,7 @@ def _make(folder):
 
 def _record(folder, path, step):
     F = flags.FLAGS
-    run_records.write(folder, F.mode, flags=flags.as_dict(),
+    provenance.write(folder, F.mode, flags=flags.as_dict(),
                                metrics={"checkpoint": path, "step": step})
 
 

@@ -1,6 +1,10 @@
 """Installs the scripts and packages of the clone: `pip install -e .` (no wheel is promised)."""
 
-from setuptools import setup
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
 
 setup(
     name="reverse-cross-entropy-tf2",
@@ -8,11 +12,9 @@ setup(
     description="Reverse cross-entropy training and detection of adversarial examples, TensorFlow 2",
     license="Apache-2.0",
     python_requires=">=3.11",
-    py_modules=["cluster", "crafting", "detect", "detector", "environment", "errors", "evaluation",
-                "exporting", "figures", "flags", "inference", "metrics", "optimizers", "others",
-                "plots", "recipes", "resnet_model", "scoring", "sweep", "test_adv", "test_nor",
-                "train", "v1_networks"],
-    packages=["attacks", "data", "defenses"],
+    # Whatever lies here: a new module or room is listed nowhere.
+    py_modules=sorted(path.stem for path in HERE.glob("*.py") if path.name != "setup.py"),
+    packages=find_packages(exclude=["tests", "tests.*", "benchmarks", "results"]),
     install_requires=[
         "absl-py>=2.0",
         "matplotlib>=3.8",

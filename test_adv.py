@@ -19,15 +19,21 @@ import tensorflow as tf
 from tqdm import tqdm
 
 import attacks
-import crafting
-import inference
-import plots
-import scoring
-import sweep
-from attacks import _checks
-from data import artifacts, attack_parts, files, inputs, run_records
-from defenses import objectives
+from data import inputs
+from data.pixels import to_network_input
+from defenses.kernels import KERNEL_BANDWIDTH, log_kernel_density
 from errors import InputError
+from evaluation import checks, sweep
+from evaluation import crafter as crafting
+from evaluation.crafter import Crafter, input_gradients
+from figures import drawing
+from files import atomic, attack_parts, attack_results, provenance
+from files.arrays import sha256
+from files.features import KERNEL_MODES, kernels_are_stale, kernels_path, load_kernels, save_tsne
+from files.names import IMAGE_GRID, kernel_dir, results_dir, tsne_dir
+from networks import heads, restoring
+from networks.network import Network
+from networks.spec import NetworkSpec
 
 # The round of the sweep that the image grid shows.
 GRID_EPS = 0.1
@@ -53,7 +59,7 @@ class Job:
         white-box attacks.
     """
 
-    crafter: crafting.Crafter
+    crafter: Crafter
     indices: np.ndarray
     target: str
     identity: dict[str, object]
@@ -78,10 +84,10 @@ def _job(network, strategy, image_set, spec, eps_values, num_batches, batch) -> 
         detector = _detector(network)
         log_ratio_fn = partial(_log_density_ratio, **detector)
         settings |= detector | {"density_form": F.density_form}
-        named |= {name: inference.sha256(array) for name, array in detector.items()
+        named |= {name: sha256(array) for name, array in detector.items()
                   if name != "bandwidth"} | {"density_form": F.density_form}
     indices = _chosen_images(image_set, num_batches, batch, target)
-    crafter = crafting.Crafter(
+    crafter = Crafter(
         network, strategy, spec, seed=F.seed, settings=settings,
         batch_size=min(F.attack_batch_size or spec.batch_size, len(indices)))
     gpus = tf.config.list_logical_devices("GPU") and F.num_gpus
@@ -158,24 +164,24 @@ def _target(spec, num_classes):
 def _detector(network):
     """Kernels, medians and bandwidth of the white-box attacks."""
     objective = network.objective.name
-    folder = flags.FLAGS.kernel_dir or artifacts.kernel_dir(flags.FLAGS.dataset)
-    kernels = artifacts.load_kernels(folder, objective, "attack_kernels")
-    medians = artifacts.load_kernels(folder, objective, "attack_medians")
+    folder = flags.FLAGS.kernel_dir or kernel_dir(flags.FLAGS.dataset)
+    kernels = load_kernels(folder, objective, "attack_kernels")
+    medians = load_kernels(folder, objective, "attack_medians")
     num_classes, num_features = (output.shape[-1] for output in network.model.outputs)
     if kernels.shape[1:] != (num_features, num_classes) or medians.shape != (num_classes,):
         raise InputError(
             f"kernels of {folder} must be of {num_features} features and {num_classes} classes, as "
             f"the network. Received: kernels={kernels.shape}, medians={medians.shape}.")
     for kind in ("attack_kernels", "attack_medians"):
-        if artifacts.kernels_are_stale(folder, objective, kind):
-            flags.warn(f"{artifacts.kernels_path(folder, objective, kind)} is older than what it "
-                       f"is made from; detect.py --mode={artifacts.KERNEL_MODES[kind]} makes it anew.")
+        if kernels_are_stale(folder, objective, kind):
+            flags.warn(f"{kernels_path(folder, objective, kind)} is older than what it "
+                       f"is made from; detect.py --mode={KERNEL_MODES[kind]} makes it anew.")
     return {"kernels": kernels, "density_medians": medians,
-            "bandwidth": scoring.KERNEL_BANDWIDTH[objective]}
+            "bandwidth": KERNEL_BANDWIDTH[objective]}
 
 
 def _log_density_ratio(features, classes, *, kernels, density_medians, bandwidth):
-    return np.log(density_medians)[classes] - scoring.log_kernel_density(
+    return np.log(density_medians)[classes] - log_kernel_density(
         features, classes, kernels, bandwidth)
 
 
@@ -221,14 +227,14 @@ def _sweep(network, strategy, image_set, spec) -> Sweep:
     if not spec.uses_eps:
         eps_values = (None,)
     job = _job(network, strategy, image_set, spec, eps_values, F.eval_batch_count, spec.count_batch)
-    x, labels = inputs.to_network_input(image_set.images[job.indices]), image_set.labels[job.indices]
+    x, labels = to_network_input(image_set.images[job.indices]), image_set.labels[job.indices]
     print(f"Num of sample per eps is {len(labels)}")
-    folder = artifacts.results_dir(F.attack_method, F.dataset, network.objective.name, F.save_pwd)
-    files.require_folder(folder)
+    folder = results_dir(F.attack_method, F.dataset, network.objective.name, F.save_pwd)
+    atomic.require_folder(folder)
     sharding = {"num_shards": F.num_shards} if F.num_shards > 1 else {}
     parts = attack_parts.Parts(folder, job.identity | sharding | {
         "weights_sha256": network.weights_sha256(),
-        "data_sha256": inference.sha256(x, labels, job.indices)}, overwrite=F.overwrite)
+        "data_sha256": sha256(x, labels, job.indices)}, overwrite=F.overwrite)
     part_size = _part_size(spec.part_size, job.crafter.unit, len(x))
     pieces = attack_parts.cut(len(eps_values), len(x), part_size, F.num_shards)
     return Sweep(job, x, labels, eps_values, folder, pieces, parts)
@@ -256,7 +262,7 @@ def _part_size(largest, unit, num_images):
     return min(-(-per_shard // unit) * unit, largest)
 
 
-def attack(network: inference.Network, strategy: tf.distribute.Strategy,
+def attack(network: Network, strategy: tf.distribute.Strategy,
            image_set: inputs.ImageSet, spec: attacks.Attack) -> None:
     """--mode=attack: the sweep with the original's lines, its files, a picture, the run record.
 
@@ -272,7 +278,7 @@ def attack(network: inference.Network, strategy: tf.distribute.Strategy,
     _run_and_save(network, strategy, spec, work)
 
 
-def merge(network: inference.Network, strategy: tf.distribute.Strategy,
+def merge(network: Network, strategy: tf.distribute.Strategy,
           image_set: inputs.ImageSet, spec: attacks.Attack) -> None:
     """--mode=merge: what --mode=attack without shards would have left, from the parts of all shards."""
     work = _sweep(network, strategy, image_set, spec)
@@ -318,8 +324,8 @@ def _run_and_save(network, strategy, spec, work):
             on_round=progress.round_done)
     if job.log_ratio_fn:
         averages[0] |= _saved_log_ratio(job.log_ratio_fn, results, per_image)
-    artifacts.save_attack_results(folder, results, per_image)
-    run_records.write(folder, "test_adv", flags=flags.as_dict(), metrics={
+    attack_results.save_attack_results(folder, results, per_image)
+    provenance.write(folder, "test_adv", flags=flags.as_dict(), metrics={
         "eps": eps_values, "num_per_eps": num_images, "rounds": averages,
         "network": network.identity()})
     work.parts.discard()
@@ -327,8 +333,8 @@ def _run_and_save(network, strategy, spec, work):
 
 
 def _check_gradients(network, x, spec):
-    gradients = crafting.input_gradients(network, x, cross_entropy=spec.ascends_cross_entropy)
-    num_zero = _checks.check_gradients(gradients)
+    gradients = input_gradients(network, x, cross_entropy=spec.ascends_cross_entropy)
+    num_zero = checks.check_gradients(gradients)
     if num_zero:
         flags.warn(f"the input gradient is exactly zero for {num_zero} of the first {len(x)} images: "
                    "the attack cannot move those.")
@@ -352,9 +358,9 @@ def _draw_grid(folder, results, eps_values, num_per_eps):
     titles = [f"true {true}\n{clean} → {adversarial}" for true, clean, adversarial in zip(
         results["labels_true"][first], results["labels_nor"][first], results["labels_adv"][first],
         strict=True)]
-    path = os.path.join(folder, artifacts.IMAGE_GRID)
+    path = os.path.join(folder, IMAGE_GRID)
     at_eps = "" if eps is None else f", eps {eps:g}"
-    plots.image_grid(path, results["nor_img"][first], results["adv_img"][first],
+    drawing.image_grid(path, results["nor_img"][first], results["adv_img"][first],
                      column_titles=titles, title=f"{flags.FLAGS.attack_method}{at_eps}: "
                      "predicted class of the normal → of the adversarial image")
     return f", pictures{'' if eps is None else f' of eps {eps:g}'} in {path}"
@@ -420,7 +426,7 @@ class _Progress:
         return time.perf_counter() - self._started
 
 
-def tsne_features(network: inference.Network, strategy: tf.distribute.Strategy,
+def tsne_features(network: Network, strategy: tf.distribute.Strategy,
                   image_set: inputs.ImageSet, spec: attacks.Attack) -> None:
     """--mode=tSNE_logits: t-SNE of the features of normal and adversarial images together."""
     F = flags.FLAGS
@@ -428,22 +434,22 @@ def tsne_features(network: inference.Network, strategy: tf.distribute.Strategy,
     family = "call" if not spec.stages else "carlini" if spec.uses_features else "saliency"
     num_batches, batch = TSNE_BATCHES[family]
     job = _job(network, strategy, image_set, spec, (eps,), num_batches, batch)
-    x, labels = inputs.to_network_input(image_set.images[job.indices]), image_set.labels[job.indices]
+    x, labels = to_network_input(image_set.images[job.indices]), image_set.labels[job.indices]
     forward = network.forward(strategy)
     logits, normal = forward(x)
     crafted = job.crafter(x, job.indices, eps=eps, targets=job.choose_targets(labels, logits))
     _, adversarial = forward(crafted["adversarial"])
     order = _tsne_rows(len(x), batch, tenth=F.attack_method in TSNE_TENTH)
     is_adversarial = order >= len(x)
-    points = plots.tsne(np.concatenate([normal, adversarial])[order], seed=F.seed)
+    points = drawing.tsne(np.concatenate([normal, adversarial])[order], seed=F.seed)
     true_labels = np.concatenate([labels, labels])[order]
-    folder = artifacts.tsne_dir(F.attack_method, F.dataset)
-    tag = artifacts.save_tsne(folder, network.objective.name, points, true_labels, is_adversarial)
+    folder = tsne_dir(F.attack_method, F.dataset)
+    tag = save_tsne(folder, network.objective.name, points, true_labels, is_adversarial)
     picture = os.path.join(folder, f"{tag}.png")
     at_eps = "" if eps is None else f" at eps {eps:g}"
-    plots.scatter(picture, [plots.Cloud("", points, true_labels, is_adversarial)],
+    drawing.scatter(picture, [drawing.Cloud("", points, true_labels, is_adversarial)],
                   f"t-SNE of features, {F.attack_method}{at_eps}")
-    run_records.write(folder, tag, flags=flags.as_dict(), metrics={
+    provenance.write(folder, tag, flags=flags.as_dict(), metrics={
         "num_images": len(points), "num_adversarial": int(is_adversarial.sum())})
     print(f"t-SNE of {len(points)} images is in {folder}, its picture in {picture}.")
 
@@ -505,9 +511,9 @@ def main() -> int:
     strategy = flags.make_strategy(F.num_gpus, F.num_cpu_replicas)
     image_set = inputs.load(F.dataset, F.eval_data_path, "test", data_dir=F.data_dir,
                             num_classes=F.num_classes)
-    network = inference.restore(strategy, log_root, inference.Expected(
+    network = restoring.restore(strategy, log_root, NetworkSpec(
         F.dataset, image_set.images.shape[1:], image_set.num_classes, blocks_per_stage,
-        objectives.name_of(F.RCE_train), F.model), flags.warn)
+        heads.name_of(F.RCE_train), F.model), flags.warn)
     print(f"attacking method is {F.attack_method}")
     print(f"mode is {F.mode}")
     mode(network, strategy, image_set, spec)

@@ -13,18 +13,20 @@ import flags
 
 import tensorflow as tf
 
-import inference
-from data import checkpoints, inputs, run_records, tf1_checkpoints
-from defenses import objectives
+from data import inputs
 from errors import InputError, RunError
+from files import checkpoints, provenance, tf1_checkpoints
+from networks import heads, restoring
+from networks.network import Network, count_correct
+from networks.spec import NetworkSpec
 
 # Differs from the original: its --mode=eval crashes; both modes do what it was to do.
 MODES = ("train", "eval")
 COUNT_BATCH = 100
 
 
-def evaluate(network: inference.Network, strategy: tf.distribute.Strategy, paths,
-             expected: inference.Expected, image_set: inputs.ImageSet, num_images: int, *,
+def evaluate(network: Network, strategy: tf.distribute.Strategy, paths,
+             expected: NetworkSpec, image_set: inputs.ImageSet, num_images: int, *,
              eval_dir: str, total_steps: int | None) -> dict:
     """Evaluates checkpoints as they come, until one is finished.
 
@@ -48,7 +50,7 @@ def evaluate(network: inference.Network, strategy: tf.distribute.Strategy, paths
         if path is None or figures.get("step") == checkpoints.step_of(path):
             continue
         step = checkpoints.step_of(path)
-        precision = inference.count_correct(forward, image_set, num_images) / num_images
+        precision = count_correct(forward, image_set, num_images) / num_images
         best = max(best, precision)
         print(f"precision: {precision:.5f}, best precision: {best:.5f}", flush=True)
         try:
@@ -73,7 +75,7 @@ def _load_whole(network, newest, expected):
     """Restores the newest checkpoint, or the newest whole one where that is damaged: its run record and
     its path; None twice where none is whole."""
     try:
-        return inference.load_weights(network, newest, expected, flags.warn), newest
+        return restoring.load_weights(network, newest, expected, flags.warn), newest
     except checkpoints.DamagedCheckpoint as error:
         damaged = error
     path = None
@@ -83,7 +85,7 @@ def _load_whole(network, newest, expected):
         flags.warn(f"{damaged} Waiting for the next one.")
         return None, None
     flags.warn(f"{damaged} Using {path} instead.")
-    return inference.load_weights(network, path, expected, flags.warn), path
+    return restoring.load_weights(network, path, expected, flags.warn), path
 
 
 def _watched_paths(log_root, timeout):
@@ -106,21 +108,21 @@ def main() -> int:
     strategy = flags.make_strategy(F.num_gpus, F.num_cpu_replicas)
     image_set = inputs.load(F.dataset, F.eval_data_path, "test", data_dir=F.data_dir,
                             num_classes=F.num_classes)
-    expected = inference.Expected(
+    expected = NetworkSpec(
         F.dataset, image_set.images.shape[1:], image_set.num_classes, blocks_per_stage,
-        objectives.name_of(F.RCE_train), F.model)
+        heads.name_of(F.RCE_train), F.model)
     count = flags.num_images(batches, COUNT_BATCH, len(image_set.labels), "each is evaluated once")
     paths = ([checkpoints.require_whole(log_root, flags.warn)] if F.eval_once
              else _watched_paths(log_root, F.eval_timeout))
     total_steps = F.total_steps if F["total_steps"].present else None
     eval_dir = F.eval_dir or os.path.join(log_root, "eval")
-    network = inference.build_network(strategy, expected)
+    network = restoring.build_network(strategy, expected)
     figures = evaluate(network, strategy, paths, expected, image_set, count,
                        eval_dir=eval_dir, total_steps=total_steps)
     if not figures:
         raise InputError(f"expected a checkpoint in log_root within --eval_timeout={F.eval_timeout} "
                          f"seconds. Received: none in log_root={log_root!r}.")
-    run_records.write(eval_dir, "test_nor", flags=flags.as_dict(),
+    provenance.write(eval_dir, "test_nor", flags=flags.as_dict(),
                       metrics=figures | {"network": network.identity()})
     return 0
 

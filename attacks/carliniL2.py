@@ -2,8 +2,8 @@
 
 from collections.abc import Callable
 
-from attacks._carlini import carlini_search
-from attacks._search import Search
+from attacks.loops.carlini import carlini_search
+from attacks.loops.search import Search
 
 
 def carliniL2(logits_and_features_fn: Callable, *, kappa: float = 0.0, num_steps: int = 10,

@@ -2,8 +2,8 @@
 
 from collections.abc import Callable
 
-from attacks._search import Search
 from attacks.carliniL2 import carliniL2
+from attacks.loops.search import Search
 
 
 def carliniL2_highcon(logits_and_features_fn: Callable, *, kappa: float = 10.0,

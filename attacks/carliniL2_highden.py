@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from attacks._detector_aware import detector_aware
-from attacks._search import Search
+from attacks.loops.detector_aware import detector_aware
+from attacks.loops.search import Search
 
 
 def carliniL2_highden(logits_and_features_fn: Callable, *, kernels: np.ndarray,

@@ -2,8 +2,8 @@
 
 from collections.abc import Callable
 
-from attacks._search import Search
 from attacks.carliniL2_highden import carliniL2_highden
+from attacks.loops.search import Search
 
 
 def carliniL2_specific(logits_and_features_fn: Callable, *,

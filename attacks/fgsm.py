@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from attacks._common import predicted_one_hot, sign_steps
+from attacks.loops.ascent import predicted_one_hot, sign_steps
 
 
 def fgsm(logits_fn: Callable, x: tf.Tensor, *, eps: float | tf.Tensor, clip_min: float = -0.5,

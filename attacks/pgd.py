@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from attacks._common import in_chunks, own_and_other, predicted_one_hot
+from attacks.loops.ascent import in_chunks, own_and_other, predicted_one_hot
 from attacks.random_noise import random_noise
 
 # Length of all steps together, in multiples of eps: a step is 2.5·eps / num_steps, as in the paper.

@@ -2,8 +2,8 @@
 
 from collections.abc import Callable
 
-from attacks._saliency import saliency_search
-from attacks._search import Search
+from attacks.loops.saliency import saliency_search
+from attacks.loops.search import Search
 
 
 def smda(logits_fn: Callable, *, num_steps: int = 100, clip_min: float = -0.5,

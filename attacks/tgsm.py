@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from attacks._common import sign_steps
+from attacks.loops.ascent import sign_steps
 
 
 def tgsm(logits_fn: Callable, x: tf.Tensor, *, eps: float | tf.Tensor, num_steps: int = 10,

@@ -25,13 +25,13 @@ import numpy as np
 import tensorflow as tf
 
 import attacks
-import crafting
-import inference
 import resnet_model
-import scoring
 from benchmarks.timing import median_seconds
 from benchmarks.train_throughput import keras_batch_norm
-from defenses import objectives
+from defenses.kernels import KERNEL_BANDWIDTH
+from evaluation.crafter import CLIP_MAX, CLIP_MIN, Crafter
+from networks import heads
+from networks.network import Network
 
 BATCH = 200
 ROUNDS = 5
@@ -42,7 +42,7 @@ BLOCKS_PER_STAGE = 5
 EPS = 0.1
 # The default of attacks.bim.
 NUM_STEPS = 10
-BOUNDS = (crafting.CLIP_MIN, crafting.CLIP_MAX)
+BOUNDS = (CLIP_MIN, CLIP_MAX)
 ATTACKS = ("fgsm", "bim")
 PARTS = (*ATTACKS, "R", "cw", "jsma")
 # Forward passes that bring the moving averages of batch norm to the activations: with those of a
@@ -83,17 +83,17 @@ def make_images() -> np.ndarray:
     return tf.clip_by_value(tf.image.resize(coarse, IMAGE_SHAPE[:2], "bicubic"), *BOUNDS).numpy()
 
 
-def make_network(x: np.ndarray) -> inference.Network:
+def make_network(x: np.ndarray) -> Network:
     """Our network with random weights, its batch norm averages those of `x`."""
     config = resnet_model.ResNetConfig(IMAGE_SHAPE, NUM_CLASSES, BLOCKS_PER_STAGE)
     model = resnet_model.build_resnet(config, seed=0)
     calibrate = tf.function(lambda: model(x, training=True)[0])
     for _ in range(CALIBRATION_PASSES):
         calibrate()
-    return inference.Network(model, objectives.get("ce"))
+    return Network(model, heads.get("ce"))
 
 
-def make_plain_model(network: inference.Network) -> keras.Model:
+def make_plain_model(network: Network) -> keras.Model:
     """The same network for the rivals: `keras.layers.BatchNormalization`, images to logits."""
     config = resnet_model.ResNetConfig(IMAGE_SHAPE, NUM_CLASSES, BLOCKS_PER_STAGE)
     model = resnet_model.build_resnet(config, batch_norm=keras_batch_norm)
@@ -121,7 +121,7 @@ def ours(network, x):
     index = np.arange(BATCH)
 
     def call(name):
-        crafter = crafting.Crafter(network, strategy, attacks.get(name), seed=0, batch_size=BATCH)
+        crafter = Crafter(network, strategy, attacks.get(name), seed=0, batch_size=BATCH)
         return lambda: crafter(x, index, eps=EPS)["adversarial"]
 
     return {name: call(name) for name in ATTACKS}
@@ -252,7 +252,7 @@ def bind_searches(network):
         "carliniL2_specific": {
             "num_steps": (ENDLESS, ENDLESS), "kernels": kernels,
             "density_medians": np.ones(logits_width),
-            "bandwidth": scoring.KERNEL_BANDWIDTH[network.objective.name]}}
+            "bandwidth": KERNEL_BANDWIDTH[network.objective.name]}}
     searches = {}
     for name, keywords in settings.items():
         attack = attacks.get(name)
@@ -306,7 +306,7 @@ def our_search(name, network, x, target):
         "cw": ("carliniL2", None, {
             "num_search_steps": 1, "learning_rate": LEARNING_RATE, "initial_tradeoff": TRADEOFF}),
         "jsma": ("jsma", THETA, {"pair": True})}[name]
-    crafter = crafting.Crafter(
+    crafter = Crafter(
         network, tf.distribute.OneDeviceStrategy("/cpu:0"), attacks.get(attack), seed=0,
         settings={"num_steps": ITERATIONS, **settings})
     index, targets, count = np.arange(len(x)), np.full(len(x), target), collections.Counter()

@@ -15,10 +15,12 @@ import numpy as np
 import tensorflow as tf
 
 import attacks
-import crafting
-import inference
 from benchmarks.timing import median_seconds
 from data import inputs
+from data.pixels import to_network_input
+from evaluation.crafter import Crafter, choose_targets
+from networks import restoring
+from networks.spec import NetworkSpec
 
 ROUNDS = 1
 SEED = 0
@@ -37,12 +39,12 @@ def make_calls(name, network, strategy, image_set):
     """Callables that attack, with and without compaction, by whether they do."""
     count, eps, kind, settings = RUNS[name]
     index = inputs.subset_indices(len(image_set.labels), count, SEED)
-    x, labels = inputs.to_network_input(image_set.images[index]), image_set.labels[index]
+    x, labels = to_network_input(image_set.images[index]), image_set.labels[index]
     logits, _ = network.forward(strategy)(x)
-    targets = crafting.choose_targets(kind, labels, logits, index, SEED)
+    targets = choose_targets(kind, labels, logits, index, SEED)
 
     def call(compact):
-        crafter = crafting.Crafter(network, strategy, attacks.get(name), seed=SEED, batch_size=count,
+        crafter = Crafter(network, strategy, attacks.get(name), seed=SEED, batch_size=count,
                                    settings=settings | {"compact": compact})
         return lambda: crafter(x, index, eps=eps, targets=targets)
 
@@ -78,7 +80,7 @@ def main():
     arguments = parser.parse_args()
     strategy = tf.distribute.OneDeviceStrategy("/cpu:0")
     image_set = inputs.load("mnist", arguments.images, "test")
-    network = inference.restore(strategy, arguments.log_root, inference.Expected(
+    network = restoring.restore(strategy, arguments.log_root, NetworkSpec(
         "mnist", image_set.images.shape[1:], image_set.num_classes, BLOCKS_PER_STAGE, OBJECTIVE))
     for name in RUNS:
         measure(name, network, strategy, image_set)

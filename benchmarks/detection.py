@@ -15,13 +15,15 @@ from pathlib import Path
 import numpy as np
 from sklearn.neighbors import KernelDensity
 
-import scoring
 from benchmarks.timing import median_seconds
-from data import artifacts
+from defenses.kernels import KERNEL_BANDWIDTH, log_kernel_density
+from files import attack_results
+from files.features import save_kernels
+from files.names import RESULT_IMAGES
 
 ROOT = Path(__file__).resolve().parent.parent
 NUM_IMAGES, NUM_KERNELS, NUM_FEATURES, NUM_CLASSES = 10_000, 1000, 64, 10
-BANDWIDTH = scoring.KERNEL_BANDWIDTH["rce"]
+BANDWIDTH = KERNEL_BANDWIDTH["rce"]
 ROUNDS = 3
 
 
@@ -40,13 +42,13 @@ def write_results(folder, rng):
     """What test_adv.py leaves of FGSM and detect.py of the kernels."""
     true = rng.integers(NUM_CLASSES, size=NUM_IMAGES)
     wrong = (true + 1) % NUM_CLASSES
-    artifacts.save_attack_results(folder / "fgsm_mnist/RCE", {
+    attack_results.save_attack_results(folder / "fgsm_mnist/RCE", {
         "labels_true": true, "labels_nor": true, "labels_adv": wrong,
         "logits_nor": make_features(true, rng), "logits_adv": make_features(wrong, rng),
         **{name: rng.random(NUM_IMAGES) for name in (
             "entropy_nor", "entropy_adv", "confidence_nor", "confidence_adv", "L2_distance")},
-        **{name: np.zeros((NUM_IMAGES, 1, 1, 1), np.float32) for name in artifacts.RESULT_IMAGES}})
-    artifacts.save_kernels(folder / "kernel_para_mnist", "rce", make_kernels(rng))
+        **{name: np.zeros((NUM_IMAGES, 1, 1, 1), np.float32) for name in RESULT_IMAGES}})
+    save_kernels(folder / "kernel_para_mnist", "rce", make_kernels(rng))
 
 
 def by_scikit_learn(features, classes, kernels):
@@ -71,7 +73,7 @@ def main():
             command, cwd=name, check=True, capture_output=True)}, ROUNDS)["program"]
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
     seconds = median_seconds({
-        "ours": lambda: scoring.log_kernel_density(features, classes, kernels, BANDWIDTH),
+        "ours": lambda: log_kernel_density(features, classes, kernels, BANDWIDTH),
         "rival": lambda: by_scikit_learn(features, classes, kernels)}, ROUNDS)
     print(f"detect.py --mode=auc: {program:.2f} s, peak {peak:.0f} MiB (asked: 3 s, 1 GB)")
     print(f"K-density of {NUM_IMAGES:,} images: {seconds['ours']:.2f} s (asked: 5 s); scikit-learn's "

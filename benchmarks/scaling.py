@@ -19,27 +19,27 @@ import numpy as np
 import tensorflow as tf
 
 import attacks
-import crafting
-import inference
-import optimizers
-import train
 from benchmarks.timing import median_seconds
-from data.checkpoints import RunRecord
+from evaluation.crafter import Crafter
+from files import checkpoints
+from networks import restoring
+from training import loop as training_loop
+from training import optimizers
 
 BATCH = 128
 BIM_IMAGES = 200
 EPS = 0.1
 MAX_OVERHEAD = 0.03
-RUN = RunRecord("mnist", (28, 28, 1), 10, 5, "rce", "mom", BATCH, (), 1, 0)
+RUN = checkpoints.TrainingRun("mnist", (28, 28, 1), 10, 5, "rce", "mom", BATCH, (), 1, 0)
 
 
 def make_training(strategy, steps):
     """A callable that runs `steps` training steps."""
-    network = inference.build_network(strategy, RUN)
+    network = restoring.build_network(strategy, RUN)
     with strategy.scope():
         optimizer = optimizers.make_optimizer(RUN.optimizer, 0.01)
         optimizer.build(network.model.trainable_variables)
-    loop = train.make_train_loop(strategy, network.model, optimizer, network.objective, BATCH)
+    loop = training_loop.make_train_loop(strategy, network.model, optimizer, network.objective, BATCH)
     per_replica = BATCH // strategy.num_replicas_in_sync
     images = tf.random.stateless_uniform([per_replica, *RUN.image_shape], [0, 1], -0.5, 0.5)
     labels = tf.random.stateless_uniform([per_replica], [0, 2], 0, RUN.num_classes, tf.int32)
@@ -50,8 +50,8 @@ def make_training(strategy, steps):
 
 def make_attack(strategy):
     """A callable that attacks `BIM_IMAGES` images, each replica its share of them at once."""
-    crafter = crafting.Crafter(
-        inference.build_network(strategy, RUN), strategy, attacks.get("bim"), seed=0,
+    crafter = Crafter(
+        restoring.build_network(strategy, RUN), strategy, attacks.get("bim"), seed=0,
         batch_size=BIM_IMAGES // strategy.num_replicas_in_sync)
     images = np.random.default_rng(0).uniform(-0.5, 0.5, (BIM_IMAGES, *RUN.image_shape))
     images, index = images.astype(np.float32), np.arange(BIM_IMAGES)

@@ -12,12 +12,12 @@ import flags  # noqa: F401 sets TensorFlow's environment
 import keras
 import tensorflow as tf
 
-import optimizers
 import resnet_model
-import train
 from benchmarks.timing import median_seconds
-from data.checkpoints import RunRecord
-from defenses import objectives
+from files import checkpoints
+from networks import heads
+from training import loop as training_loop
+from training import optimizers
 
 BATCH = 128
 ROUNDS = 7
@@ -29,14 +29,14 @@ GEMM_SIZE = 2048
 
 def make_step(strategy, batch_norm, *, mixed_precision="", jit_compile=False):
     """A callable that runs `STEPS_PER_ROUND` training steps."""
-    run = RunRecord("mnist", (28, 28, 1), 10, 5, "rce", "mom", BATCH, (), 1, 0)
+    run = checkpoints.TrainingRun("mnist", (28, 28, 1), 10, 5, "rce", "mom", BATCH, (), 1, 0)
     config = resnet_model.ResNetConfig(run.image_shape, run.num_classes, run.blocks_per_stage)
     with strategy.scope():
         model = resnet_model.build_resnet(
             config, batch_norm=batch_norm, mixed_precision=mixed_precision)
         optimizer = optimizers.make_optimizer(run.optimizer, 0.01, mixed_precision=mixed_precision)
         optimizer.build(model.trainable_variables)
-    loop = train.make_train_loop(strategy, model, optimizer, objectives.get("rce"), BATCH,
+    loop = training_loop.make_train_loop(strategy, model, optimizer, heads.get("rce"), BATCH,
                                  jit_compile=jit_compile)
     images = tf.random.stateless_uniform([BATCH, 28, 28, 1], [0, 1], -0.5, 0.5)
     labels = tf.random.stateless_uniform([BATCH], [0, 2], 0, 10, tf.int32)

@@ -16,7 +16,6 @@ from pathlib import Path
 
 import numpy as np
 
-from data import files
 from errors import InputError
 
 SPLITS = ("train", "test")
@@ -257,15 +256,6 @@ def read_pngs(folder: str) -> tuple[np.ndarray, list[str]]:
     return np.stack(pictures), [path.name for path in paths]
 
 
-def write_pngs(folder: str, images: np.ndarray) -> None:
-    """Writes images uint8 [n, h, w, 1 or 3] as <row>.png, all or none."""
-    from PIL import Image
-
-    width = len(str(len(images) - 1))
-    with files.atomic_folder(folder) as temporary:
-        for row, image in enumerate(images):
-            grey = image[..., 0] if image.shape[-1] == 1 else image
-            Image.fromarray(grey).save(temporary / f"{row:0{width}}.png")
 
 
 def _read_png(path):

@@ -1,1 +1,36 @@
-"""What is done with the network's logits: training objectives and refusal thresholds."""
+"""What answers or refuses: the scores, a row each."""
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True)
+class Score:
+    """A score that tells normal from adversarial images; higher is more normal.
+
+    Attributes:
+      function: name of its formula in defenses/scores.py or defenses/kernels.py.
+      title: in pictures and tables.
+      short: in the columns of detect.py.
+      colour: of its lines. The colours differ in lightness by a fifth and the markers in form, so that
+        pictures can be read in greyscale.
+      marker: of its points.
+      is_published: one of the paper's three, which `detect.py --mode=auc` tells.
+    """
+
+    function: str
+    title: str
+    short: str
+    colour: str
+    marker: str
+    is_published: bool = False
+
+
+# In the order of tables.
+SCORES = {
+    "confidence": Score("confidence_score", "confidence", "conf.", "#F0A500", "o", is_published=True),
+    "non_me": Score("non_me_score", "non-ME", "non-ME", "#000000", "s", is_published=True),
+    "kernel_non_me": Score("kernel_non_me_score", "kernel non-ME", "k. nonME", "#C8F2BA", "v"),
+    "j_score": Score("j_score_score", "J-score", "J-score", "#C0458A", "D"),
+    "k_density": Score("k_density_score", "K-density", "K-dens.", "#004C8C", "^", is_published=True),
+}
+PUBLISHED_SCORES = tuple(name for name, score in SCORES.items() if score.is_published)

@@ -6,12 +6,11 @@ from typing import Any
 
 import numpy as np
 
-import scoring
-from defenses import thresholds
+from defenses import SCORES, thresholds
+from defenses import scores as formulas
+from defenses.kernels import log_kernel_density
+from defenses.scores import j_score
 from errors import InputError
-
-# Every score a detector gives, in the order of tables; higher = more normal.
-SCORES = ("confidence", "non_me", "kernel_non_me", "j_score", "k_density")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +63,7 @@ class Detector:
                 rows = np.flatnonzero(~np.isfinite(array).all(axis=1))
                 raise InputError(f"expected finite {name} of every image. Received: {len(rows)} images "
                                  f"with others, the first in row {rows[0]}.")
-        return combine(scoring.confidence(logits), scoring.non_me(logits), features,
+        return combine(formulas.confidence(logits), formulas.non_me(logits), features,
                        logits.argmax(axis=1), self.kernels, self.bandwidth, self.non_me_variance,
                        self.eta)
 
@@ -75,7 +74,7 @@ class Detector:
             raise InputError(f"score must be one of {list(SCORES)} and false_refusal_rate one of "
                              f"{rates}, which were fitted. Received: score={score!r}, "
                              f"false_refusal_rate={false_refusal_rate}.")
-        return float(self.thresholds[SCORES.index(score), rates.index(false_refusal_rate)])
+        return float(self.thresholds[list(SCORES).index(score), rates.index(false_refusal_rate)])
 
     def accepts(self, scores: Mapping[str, np.ndarray], score: str,
                 false_refusal_rate: float) -> np.ndarray:
@@ -90,9 +89,9 @@ def combine(confidence: np.ndarray, non_me: np.ndarray, features: np.ndarray, cl
 
     "k_density" is the logarithm, which orders like the density but does not underflow.
     """
-    kernel_non_me = scoring.kernel_non_me(non_me, kernels.shape[2], non_me_variance, eta)
-    values = (confidence, non_me, kernel_non_me, scoring.j_score(confidence, kernel_non_me),
-              scoring.log_kernel_density(features, classes, kernels, bandwidth))
+    kernel_non_me = formulas.kernel_non_me(non_me, kernels.shape[2], non_me_variance, eta)
+    values = (confidence, non_me, kernel_non_me, j_score(confidence, kernel_non_me),
+              log_kernel_density(features, classes, kernels, bandwidth))
     return dict(zip(SCORES, values, strict=True))
 
 

@@ -1,0 +1,1 @@
+"""Published and measured numbers as data, and the pages made from them."""

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from data import run_records
+from files import provenance
 
 HERE = Path(__file__).parent
 # Name → title.
@@ -88,7 +88,7 @@ def tested(work: Path, dataset: str, objective: str) -> Tested:
       objective: of OBJECTIVES.
     """
     folder = work / f"models_{dataset}/{NETWORKS[0]}_{objective}/eval"
-    metrics = (run_records.read(folder, "test_nor") or {"metrics": {}})["metrics"]
+    metrics = (provenance.read(folder, "test_nor") or {"metrics": {}})["metrics"]
     return Tested(metrics.get("network"), metrics.get("step"), folder)
 
 

@@ -16,10 +16,13 @@ from typing import Any
 import numpy as np
 from scipy.stats import binomtest
 
-import metrics
-import scoring
-from data import artifacts, attack_results, files, run_records
+from defenses import PUBLISHED_SCORES
+from defenses.kernels import KERNEL_BANDWIDTH, log_kernel_density
 from errors import InputError
+from evaluation import metrics, rounds
+from files import atomic, attack_results, provenance
+from files.features import kernels_path, load_kernels
+from files.names import OBJECTIVE_TAG, kernel_dir, results_dir
 from results import pictures
 from results.cells import (
     ATTACKS,
@@ -67,8 +70,8 @@ class _Found:
 
     def add_accuracy(self, network, objective):
         log_root = self._work / f"models_{self._dataset}" / f"{network}_{objective}"
-        training = run_records.read(log_root / "train", "train")
-        record = run_records.read(log_root / "eval", "test_nor")
+        training = provenance.read(log_root / "train", "train")
+        record = provenance.read(log_root / "eval", "test_nor")
         if record is None or training is None:
             return
         run = f"test_nor_{network}_{objective}"
@@ -83,26 +86,26 @@ class _Found:
 
     def add_kernels(self):
         """How the K-density of the tables came about: the training features and the kernels drawn."""
-        folder = self._work / artifacts.kernel_dir(self._dataset)
+        folder = self._work / kernel_dir(self._dataset)
         for mode, objective in itertools.product(("kernel_para", "select_kernel"), OBJECTIVES):
-            record = run_records.read(folder, f"{mode}_{artifacts.OBJECTIVE_TAG[objective]}")
+            record = provenance.read(folder, f"{mode}_{OBJECTIVE_TAG[objective]}")
             if record is not None:
                 self._add_run(f"{mode}_{objective}", record)
 
     def add_attack(self, attack, objective):
-        folder = self._work / artifacts.results_dir(attack, self._dataset, objective)
-        record = run_records.read(folder, "test_adv")
+        folder = self._work / results_dir(attack, self._dataset, objective)
+        record = provenance.read(folder, "test_adv")
         if record is None:
             return
         run = f"{attack}_{objective}"
         results = attack_results.load(objective, folder)
-        kernel_folder = self._work / artifacts.kernel_dir(self._dataset)
+        kernel_folder = self._work / kernel_dir(self._dataset)
         self._add_run(run, record, **self._steps(results, kernel_folder))
         cell = {"attack": attack, "objective": objective}
-        if artifacts.kernels_path(kernel_folder, objective):
-            kernels = artifacts.load_kernels(kernel_folder, objective)
+        if kernels_path(kernel_folder, objective):
+            kernels = load_kernels(kernel_folder, objective)
             for number, eps in enumerate(results.eps_values, 1):
-                rows = scoring.round_rows(number, results.num_per_eps)
+                rows = rounds.round_rows(number, results.num_per_eps)
                 self._add_aucs(run, results.arrays, kernels, rows, cell | {"round": number, "eps": eps})
         if attack in SEARCHES:
             self._add_distortions(run, results, kernel_folder, cell)
@@ -119,10 +122,10 @@ class _Found:
         return {"steps": accuracy.step} if accuracy.network and results.network else {}
 
     def _add_aucs(self, run, results, kernels, rows, cell):
-        scores = scoring.score_images(
-            results, kernels, scoring.KERNEL_BANDWIDTH[cell["objective"]], rows)
+        scores = rounds.score_images(
+            results, kernels, KERNEL_BANDWIDTH[cell["objective"]], rows)
         published = self._published_figure("auc", cell) or [None] * 3
-        for score, value in zip(scoring.SCORES, published, strict=True):
+        for score, value in zip(PUBLISHED_SCORES, published, strict=True):
             normal, adversarial = scores[score]
             ours = [None] * 3
             if len(normal):
@@ -138,11 +141,11 @@ class _Found:
             return
         # The white-box attacks succeed by passing the detector, which their second stage may miss:
         # the paper counts all that change the class.
-        counted = scoring.counted(results.arrays)
+        counted = rounds.counted(results.arrays)
         self._add_mean(run, rms[counted], published, figure="distortion", **cell)
         self._add_mean(run, rms[kept], None, figure="distortion_passed", **cell)
         if counted.any():
-            low = flagged(results, *(artifacts.load_kernels(kernel_folder, results.objective, kind)
+            low = flagged(results, *(load_kernels(kernel_folder, results.objective, kind)
                                      for kind in ("attack_kernels", "attack_medians")))
             self._add_cell(run, len(low), _share(low.sum(), len(low)),
                            self._published_figure("flagged", cell), figure="flagged", **cell)
@@ -178,10 +181,10 @@ def flagged(results: attack_results.AttackResults, kernels: np.ndarray,
     Returns:
       bool [m], of `scoring.counted`: whose density lies below the median of the predicted class.
     """
-    counted = scoring.counted(results.arrays)
+    counted = rounds.counted(results.arrays)
     classes = results.arrays["labels_adv"][counted]
-    density = scoring.log_kernel_density(results.arrays["logits_adv"][counted], classes, kernels,
-                                         scoring.KERNEL_BANDWIDTH[results.objective])
+    density = log_kernel_density(results.arrays["logits_adv"][counted], classes, kernels,
+                                         KERNEL_BANDWIDTH[results.objective])
     return density < np.log(medians[classes])
 
 
@@ -219,7 +222,7 @@ def main() -> int:
             continue
         paths, runs = drawn[dataset]
         found["runs"] |= {name: run_of(record) for name, record in runs.items()}
-        files.write_json(HERE / f"{dataset}.json", found)
+        atomic.write_json(HERE / f"{dataset}.json", found)
         _replace_pictures(dataset, paths)
         sys.stdout.write(f"{len(found['cells'])} cells: {HERE / dataset}.json\n")
     return 0

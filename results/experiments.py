@@ -13,9 +13,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import scoring
-from data import artifacts, attack_results
+from defenses.kernels import KERNEL_BANDWIDTH, density_medians, log_kernel_density
 from errors import InputError
+from evaluation import metrics, rounds
+from files import attack_results
+from files.features import load_kernels, load_training_features
+from files.names import kernel_dir, results_dir
 from results.cells import OBJECTIVES, SWEPT, Cells, is_short, load, short_cells, short_name
 from results.collect import flagged
 
@@ -59,13 +62,13 @@ def highcon(work: Path, objective: str) -> Iterator[str]:
       Lines of text.
     """
     results, kernels = _load(work, "carliniL2_highcon", objective)
-    bandwidth = scoring.KERNEL_BANDWIDTH[objective]
-    scored = scoring.score_images(results.arrays, kernels, bandwidth, slice(None))
+    bandwidth = KERNEL_BANDWIDTH[objective]
+    scored = rounds.score_images(results.arrays, kernels, bandwidth, slice(None))
     more, _ = _load(work, "fgsm", objective)
     normal = _normal_scores(more, kernels, bandwidth)
     for score, (own, adversarial) in scored.items():
-        yield (f"{objective.upper()} {score}: AUC {100 * scoring.auc(own, adversarial):.2f} against "
-               f"{len(own)} normal images, {100 * scoring.auc(normal[score], adversarial):.2f} against "
+        yield (f"{objective.upper()} {score}: AUC {100 * metrics.auc(own, adversarial):.2f} against "
+               f"{len(own)} normal images, {100 * metrics.auc(normal[score], adversarial):.2f} against "
                f"{len(normal[score])}; normal up to {normal[score].max():.6f}, adversarial from "
                f"{adversarial.min():.6f} to {adversarial.max():.6f}")
 
@@ -76,7 +79,7 @@ def _normal_scores(results, kernels, bandwidth):
     right = arrays["labels_nor"] == arrays["labels_true"]
     return {"confidence": arrays["confidence_nor"][right],
             "non_me": arrays["entropy_nor"][right],
-            "k_density": scoring.log_kernel_density(
+            "k_density": log_kernel_density(
                 arrays["logits_nor"][right], arrays["labels_nor"][right], kernels, bandwidth)}
 
 
@@ -84,20 +87,20 @@ def white_box(work: Path, objective: str) -> Iterator[str]:
     """How many white-box examples are flagged with the kernels that the attack optimises against, and
     with all of the detector. Arguments and lines as of `highcon`."""
     results, every_kernel = _load(work, "carliniL2_specific", objective)
-    folder = work / artifacts.kernel_dir(_DATASET)
-    features, labels = artifacts.load_training_features(folder, objective)
-    for drawn in (artifacts.load_kernels(folder, objective, "attack_kernels"), every_kernel):
-        medians = scoring.density_medians(features, labels, drawn, scoring.KERNEL_BANDWIDTH[objective])
+    folder = work / kernel_dir(_DATASET)
+    features, labels = load_training_features(folder, objective)
+    for drawn in (load_kernels(folder, objective, "attack_kernels"), every_kernel):
+        medians = density_medians(features, labels, drawn, KERNEL_BANDWIDTH[objective])
         low = flagged(results, drawn, medians)
         yield (f"{objective.upper()}: {low.sum()} of {len(low)} that change the class are flagged "
                f"with {len(drawn)} kernels per class")
 
 
 def _load(work, attack, objective):
-    results = attack_results.load(objective, work / artifacts.results_dir(attack, _DATASET, objective))
-    folder = work / artifacts.kernel_dir(_DATASET)
+    results = attack_results.load(objective, work / results_dir(attack, _DATASET, objective))
+    folder = work / kernel_dir(_DATASET)
     attack_results.check_features(results, folder)
-    return results, artifacts.load_kernels(folder, objective)
+    return results, load_kernels(folder, objective)
 
 
 OF_RUNS = {"highcon": highcon, "white_box": white_box}

@@ -3,7 +3,8 @@
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from data import artifacts, attack_results, run_records
+from files import attack_results, provenance
+from files.names import results_dir
 from results.cells import HERE, PAPER_ATTACKS, WHITE_BOX, tested
 
 FIGURES = HERE / "figures"
@@ -63,7 +64,7 @@ def find(work: Path, dataset: str) -> tuple[dict[str, Path], dict[str, dict[str,
     paths, runs = {}, {}
     for folder in dict.fromkeys(shown.folder for shown in _DRAWN.values()):
         drawn = work / folder / f"detection_{dataset}"
-        record = run_records.read(drawn, "figures")
+        record = provenance.read(drawn, "figures")
         if record is None:
             continue
         if folder != _DENSE:
@@ -74,7 +75,7 @@ def find(work: Path, dataset: str) -> tuple[dict[str, Path], dict[str, dict[str,
         runs["figures" if folder == "." else f"figures_{folder}"] = record
         paths |= {name: drawn / f"{shown.name}.png" for name, shown in _DRAWN.items()
                   if shown.folder == folder}
-    paths |= {f"images_{attack}": work / artifacts.results_dir(attack, dataset, "rce") / "images.png"
+    paths |= {f"images_{attack}": work / results_dir(attack, dataset, "rce") / "images.png"
               for attack in _GRIDS}
     return {name: path for name, path in paths.items() if path.is_file()}, runs
 

@@ -11,8 +11,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from data import files
-from data.attack_results import ORIGINAL_EPS_STEP
+from defenses import PUBLISHED_SCORES
+from files import atomic, attack_results
 from results import pictures
 from results.cells import (
     ATTACKS,
@@ -36,7 +36,6 @@ from results.cells import (
     short_name,
 )
 from results.statements import verdicts
-from scoring import SCORES
 
 README = HERE.parent / "README.md"
 REPORT = HERE / "REPORT.md"
@@ -109,7 +108,7 @@ def auc_table(found, dataset) -> list[str]:
     """Published AUCs and ours in the rounds of SHOWN_ROUNDS."""
     cells = Cells(found, dataset)
     published = load_published()
-    shown = [(number, ORIGINAL_EPS_STEP * number) for number in SHOWN_ROUNDS]
+    shown = [(number, attack_results.ORIGINAL_EPS_STEP * number) for number in SHOWN_ROUNDS]
     rows = []
     for attack, objective in itertools.product(PAPER_ATTACKS, OBJECTIVES):
         of = {"figure": "auc", "attack": attack, "objective": objective}
@@ -128,13 +127,14 @@ def all_rounds_table(found, dataset) -> list[str]:
     cells, rows = Cells(found, dataset), []
     for attack, objective in itertools.product(ATTACKS, OBJECTIVES):
         of = {"figure": "auc", "attack": attack, "objective": objective}
-        for first in cells.all(**of, score=SCORES[0]):
-            group = [cells.one(**of, score=score, round=first["round"]) for score in SCORES]
+        for first in cells.all(**of, score=PUBLISHED_SCORES[0]):
+            group = [cells.one(**of, score=score, round=first["round"]) for score in PUBLISHED_SCORES]
             eps = "" if first["eps"] is None else f"{first['eps']:.2f}"
             rows.append([attack, objective.upper(), eps, str(first["n"]),
                          *(_with_interval(cell, 1) for cell in group)])
     return _table(["attack", "objective", "eps", "images that count",
-                   *(f"{SCORE_TITLES[score]} (%)" for score in SCORES)], rows) if rows else [NOT_RUN]
+                   *(f"{SCORE_TITLES[score]} (%)" for score in PUBLISHED_SCORES)],
+                  rows) if rows else [NOT_RUN]
 
 
 def distortion_table(found, dataset) -> list[str]:
@@ -176,7 +176,8 @@ def _triple(cells, eps):
         return NOT_RUN
     by_score = {cell["score"]: cell for cell in cells}
     values = " / ".join("n/a" if (cell := by_score[score])["value"] is None else
-                        f"{cell['value']:.1f}{SHORT if is_short(cell) else ''}" for score in SCORES)
+                        f"{cell['value']:.1f}{SHORT if is_short(cell) else ''}"
+                        for score in PUBLISHED_SCORES)
     found = cells[0]["eps"]
     return values if found is None or found == eps else f"{values} (eps {found:.2f})"
 
@@ -277,7 +278,7 @@ def main() -> int:
     found = load()
     for path, text in ((README, with_part(README.read_text(encoding="utf-8"), readme_part(found))),
                        (REPORT, report(found, load_experiments()))):
-        with files.atomic_path(path) as temporary:
+        with atomic.atomic_path(path) as temporary:
             temporary.write_text(text, encoding="utf-8")
         sys.stdout.write(f"{path.relative_to(HERE.parent)}\n")
     return 0

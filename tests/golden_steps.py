@@ -13,17 +13,17 @@ import numpy as np
 import tensorflow as tf
 from conftest import golden, load_golden_weights, tf1_name
 
-import optimizers
-import train
-from data import inputs
-from defenses import objectives
+from data.pixels import to_network_input
+from networks import heads
 from resnet_model import ResNetConfig, build_resnet, named_variables
+from training import loop as training_loop
+from training import optimizers
 
 BATCH = 128
 GOLDEN = golden("train_steps_mnist_u1")
 # Read once: an npz decompresses an array at each access.
 INITIAL = {name: GOLDEN[name] for name in GOLDEN.files if name.startswith("init/")}
-IMAGES = inputs.to_network_input(GOLDEN["batch_images_uint8"][..., None])
+IMAGES = to_network_input(GOLDEN["batch_images_uint8"][..., None])
 LABELS = GOLDEN["batch_labels"].astype(np.int32)
 
 
@@ -48,7 +48,7 @@ def l2norm(array):
 def run(strategy, model, objective_name, results, *, full):
     """All runs with one objective; `full` runs RCE at rate 0.01 to the end."""
     variables = named_variables(model)
-    objective = objectives.get(objective_name)
+    objective = heads.get(objective_name)
 
     def restart():
         load_golden_weights(variables, INITIAL, "init/")
@@ -56,7 +56,7 @@ def run(strategy, model, objective_name, results, *, full):
 
     recorder = GradientRecorder(model.trainable_variables)
     iterator = restart()
-    train.make_train_loop(strategy, model, recorder, objective, BATCH)(iterator, tf.constant(1))
+    training_loop.make_train_loop(strategy, model, recorder, objective, BATCH)(iterator, tf.constant(1))
     for variable, gradient in zip(model.trainable_variables, recorder.gradients, strict=True):
         name = tf1_name(variable.path.replace(".", "/"))
         results[f"{objective_name}/step0_gradnorm/{name}"] = l2norm(gradient)
@@ -65,7 +65,7 @@ def run(strategy, model, objective_name, results, *, full):
             optimizer = optimizers.make_optimizer(optimizer_name, 0.1)
             optimizer.build(model.trainable_variables)
         fresh_slots = [v.numpy() for v in optimizer.variables]
-        loop = train.make_train_loop(strategy, model, optimizer, objective, BATCH)
+        loop = training_loop.make_train_loop(strategy, model, optimizer, objective, BATCH)
         for rate in (0.1, 0.01):
             for slot, value in zip(optimizer.variables, fresh_slots, strict=True):
                 slot.assign(value)
@@ -86,7 +86,7 @@ def main(path, extent):
     with strategy.scope():
         model = build_resnet(ResNetConfig((28, 28, 1), 10, 1))
     results = {}
-    for objective_name in objectives.OBJECTIVES:
+    for objective_name in heads.HEADS:
         run(strategy, model, objective_name, results, full=extent == "full")
     np.savez(path, **results)
 

@@ -12,11 +12,13 @@ import sys
 import flags
 
 import train
-from data import checkpoints
+from files import checkpoints
+from training import reporter
 
-# Where a kill hurts: function of `data.checkpoints` or train.py, and whether it still runs.
+# Where a kill hurts: function of files/checkpoints.py or training/reporter.py, and whether it still
+# runs.
 POINTS = {
-    "step": (train._Reporter, "report", True),  # between two steps
+    "step": (reporter.Reporter, "report", True),  # between two steps
     "write": (checkpoints, "_read_all", False),  # written, not looked at yet
     "rename": (os, "replace", True),  # between the two files of a checkpoint, or its state
     "state": (checkpoints, "write_state", False),  # complete, but not yet the newest

@@ -16,10 +16,10 @@ import tensorflow as tf
 from conftest import load_golden_weights
 from golden_steps import BATCH, IMAGES, INITIAL, LABELS
 
-import optimizers
 import resnet_model
-import train
-from defenses import objectives
+from networks import heads
+from training import loop as training_loop
+from training import optimizers
 
 # Options by name: whether batch norm is synchronized, whether XLA compiles.
 VARIANTS = {"plain": (False, False), "sync": (True, False), "jit": (False, True)}
@@ -36,8 +36,8 @@ def run(strategy, synchronized, jit_compile):
         optimizer.build(model.trainable_variables)
     variables = resnet_model.named_variables(model)
     load_golden_weights(variables, INITIAL, "init/")
-    loop = train.make_train_loop(
-        strategy, model, optimizer, objectives.get("rce"), BATCH, jit_compile=jit_compile)
+    loop = training_loop.make_train_loop(
+        strategy, model, optimizer, heads.get("rce"), BATCH, jit_compile=jit_compile)
     parts = strategy.num_replicas_in_sync
     images, labels = (array.reshape(-1, BATCH // parts, *array.shape[2:])
                       for array in (IMAGES, LABELS))

@@ -4,8 +4,10 @@ of them is in test_detect.py."""
 import numpy as np
 import pytest
 
-from data import artifacts, attack_results, inputs, run_records
+from data.pixels import to_network_input
 from errors import InputError
+from files import attack_results, provenance
+from files.names import RESULT_IMAGES, RESULT_TEXTS
 
 NUM_ROWS = 20
 
@@ -13,11 +15,11 @@ NUM_ROWS = 20
 @pytest.fixture
 def folder(tmp_path):
     """Result files as the original leaves them: no run record, nothing per image."""
-    arrays = {name: np.zeros(NUM_ROWS) for name in artifacts.RESULT_TEXTS}
+    arrays = {name: np.zeros(NUM_ROWS) for name in RESULT_TEXTS}
     arrays |= {name: np.zeros((NUM_ROWS, 3)) for name in ("logits_nor", "logits_adv")}
-    arrays |= {name: np.zeros((NUM_ROWS, 4, 4, 1)) for name in artifacts.RESULT_IMAGES}
+    arrays |= {name: np.zeros((NUM_ROWS, 4, 4, 1)) for name in RESULT_IMAGES}
     arrays["entropy_adv"][3:5] = np.nan
-    artifacts.save_attack_results(tmp_path, arrays)
+    attack_results.save_attack_results(tmp_path, arrays)
     return tmp_path
 
 
@@ -32,7 +34,7 @@ def test_files_of_the_original_tell_no_image_and_no_network(folder):
 
 
 def test_a_run_record_tells_sweep_and_network(folder):
-    run_records.write(folder, "test_adv", flags={"RCE_train": False}, metrics={
+    provenance.write(folder, "test_adv", flags={"RCE_train": False}, metrics={
         "eps": [0.1, 0.3], "num_per_eps": 10, "network": {"weights_sha256": "b" * 64}})
     results = attack_results.load("ce", folder)
     assert (results.eps_values, results.num_per_eps) == ([0.1, 0.3], 10)
@@ -51,12 +53,12 @@ def test_images_are_those_of_results_npz(folder):
 def test_an_image_has_one_digest_wherever_it_lies(folder):
     levels = np.random.default_rng(0).integers(0, 256, (NUM_ROWS, 4, 4, 1)).astype(np.uint8)
     levels[7] = levels[2]
-    np.save(folder / "nor_img.npy", inputs.to_network_input(levels))
+    np.save(folder / "nor_img.npy", to_network_input(levels))
     digests = attack_results.load("ce", folder).image_digests
     assert digests[7] == digests[2] and len(np.unique(digests)) == NUM_ROWS - 1
-    np.save(folder / "nor_img.npy", inputs.to_network_input(levels[::-1]))
+    np.save(folder / "nor_img.npy", to_network_input(levels[::-1]))
     np.testing.assert_array_equal(attack_results.load("ce", folder).image_digests, digests[::-1])
-    np.save(folder / "nor_img.npy", inputs.to_network_input(levels[:3]))
+    np.save(folder / "nor_img.npy", to_network_input(levels[:3]))
     with pytest.raises(InputError, match=r"20 images in nor_img\.npy"):
         attack_results.load("ce", folder).image_digests  # noqa: B018 a property
 
@@ -64,7 +66,7 @@ def test_an_image_has_one_digest_wherever_it_lies(folder):
 def test_an_attack_with_parts_and_no_results_is_unfinished(folder):
     (folder / "parts").mkdir()
     assert not attack_results.is_unfinished(folder)
-    (folder / artifacts.RESULT_TEXTS[0]).unlink()
+    (folder / RESULT_TEXTS[0]).unlink()
     assert attack_results.is_unfinished(folder)
     assert not attack_results.is_unfinished(folder / "nowhere")
 

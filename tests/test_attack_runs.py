@@ -16,11 +16,15 @@ import script_runner
 from script_runner import NETWORK, run, succeeded
 
 import attacks
-import crafting
-import inference
 import test_adv as adv_script
-from data import artifacts, attack_parts, inputs
+from data import inputs
 from errors import InputError
+from evaluation import crafter
+from files import attack_parts, attack_results
+from files.features import save_kernels
+from files.names import RESULT_TEXTS
+from networks import restoring
+from networks.spec import NetworkSpec
 
 FEW = {
     "jsma": ("--attack_iterations=20", "--eps=0.3"),
@@ -81,12 +85,12 @@ def test_a_search_prints_its_words_and_leaves_its_files(attack, tmp_path, name):
     assert result.code == 0, result.err
     folder, count, spec = tmp_path / f"{name}_digits/RCE", COUNT[name], attacks.get(name)
     assert set(os.listdir(folder)) == {
-        *artifacts.RESULT_TEXTS, "nor_img.npy", "adv_img.npy", "images.png", "results.npz",
+        *RESULT_TEXTS, "nor_img.npy", "adv_img.npy", "images.png", "results.npz",
         "per_image.csv", "test_adv_run.json"}
-    results = artifacts.load_attack_results(folder, images=True)
+    results = attack_results.load_attack_results(folder, images=True)
     saved = np.load(folder / "results.npz")
-    white_box = artifacts.PER_IMAGE_WHITE_BOX if spec.uses_kernels else ()
-    assert tuple(saved) == artifacts.PER_IMAGE + white_box
+    white_box = attack_results.PER_IMAGE_WHITE_BOX if spec.uses_kernels else ()
+    assert tuple(saved) == attack_results.PER_IMAGE + white_box
     assert {len(saved[key]) for key in saved} == {count}
 
     # The arrays belong together.
@@ -145,7 +149,7 @@ def test_the_numbers_of_the_flags_reach_the_attack(attack, tmp_path, monkeypatch
         seen.update(settings)
         raise InputError("seen. Received: all.")
 
-    monkeypatch.setattr(crafting.Crafter, "__init__", spy)
+    monkeypatch.setattr(crafter.Crafter, "__init__", spy)
     attack("carliniL2", "--attack_confidence=1.5", "--attack_iterations=7", "--cw_abort=batch",
            "--attack_learning_rate=0.2", "--attack_search_steps=3", "--attack_initial_const=5",
            "--target=none", cwd=tmp_path)
@@ -254,8 +258,8 @@ def test_a_killed_run_goes_on_and_ends_in_the_same_bytes(attack, tmp_path, monke
     assert sorted(os.listdir(folder)) == ["parts"]
     assert len(os.listdir(folder / "parts")) == 3  # two parts and the identity
     crafted = []
-    call = crafting.Crafter.__call__
-    monkeypatch.setattr(crafting.Crafter, "__call__", lambda self, x, *args, **more: (
+    call = crafter.Crafter.__call__
+    monkeypatch.setattr(crafter.Crafter, "__call__", lambda self, x, *args, **more: (
         crafted.append(len(x)), call(self, x, *args, **more))[1])
     result = attack(name, *arguments, cwd=work)
     assert result.code == 0, result.err
@@ -297,11 +301,11 @@ def test_the_weights_are_part_of_the_identity(attack, tmp_path, tiny, cpu, monke
     def dying(*_):
         raise _Killed
 
-    monkeypatch.setattr(artifacts, "save_attack_results", dying)
+    monkeypatch.setattr(attack_results, "save_attack_results", dying)
     with pytest.raises(_Killed):
         attack("fgsm", "--eps=0.1", "--eval_batch_count=1", cwd=tmp_path)
     monkeypatch.undo()
-    network = inference.restore(cpu, f"{tiny}/models/tiny", inference.Expected(
+    network = restoring.restore(cpu, f"{tiny}/models/tiny", NetworkSpec(
         "digits", (8, 8, 1), 10, 1, "rce"))
     path = tmp_path / "fgsm_digits/RCE/parts/identity.json"
     identity = json.loads(path.read_text())
@@ -397,12 +401,12 @@ def test_bad_flags_get_one_sentence_and_leave_nothing(attack, tmp_path, name, ar
 
 def test_kernels_of_another_network_are_refused(attack, kernel_dir, tmp_path):
     shutil.copytree(kernel_dir, tmp_path / "k")
-    artifacts.save_kernels(tmp_path / "k", "rce", np.zeros((3, 32, 10)), "attack_kernels")
+    save_kernels(tmp_path / "k", "rce", np.zeros((3, 32, 10)), "attack_kernels")
     result = attack("carliniL2_highden", f"--kernel_dir={tmp_path}/k", cwd=tmp_path)
     assert result.code == 1
     assert "64 features and 10 classes" in result.err and "(3, 32, 10)" in result.err
     (tmp_path / "k/kernel1000_median_for_attack_RCE.npz").unlink()
-    artifacts.save_kernels(tmp_path / "k", "rce", np.zeros((3, 64, 10)), "attack_kernels")
+    save_kernels(tmp_path / "k", "rce", np.zeros((3, 64, 10)), "attack_kernels")
     result = attack("carliniL2_highden", f"--kernel_dir={tmp_path}/k", cwd=tmp_path)
     assert "--mode=median_for_attack" in result.err
 
@@ -426,7 +430,7 @@ def test_eps_of_an_attack_without_eps_is_warned_of(attack, tmp_path):
 def test_gradients_that_vanish_are_told_or_refused(attack, tmp_path, monkeypatch):
     gradients = np.ones((3, 8, 8, 1))
     gradients[1] = 0
-    monkeypatch.setattr(crafting, "input_gradients", lambda *_, **__: gradients)
+    monkeypatch.setattr(crafter, "input_gradients", lambda *_, **__: gradients)
     result = attack("fgsm", "--eps=0.1", "--eval_batch_count=1", cwd=tmp_path)
     assert result.code == 0
     assert "exactly zero for 1 of the first 100 images" in result.err

@@ -13,14 +13,15 @@ import tensorflow as tf
 from conftest import golden, load_golden_weights
 
 import attacks
-from attacks import _checks, _common
 from attacks.bim import bim
 from attacks.fgsm import fgsm
+from attacks.loops.ascent import GRADIENT_CHUNK, in_chunks
 from attacks.pgd import pgd
 from attacks.random_noise import random_noise
 from attacks.tgsm import tgsm
-from defenses import objectives
 from errors import InputError
+from evaluation import checks
+from networks import heads
 from resnet_model import RCELoss, ResNetConfig, build_resnet, named_variables
 
 CALLS = [name for name, attack in attacks.ATTACKS.items() if not attack.stages]
@@ -51,7 +52,7 @@ def raw_logits(network):
 def traced_attack(name, network, objective):
     """(attack of images, eps, indices and seed; sign-adjusted logits), both traced once."""
     # Not inside logits_fn, which is traced: it would build the network in the trace.
-    raw, sign_adjusted = raw_logits(network), objectives.get(objective).attack_logits
+    raw, sign_adjusted = raw_logits(network), heads.get(objective).attack_logits
 
     def logits_fn(x):
         return sign_adjusted(raw(x))
@@ -153,10 +154,10 @@ def ce_gradient(logits, label):
     return ((softmax(logits) - label) @ WEIGHTS.T).reshape(-1, 28, 28, 1)
 
 
-@pytest.mark.parametrize("objective", list(objectives.OBJECTIVES))
+@pytest.mark.parametrize("objective", list(heads.HEADS))
 @pytest.mark.parametrize("network", ["linear", "resnet"])
 def test_fgsm_with_the_reverse_cost_ascends_the_rce_loss_of_the_raw_logits(network, objective):
-    raw, head = raw_logits(network), objectives.get(objective).attack_logits
+    raw, head = raw_logits(network), heads.get(objective).attack_logits
     with tf.GradientTape() as tape:
         x = tf.constant(IMAGES)
         tape.watch(x)
@@ -274,13 +275,13 @@ def test_the_network_is_always_given_one_number_of_images(rows):
     for name in GRADIENT_ATTACKS:
         tf.function(lambda x, name=name: call(name, spy, x, 0.1, tf.range(rows))
                     ).get_concrete_function(tf.TensorSpec((rows, 28, 28, 1)))
-    assert set(seen) == {_common.GRADIENT_CHUNK}
+    assert set(seen) == {GRADIENT_CHUNK}
 
 
 @pytest.mark.parametrize("rows", [1, 99, 100, 101, 250])
 def test_chunks_cover_every_row_in_order(rows):
     x, y = (tf.constant(RNG.normal(size=(rows, 2, 3)), tf.float32) for _ in range(2))
-    result = _common.in_chunks(lambda a, b: a - 2.0 * b, x, y)
+    result = in_chunks(lambda a, b: a - 2.0 * b, x, y)
     np.testing.assert_array_equal(result, x - 2.0 * y)
 
 
@@ -352,7 +353,7 @@ def test_an_unknown_attack_is_refused_with_the_known_ones():
 
 @pytest.mark.parametrize("value", [-0.5, 0.0, 0.5])
 def test_images_in_the_box_pass(value):
-    _checks.check_images(np.full((2, 4, 4, 1), value, np.float32), -0.5, 0.5)
+    checks.check_images(np.full((2, 4, 4, 1), value, np.float32), -0.5, 0.5)
 
 
 @pytest.mark.parametrize(("value", "message"), [
@@ -362,23 +363,23 @@ def test_bad_images_are_refused(value, message):
     images = np.zeros((2, 4, 4, 1), np.float32)
     images[1, 2, 3, 0] = value
     with pytest.raises(InputError, match=message):
-        _checks.check_images(images, -0.5, 0.5)
+        checks.check_images(images, -0.5, 0.5)
 
 
 def test_logits_pass():
-    _checks.check_logits(RNG.normal(size=(5, 10)))
+    checks.check_logits(RNG.normal(size=(5, 10)))
     # One row in [0, 1] that sums to 1 does not make the others probabilities.
-    _checks.check_logits(np.float32([[0.5, 0.5], [3.0, -2.0]]))
+    checks.check_logits(np.float32([[0.5, 0.5], [3.0, -2.0]]))
     # All positive, below 1: logits of an untrained network.
-    _checks.check_logits(np.float32([[0.5, 0.6], [0.1, 0.2]]))
+    checks.check_logits(np.float32([[0.5, 0.6], [0.1, 0.2]]))
 
 
 def test_probabilities_are_refused():
     with pytest.raises(InputError, match="logits, not probabilities"):
-        _checks.check_logits(softmax(RNG.normal(size=(5, 10)).astype(np.float32)))
+        checks.check_logits(softmax(RNG.normal(size=(5, 10)).astype(np.float32)))
     # Those of an RCE network arrive with the sign of its logits.
     with pytest.raises(InputError, match="logits, not probabilities"):
-        _checks.check_logits(-softmax(RNG.normal(size=(5, 10)).astype(np.float32)))
+        checks.check_logits(-softmax(RNG.normal(size=(5, 10)).astype(np.float32)))
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
@@ -386,17 +387,17 @@ def test_logits_that_are_not_finite_are_refused(value):
     logits = np.zeros((3, 10))
     logits[2, 4] = value
     with pytest.raises(InputError, match=r"logits must be finite\. Received: 1 values"):
-        _checks.check_logits(logits)
+        checks.check_logits(logits)
 
 
 def test_gradients_of_zero_are_counted_and_refused_when_they_are_all():
     gradients = RNG.normal(size=(5, 4, 4, 1))
-    assert _checks.check_gradients(gradients) == 0
+    assert checks.check_gradients(gradients) == 0
     gradients[[1, 3]] = 0.0
     gradients[0, 1:] = 0.0
-    assert _checks.check_gradients(gradients) == 2
+    assert checks.check_gradients(gradients) == 2
     with pytest.raises(InputError, match="exactly zero for all 5 images"):
-        _checks.check_gradients(np.zeros((5, 4, 4, 1)))
+        checks.check_gradients(np.zeros((5, 4, 4, 1)))
     gradients[2, 0, 0, 0] = np.nan
     with pytest.raises(InputError, match=r"finite\. Received: 1 values"):
-        _checks.check_gradients(gradients)
+        checks.check_gradients(gradients)

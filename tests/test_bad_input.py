@@ -9,7 +9,9 @@ import script_runner
 import tensorflow as tf
 from script_runner import NETWORK, SCRIPTS, refused, run
 
-from data import artifacts, run_records
+from files import attack_results, provenance
+from files.features import save_training_features
+from files.names import RESULT_TEXTS
 
 NETWORK_SCRIPTS = {
     "train": ("--total_steps=70", *script_runner.TRAINING),
@@ -188,17 +190,17 @@ def results(work):
     """Result files of an attack, and training features, in the working folder; returns their folder."""
     generator = np.random.default_rng(0)
     labels = np.arange(NUM_ROWS) % 4
-    arrays = {name: generator.uniform(0.1, 1, NUM_ROWS) for name in artifacts.RESULT_TEXTS}
+    arrays = {name: generator.uniform(0.1, 1, NUM_ROWS) for name in RESULT_TEXTS}
     for side in ("nor", "adv"):
         arrays[f"logits_{side}"] = generator.normal(size=(NUM_ROWS, 5))
         arrays[f"{side}_img"] = np.zeros((NUM_ROWS, 4, 4, 1))
     arrays |= {"labels_true": labels, "labels_nor": labels, "labels_adv": (labels + 1) % 4}
     folder = work / "fgsm_digits/RCE"
-    artifacts.save_attack_results(folder, arrays)
-    run_records.write(folder, "test_adv", flags={"RCE_train": True, "seed": 0},
+    attack_results.save_attack_results(folder, arrays)
+    provenance.write(folder, "test_adv", flags={"RCE_train": True, "seed": 0},
                                metrics={"eps": [0.1, 0.2], "num_per_eps": NUM_ROWS // 2})
     features = generator.normal(size=(43, 5))
-    artifacts.save_training_features(work / "kernel_para_digits", "rce", features,
+    save_training_features(work / "kernel_para_digits", "rce", features,
                                      np.concatenate([labels, [0, 1, 3]]))
     return folder
 
@@ -217,7 +219,7 @@ def test_result_files_of_unequal_length(results, work):
     refused("detect", *DETECT, cwd=work, words=["expected 40 rows", "Received: confidence_adv=39"])
 
 
-@pytest.mark.parametrize("name", artifacts.RESULT_TEXTS)
+@pytest.mark.parametrize("name", RESULT_TEXTS)
 def test_missing_result_file(results, work, name):
     (results / name).unlink()
     refused("detect", *DETECT, cwd=work, words=[rf"the file {name} in fgsm_digits/RCE", "no such file"])
@@ -233,7 +235,7 @@ def _put_nan(path, row):
     path.write_text("\n".join(lines) + "\n")
 
 
-@pytest.mark.parametrize("name", [name for name in artifacts.RESULT_TEXTS
+@pytest.mark.parametrize("name", [name for name in RESULT_TEXTS
                                   if not name.startswith("entropy_")])
 def test_nan_names_the_file_and_the_row(results, work, name):
     _put_nan(results / name, 7)

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-import inference
-from data import checkpoints
-from data.checkpoints import Checkpoints, RunRecord
 from errors import InputError
+from files import checkpoints
+from networks import restoring
+from networks.spec import NetworkSpec
 from resnet_model import named_variables
 
-RUN = RunRecord(
+RUN = checkpoints.TrainingRun(
     dataset="digits", image_shape=(8, 8, 1), num_classes=10, blocks_per_stage=1, objective="rce",
     optimizer="mom", batch_size=16, lr_boundaries=(4, 5), total_steps=6, seed=0)
 # A contradiction of every field that is checked.
@@ -22,8 +22,8 @@ OTHER = {"objective": "ce", "dataset": "mnist", "blocks_per_stage": 5, "image_sh
          "num_classes": 7, "optimizer": "adam", "batch_size": 32, "seed": 1,
          "sync_batch_norm": True, "mixed_precision": "bfloat16", "model": "mlp",
          "learning_rate": 0.001, "adam_epsilon": 1e-8, "weight_decay": 0.0, "lr_schedule": "cosine"}
-EXPECTED = inference.Expected(
-    *(getattr(RUN, field.name) for field in dataclasses.fields(inference.Expected)))
+EXPECTED = NetworkSpec(
+    *(getattr(RUN, field.name) for field in dataclasses.fields(NetworkSpec)))
 
 
 def toy_variables(start=0.0):
@@ -35,14 +35,15 @@ def toy_variables(start=0.0):
 
 
 def save_toy(log_root, record=RUN, step=3, start=0.0, **options):
-    store = Checkpoints(log_root, record, toy_variables(start),
+    store = checkpoints.Checkpoints(log_root, record, toy_variables(start),
                         {"mom/logit_bias_momentum": tf.Variable([start])}, **options)
     return store.save(step)
 
 
 def resume_toy(log_root, record=RUN):
     network, optimizer = toy_variables(-100.0), {"mom/logit_bias_momentum": tf.Variable([-100.0])}
-    return Checkpoints(log_root, record, network, optimizer).resume().step, network, optimizer
+    store = checkpoints.Checkpoints(log_root, record, network, optimizer)
+    return store.resume().step, network, optimizer
 
 
 def assert_equal_variables(ours, expected):
@@ -54,12 +55,12 @@ def assert_equal_variables(ours, expected):
 @pytest.fixture(scope="module")
 def saved_network(cpu, tmp_path_factory):
     """A network with odd values, and the folder it is saved in."""
-    network = inference.build_network(cpu, RUN, seed=9)
+    network = restoring.build_network(cpu, RUN, seed=9)
     rng = np.random.default_rng(0)
     for variable in named_variables(network.model).values():
         variable.assign(rng.uniform(0.2, 0.8, variable.shape))
     log_root = str(tmp_path_factory.mktemp("saved") / "log")
-    Checkpoints(log_root, RUN, named_variables(network.model), {}).save(6)
+    checkpoints.Checkpoints(log_root, RUN, named_variables(network.model), {}).save(6)
     return network, log_root
 
 
@@ -75,7 +76,7 @@ def test_the_keys_are_the_variables_own_names(saved_network):
 
 def test_a_restored_network_gives_equal_logits(saved_network, cpu):
     network, log_root = saved_network
-    restored = inference.restore(cpu, log_root, EXPECTED)
+    restored = restoring.restore(cpu, log_root, EXPECTED)
     x = np.random.default_rng(1).uniform(-0.5, 0.5, (5, 8, 8, 1)).astype(np.float32)
     for ours, expected in zip(restored.logits_and_features(x), network.logits_and_features(x),
                               strict=True):
@@ -87,7 +88,7 @@ def test_a_restored_network_gives_equal_logits(saved_network, cpu):
 def test_restoring_does_not_depend_on_the_order_of_the_variables(saved_network, tmp_path):
     network, _ = saved_network
     expected = named_variables(network.model)
-    Checkpoints(str(tmp_path), RUN, dict(reversed(expected.items())), {}).save(1)
+    checkpoints.Checkpoints(str(tmp_path), RUN, dict(reversed(expected.items())), {}).save(1)
     ours = {name: tf.Variable(tf.zeros_like(v)) for name, v in sorted(expected.items())}
     checkpoints.restore_network(checkpoints.latest(str(tmp_path)), ours)
     assert_equal_variables(ours, expected)
@@ -118,7 +119,8 @@ def test_a_missing_variable_is_not_restored_silently(tmp_path):
 def test_resuming_another_run_names_both_values_and_restores_nothing(tmp_path, field):
     path = save_toy(str(tmp_path))
     network = toy_variables(-100.0)
-    store = Checkpoints(str(tmp_path), dataclasses.replace(RUN, **{field: OTHER[field]}), network, {})
+    store = checkpoints.Checkpoints(
+        str(tmp_path), dataclasses.replace(RUN, **{field: OTHER[field]}), network, {})
     with pytest.raises(InputError) as error:
         store.resume()
     message = str(error.value)
@@ -133,7 +135,7 @@ def test_evaluating_another_network_names_both_values(saved_network, cpu, field)
     _, log_root = saved_network
     expected = dataclasses.replace(EXPECTED, **{field: OTHER[field]})
     with pytest.raises(InputError) as error:
-        inference.restore(cpu, log_root, expected)
+        restoring.restore(cpu, log_root, expected)
     assert f"expected {field}={getattr(RUN, field)!r}" in str(error.value)
     assert f"Received: {field}={OTHER[field]!r}." in str(error.value)
 
@@ -141,12 +143,12 @@ def test_evaluating_another_network_names_both_values(saved_network, cpu, field)
 def test_the_message_names_the_flag(saved_network, cpu):
     _, log_root = saved_network
     with pytest.raises(InputError, match="--RCE_train contradicts the checkpoint"):
-        inference.restore(cpu, log_root, dataclasses.replace(EXPECTED, objective="ce"))
+        restoring.restore(cpu, log_root, dataclasses.replace(EXPECTED, objective="ce"))
 
 
 def test_every_field_of_a_network_is_checked():
     assert set(checkpoints.NETWORK_FIELDS) == {
-        field.name for field in dataclasses.fields(inference.Expected)}
+        field.name for field in dataclasses.fields(NetworkSpec)}
     assert set(checkpoints.NETWORK_FIELDS) <= set(checkpoints.RESUME_FIELDS) == set(OTHER)
 
 
@@ -155,7 +157,7 @@ def test_a_run_may_be_given_more_steps_and_other_boundaries(tmp_path):
     longer = dataclasses.replace(RUN, total_steps=20, lr_boundaries=(10,))
     assert resume_toy(str(tmp_path), longer)[0] == 6
     # The new numbers are what the next checkpoint holds.
-    store = Checkpoints(str(tmp_path), longer, toy_variables(), {
+    store = checkpoints.Checkpoints(str(tmp_path), longer, toy_variables(), {
         "mom/logit_bias_momentum": tf.Variable([0.0])})
     store.resume()
     assert checkpoints.read_record(store.save(8)) == (longer, 8)
@@ -166,7 +168,7 @@ def test_the_record_comes_back_as_it_was(tmp_path):
 
 
 def test_the_newest_are_kept(tmp_path):
-    store = Checkpoints(str(tmp_path), RUN, toy_variables(), {}, keep=2)
+    store = checkpoints.Checkpoints(str(tmp_path), RUN, toy_variables(), {}, keep=2)
     paths = [store.save(step) for step in (9, 10, 11, 12)]
     kept = {path for path in paths if os.path.exists(f"{path}.index")}
     assert kept == set(paths[2:])

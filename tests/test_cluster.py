@@ -14,9 +14,9 @@ import pytest
 import script_runner
 import tensorflow as tf
 
-import cluster
-from data import checkpoints
 from errors import InputError
+from files import checkpoints
+from training import cluster
 
 ROOT = Path(__file__).resolve().parents[1]
 STEPS = 40

@@ -7,9 +7,11 @@ import pytest
 import tensorflow as tf
 
 import attacks
-import crafting
-import inference
 from errors import InputError
+from evaluation.crafter import Crafter, Listener, choose_targets, input_gradients
+from networks import restoring
+from networks.network import Network
+from networks.spec import NetworkSpec
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.uniform(-0.5, 0.5, (45, 8, 8, 1)).astype(np.float32)
@@ -26,18 +28,18 @@ SETTINGS = {"jsma": {"num_steps": 6},
 @pytest.fixture(scope="module")
 def networks(cpu, two_cpus):
     """One network on one and on two replicas."""
-    run = inference.Expected("digits", (8, 8, 1), 10, 1, "rce")
-    return {strategy: inference.build_network(strategy, run, seed=4) for strategy in (cpu, two_cpus)}
+    run = NetworkSpec("digits", (8, 8, 1), 10, 1, "rce")
+    return {strategy: restoring.build_network(strategy, run, seed=4) for strategy in (cpu, two_cpus)}
 
 
 def craft(networks, strategy, name, x=IMAGES, batch_size=0, targets=None, listener=None, **more):
     attack = attacks.get(name)
-    crafter = crafting.Crafter(networks[strategy], strategy, attack, seed=0,
+    crafter = Crafter(networks[strategy], strategy, attack, seed=0,
                                settings=SETTINGS.get(name, {}) | more, batch_size=batch_size)
     given = {"eps": 0.3} if attack.uses_eps else {}
     if attack.stages:
         given["targets"] = [(LABELS[:len(x)] + 1) % 10] if targets is None else targets
-    return crafter(x, INDEX[:len(x)], listener=listener or crafting.Listener(), **given)
+    return crafter(x, INDEX[:len(x)], listener=listener or Listener(), **given)
 
 
 def assert_same(ours, theirs):
@@ -66,7 +68,7 @@ def test_the_batch_abort_rule_does_not_depend_on_the_batch_either(networks, cpu,
 
 def test_two_stages_tell_of_the_first(networks, cpu):
     told = []
-    result = craft(networks, cpu, "carliniL2_highden", listener=crafting.Listener(
+    result = craft(networks, cpu, "carliniL2_highden", listener=Listener(
         stage_done=lambda stage, success: told.append((stage, success))))
     assert [stage for stage, _ in told] == [1, 2]
     np.testing.assert_array_equal(told[0][1], result["first_success"])
@@ -77,7 +79,7 @@ def test_two_stages_tell_of_the_first(networks, cpu):
     settings = {name: value[0] if isinstance(value, tuple) else value
                 for name, value in SETTINGS["carliniL2_highden"].items()
                 if name in ("num_steps", "num_search_steps", "learning_rate")}
-    plain = crafting.Crafter(networks[cpu], cpu, attacks.get("carliniL2"), seed=0, settings=settings)(
+    plain = Crafter(networks[cpu], cpu, attacks.get("carliniL2"), seed=0, settings=settings)(
         IMAGES, INDEX, targets=[(LABELS + 1) % 10])
     np.testing.assert_array_equal(plain["success"], result["first_success"])
 
@@ -85,7 +87,7 @@ def test_two_stages_tell_of_the_first(networks, cpu):
 @pytest.mark.parametrize("name", ["bim", "jsma", "carliniL2_highden"])
 def test_progress_counts_every_image_once(networks, cpu, name):
     told = []
-    result = craft(networks, cpu, name, batch_size=16, listener=crafting.Listener(
+    result = craft(networks, cpu, name, batch_size=16, listener=Listener(
         rows_done=lambda rows, successes: told.append((rows, successes))))
     assert sum(rows for rows, _ in told) == 45
     if "success" in result:
@@ -112,7 +114,7 @@ def test_of_several_targets_the_smallest_success_is_kept(networks, cpu):
     ("random", {}, 0), ("fgsm", {}, 1), ("bim", {}, 10), ("bim", {"num_steps": 3}, 3),
     ("pgd", {}, 40), ("pgd", {"num_steps": 5, "num_restarts": 3}, 15)])
 def test_iterations_of_attacks_of_one_call(networks, cpu, name, settings, expected):
-    crafter = crafting.Crafter(networks[cpu], cpu, attacks.get(name), seed=0, settings=settings)
+    crafter = Crafter(networks[cpu], cpu, attacks.get(name), seed=0, settings=settings)
     result = crafter(IMAGES[:2], INDEX[:2], eps=0.01)
     np.testing.assert_array_equal(result["iterations"], [expected, expected])
 
@@ -127,20 +129,20 @@ def test_random_targets_are_wrong_classes_by_seed_and_image():
     index = np.arange(20_000)
     labels = index % 10
     logits = np.zeros((20_000, 10))
-    target, = crafting.choose_targets("random", labels, logits, index, seed=3)
+    target, = choose_targets("random", labels, logits, index, seed=3)
     assert not np.any(target == labels)
     assert target.min() == 0 and target.max() == 9
     steps = np.bincount((target - labels) % 10, minlength=10)[1:]
     np.testing.assert_allclose(steps / 20_000, 1 / 9, atol=0.01)
-    some, = crafting.choose_targets("random", labels[5:9], logits[5:9], index[5:9], seed=3)
+    some, = choose_targets("random", labels[5:9], logits[5:9], index[5:9], seed=3)
     np.testing.assert_array_equal(some, target[5:9])
-    other, = crafting.choose_targets("random", labels, logits, index, seed=4)
+    other, = choose_targets("random", labels, logits, index, seed=4)
     assert np.any(other != target)
 
 
 def test_the_other_targets():
     def choose(kind):
-        return crafting.choose_targets(kind, LABELS, LOGITS, INDEX, seed=0)
+        return choose_targets(kind, LABELS, LOGITS, INDEX, seed=0)
 
     np.testing.assert_array_equal(choose("least_likely"), [LOGITS.argmin(axis=1)])
     np.testing.assert_array_equal(choose("none"), [LABELS])
@@ -152,7 +154,7 @@ def test_the_other_targets():
 @pytest.mark.parametrize("kind", ["10", "any", "-1", ""])
 def test_an_unknown_target_is_refused(kind):
     with pytest.raises(InputError, match=r"class below 10\. Received: target="):
-        crafting.choose_targets(kind, LABELS, LOGITS, INDEX, seed=0)
+        choose_targets(kind, LABELS, LOGITS, INDEX, seed=0)
 
 
 # --- The gradient before the attack ---
@@ -161,12 +163,12 @@ def test_an_unknown_target_is_refused(kind):
 @pytest.mark.parametrize("cross_entropy", [True, False])
 def test_input_gradients_vanish_where_the_loss_does(networks, cpu, cross_entropy):
     network = networks[cpu]
-    gradients = crafting.input_gradients(network, IMAGES, cross_entropy=cross_entropy)
+    gradients = input_gradients(network, IMAGES, cross_entropy=cross_entropy)
     assert gradients.shape == IMAGES.shape
     assert np.all(np.abs(gradients).max(axis=(1, 2, 3)) > 0)
-    saturated = inference.Network(network.model, type("Far", (), {
+    saturated = Network(network.model, type("Far", (), {
         "attack_logits": staticmethod(lambda z: 1e4 * z)}))
-    vanished = ~crafting.input_gradients(saturated, IMAGES, cross_entropy=cross_entropy).any(
+    vanished = ~input_gradients(saturated, IMAGES, cross_entropy=cross_entropy).any(
         axis=(1, 2, 3))
     # The cross entropy's vanishes with the probability of the other classes, the margin's does not.
     assert vanished.mean() > 0.5 if cross_entropy else not vanished.any()

@@ -9,15 +9,33 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import evaluation
-import scoring
-from data import artifacts, run_records
+from defenses import PUBLISHED_SCORES
+from defenses import kernels as kernels_module
+from defenses import scores as formulas
+from defenses.kernels import (
+    KERNEL_BANDWIDTH,
+    density_medians,
+    kernel_density,
+    log_kernel_density,
+    select_kernels,
+)
+from defenses.scores import log_probabilities
 from errors import InputError
+from evaluation import judging, metrics, rounds
+from files import attack_results, provenance
+from files.features import (
+    kernels_path,
+    load_kernels,
+    load_training_features,
+    save_kernels,
+    save_training_features,
+)
+from files.names import RESULT_TEXTS, kernel_dir, results_dir
 
 ROOT = Path(__file__).resolve().parent.parent
 GOLDEN = Path(__file__).resolve().parent / "golden"
 NAME = "mnist_u1_rce"
-RCE = scoring.KERNEL_BANDWIDTH["rce"]
+RCE = KERNEL_BANDWIDTH["rce"]
 
 
 def _load(name):
@@ -47,7 +65,7 @@ def golden():
 
 def _texts(results):
     """The arrays of `results` that are files, not golden extras."""
-    return {name: results[name] for name in artifacts.RESULT_TEXTS}
+    return {name: results[name] for name in RESULT_TEXTS}
 
 
 # --- Golden ---
@@ -55,7 +73,7 @@ def _texts(results):
 def test_the_densities_of_round_3_are_those_of_the_original(golden):
     rows = 600 + golden["round3"]["selected_index"]
     for side in ("nor", "adv"):
-        density = scoring.kernel_density(golden["results"][f"logits_{side}"][rows],
+        density = kernel_density(golden["results"][f"logits_{side}"][rows],
                                         golden["results"][f"labels_{side}"][rows],
                                         golden["kernels"], RCE)
         np.testing.assert_allclose(density, golden["round3"][f"density_{side}"], rtol=1e-12)
@@ -63,7 +81,7 @@ def test_the_densities_of_round_3_are_those_of_the_original(golden):
 
 def test_the_aucs_of_ten_rounds_are_those_of_the_original(golden):
     eps = [round(0.02 * k, 2) for k in range(1, 11)]
-    table = scoring.evaluate_rounds(_texts(golden["results"]), golden["kernels"], RCE, eps, 300)
+    table = rounds.evaluate_rounds(_texts(golden["results"]), golden["kernels"], RCE, eps, 300)
     assert [row["n"] for row in table] == golden["auc"]["num_correct"]
     assert [row["eps"] for row in table] == eps
     non_me = np.array(golden["auc"]["auc_nonME"])
@@ -75,7 +93,7 @@ def test_the_aucs_of_ten_rounds_are_those_of_the_original(golden):
 
 
 def test_matlab_ties_give_the_originals_aucs_as_they_are(golden):
-    table = scoring.evaluate_rounds(_texts(golden["results"]), golden["kernels"], RCE, [None] * 10,
+    table = rounds.evaluate_rounds(_texts(golden["results"]), golden["kernels"], RCE, [None] * 10,
                                     300, matlab_ties=True)
     for score, name in (("confidence", "auc_confidence"), ("non_me", "auc_nonME"),
                         ("k_density", "auc_density")):
@@ -85,17 +103,17 @@ def test_matlab_ties_give_the_originals_aucs_as_they_are(golden):
 
 def test_matlab_ties_count_against_detection():
     normal, adversarial = np.array([1.0, 2.0, np.nan]), np.array([1.0, 0.0, np.nan])
-    assert scoring.auc(normal, adversarial, matlab_ties=True) == (1 + 2 + 2) / 9
-    assert scoring.auc(normal, adversarial) == (1.5 + 2 + 2.5) / 9
+    assert metrics.auc(normal, adversarial, matlab_ties=True) == (1 + 2 + 2) / 9
+    assert metrics.auc(normal, adversarial) == (1.5 + 2 + 2.5) / 9
 
 
 def test_one_round_alone_gives_its_line_of_the_table(golden):
     arguments = _texts(golden["results"]), golden["kernels"], RCE, [None] * 10, 300
-    assert scoring.evaluate_rounds(*arguments, 4) == [scoring.evaluate_rounds(*arguments)[3]]
+    assert rounds.evaluate_rounds(*arguments, 4) == [rounds.evaluate_rounds(*arguments)[3]]
 
 
 def test_the_medians_are_those_of_the_original(golden):
-    medians = scoring.density_medians(golden["features"], golden["labels"],
+    medians = density_medians(golden["features"], golden["labels"],
                                      golden["attack_kernels"], RCE)
     np.testing.assert_allclose(medians, golden["medians"], rtol=1e-12)
 
@@ -105,8 +123,8 @@ def test_scores_from_logits_are_those_of_the_result_files(golden, side):
     results = golden["results"]
     logits = -(results[f"logits_{side}"] @ results["logit_DW"] + results["logit_biases"])
     np.testing.assert_array_equal(logits.argmax(axis=1), results[f"labels_{side}"])
-    np.testing.assert_allclose(scoring.confidence(logits), results[f"confidence_{side}"], atol=3e-6)
-    np.testing.assert_allclose(scoring.non_me(logits), results[f"entropy_{side}"], atol=3e-6)
+    np.testing.assert_allclose(formulas.confidence(logits), results[f"confidence_{side}"], atol=3e-6)
+    np.testing.assert_allclose(formulas.non_me(logits), results[f"entropy_{side}"], atol=3e-6)
 
 
 # --- Scores by identity ---
@@ -118,39 +136,39 @@ def logits():
 
 def test_log_probabilities_are_the_logarithm_of_softmax(logits):
     probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-    np.testing.assert_allclose(np.exp(scoring.log_probabilities(logits)), probabilities, rtol=1e-12)
-    np.testing.assert_allclose(scoring.confidence(logits), probabilities.max(axis=1), rtol=1e-12)
+    np.testing.assert_allclose(np.exp(log_probabilities(logits)), probabilities, rtol=1e-12)
+    np.testing.assert_allclose(formulas.confidence(logits), probabilities.max(axis=1), rtol=1e-12)
 
 
 def test_non_me_is_the_entropy_without_the_largest(logits):
     probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-    for p, score in zip(probabilities, scoring.non_me(logits), strict=True):
+    for p, score in zip(probabilities, formulas.non_me(logits), strict=True):
         others = np.delete(p, p.argmax())
         others /= others.sum()
         assert score == pytest.approx(-(others * np.log(others)).sum(), rel=1e-12)
 
 
 def test_non_me_is_at_most_log_of_the_other_classes_and_reaches_it(logits):
-    scores = scoring.non_me(logits)
+    scores = formulas.non_me(logits)
     assert (scores >= 0).all()
     assert (scores < math.log(9)).all()
     equal = np.full((1, 10), -2.0)
     equal[0, 3] = 5
-    assert scoring.non_me(equal)[0] == pytest.approx(math.log(9), abs=1e-14)
+    assert formulas.non_me(equal)[0] == pytest.approx(math.log(9), abs=1e-14)
 
 
 def test_scores_do_not_change_with_a_constant_on_the_logits(logits):
     shifted = logits + np.linspace(-500, 500, len(logits))[:, None]
-    np.testing.assert_allclose(scoring.non_me(shifted), scoring.non_me(logits), atol=1e-11)
-    np.testing.assert_allclose(scoring.confidence(shifted), scoring.confidence(logits), atol=1e-11)
+    np.testing.assert_allclose(formulas.non_me(shifted), formulas.non_me(logits), atol=1e-11)
+    np.testing.assert_allclose(formulas.confidence(shifted), formulas.confidence(logits), atol=1e-11)
 
 
 @pytest.mark.parametrize("size", [1e4, 1e30, 1.7e308])
 def test_scores_are_finite_for_extreme_logits(size):
     extreme = size * np.array([[1, -1, 0], [1, 1, 1], [-1, -1, 1], [1, 1, -1]])
     with np.errstate(all="raise", under="ignore"):
-        non_me, confidence = scoring.non_me(extreme), scoring.confidence(extreme)
-    assert np.isfinite(scoring.log_probabilities(extreme)).all()
+        non_me, confidence = formulas.non_me(extreme), formulas.confidence(extreme)
+    assert np.isfinite(log_probabilities(extreme)).all()
     np.testing.assert_allclose(non_me, [0, math.log(2), math.log(2), 0], atol=1e-12)
     np.testing.assert_allclose(confidence, [1, 1 / 3, 1, 1 / 2], atol=1e-12)
 
@@ -158,17 +176,17 @@ def test_scores_are_finite_for_extreme_logits(size):
 def test_of_tied_largest_logits_exactly_one_is_left_out():
     tied = np.array([[2.0, 2.0, 2.0, -1.0]])
     others = np.exp([2.0, 2.0, -1.0]) / np.exp([2.0, 2.0, -1.0]).sum()
-    assert scoring.non_me(tied)[0] == pytest.approx(-(others * np.log(others)).sum(), rel=1e-12)
+    assert formulas.non_me(tied)[0] == pytest.approx(-(others * np.log(others)).sum(), rel=1e-12)
 
 
 def test_non_me_of_two_classes_is_zero():
-    np.testing.assert_array_equal(scoring.non_me(np.array([[1.0, 3.0], [0.0, 0.0]])), [0, 0])
+    np.testing.assert_array_equal(formulas.non_me(np.array([[1.0, 3.0], [0.0, 0.0]])), [0, 0])
 
 
 @pytest.mark.parametrize("shape", [(4, 1), (4,), (2, 3, 4)])
 def test_non_me_refuses_what_is_no_matrix_of_logits(shape):
     with pytest.raises(InputError, match=r"at least 2 classes\]\. Received: shape="):
-        scoring.non_me(np.zeros(shape))
+        formulas.non_me(np.zeros(shape))
 
 
 # --- K-density ---
@@ -183,40 +201,40 @@ def test_density_equals_its_naive_twin():
     features, classes, kernels = _random_features()
     naive = [np.mean([np.exp(-np.sum((f - k) ** 2) / 0.7) for k in kernels[:, :, c]])
              for f, c in zip(features, classes, strict=True)]
-    np.testing.assert_allclose(scoring.kernel_density(features, classes, kernels, 0.7), naive,
+    np.testing.assert_allclose(kernel_density(features, classes, kernels, 0.7), naive,
                                rtol=1e-12)
 
 
 def test_density_does_not_depend_on_chunks(monkeypatch):
     features, classes, kernels = _random_features()
-    whole = scoring.log_kernel_density(features, classes, kernels, 0.7)
-    monkeypatch.setattr(scoring, "_CHUNK_ELEMENTS", 3 * len(kernels))
-    np.testing.assert_allclose(scoring.log_kernel_density(features, classes, kernels, 0.7), whole,
+    whole = log_kernel_density(features, classes, kernels, 0.7)
+    monkeypatch.setattr(kernels_module, "_CHUNK_ELEMENTS", 3 * len(kernels))
+    np.testing.assert_allclose(log_kernel_density(features, classes, kernels, 0.7), whole,
                                rtol=1e-13)
 
 
 def test_log_density_is_exact_where_the_density_underflows():
     kernels = np.zeros((3, 2, 1))
     features = np.array([[30.0, 40.0]])
-    assert scoring.log_kernel_density(features, [0], kernels, 0.5)[0] == pytest.approx(-5000)
-    assert scoring.kernel_density(features, [0], kernels, 0.5)[0] == 0
+    assert log_kernel_density(features, [0], kernels, 0.5)[0] == pytest.approx(-5000)
+    assert kernel_density(features, [0], kernels, 0.5)[0] == 0
 
 
 def test_density_of_a_kernel_far_from_the_origin_is_one():
     kernels = np.full((4, 8, 2), 1e6)
     np.testing.assert_array_equal(
-        scoring.kernel_density(np.full((1, 8), 1e6), [1], kernels, RCE), [1])
+        kernel_density(np.full((1, 8), 1e6), [1], kernels, RCE), [1])
 
 
 def test_density_takes_the_kernels_of_the_given_class():
     kernels = np.stack([np.zeros((2, 3)), np.ones((2, 3))], axis=2)
     features = np.ones((2, 3))
-    density = scoring.kernel_density(features, np.array([0, 1]), kernels, 1.0)
+    density = kernel_density(features, np.array([0, 1]), kernels, 1.0)
     np.testing.assert_allclose(density, [math.exp(-3), 1])
 
 
 def test_density_of_no_image_is_empty():
-    assert scoring.kernel_density(np.empty((0, 3)), np.empty(0, int), np.zeros((2, 3, 4)),
+    assert kernel_density(np.empty((0, 3)), np.empty(0, int), np.zeros((2, 3, 4)),
                                  1.0).shape == (0,)
 
 
@@ -227,12 +245,12 @@ def test_density_of_no_image_is_empty():
 ])
 def test_density_refuses_what_does_not_fit_the_kernels(features, classes, message):
     with pytest.raises(InputError, match=message):
-        scoring.log_kernel_density(features, classes, np.zeros((2, 3, 5)), 1.0)
+        log_kernel_density(features, classes, np.zeros((2, 3, 5)), 1.0)
 
 
 def test_medians_name_a_class_without_features():
     with pytest.raises(InputError, match="Received: class 1=0 features"):
-        scoring.density_medians(np.zeros((2, 3)), np.array([0, 2]), np.zeros((2, 3, 3)), 1.0)
+        density_medians(np.zeros((2, 3)), np.array([0, 2]), np.zeros((2, 3, 3)), 1.0)
 
 
 # --- Kernels ---
@@ -241,7 +259,7 @@ def test_kernels_are_distinct_features_of_their_class():
     rng = np.random.default_rng(0)
     labels = rng.permutation(np.repeat(np.arange(4), 25))
     features = np.arange(100.0)[:, None] * np.ones(3)
-    kernels = scoring.select_kernels(features, labels, 20, 4, seed=0)
+    kernels = select_kernels(features, labels, 20, 4, seed=0)
     assert kernels.shape == (20, 3, 4)
     for c in range(4):
         rows = kernels[:, 0, c].astype(int)
@@ -251,14 +269,14 @@ def test_kernels_are_distinct_features_of_their_class():
 
 def test_kernels_depend_on_the_seed_alone():
     features, labels, _ = _random_features(n=90)
-    draw = lambda seed: scoring.select_kernels(features, labels, 9, 3, seed)  # noqa: E731
+    draw = lambda seed: select_kernels(features, labels, 9, 3, seed)  # noqa: E731
     np.testing.assert_array_equal(draw(1), draw(1))
     assert (draw(1) != draw(2)).any()
 
 
 def test_all_features_of_a_class_can_be_kernels():
     features, labels, _ = _random_features(n=3)
-    kernels = scoring.select_kernels(features, np.arange(3), 1, 3, seed=0)
+    kernels = select_kernels(features, np.arange(3), 1, 3, seed=0)
     np.testing.assert_array_equal(kernels[0].T, features)
     assert labels.shape == (3,)
 
@@ -267,12 +285,12 @@ def test_too_few_features_name_class_count_and_largest_value():
     labels = np.array([0] * 12 + [1] * 7 + [2] * 9)
     with pytest.raises(InputError, match=r"num_kernels must lie in \[1, 7\]: class 1 has 7 training"
                                          r" features. Received: num_kernels=8\."):
-        scoring.select_kernels(np.zeros((28, 2)), labels, 8, 3, seed=0)
+        select_kernels(np.zeros((28, 2)), labels, 8, 3, seed=0)
 
 
 def test_a_label_out_of_range_is_refused():
     with pytest.raises(InputError, match="Received: labels from 0 to 3"):
-        scoring.select_kernels(np.zeros((2, 2)), np.array([0, 3]), 1, 3, seed=0)
+        select_kernels(np.zeros((2, 2)), np.array([0, 3]), 1, 3, seed=0)
 
 
 # --- AUC ---
@@ -284,27 +302,27 @@ def _brute_force(normal, adversarial):
 def test_auc_is_the_share_of_ordered_pairs():
     rng = np.random.default_rng(0)
     normal, adversarial = rng.integers(0, 12, 40) / 8, rng.integers(0, 9, 55) / 8
-    assert scoring.auc(normal, adversarial) == pytest.approx(_brute_force(normal, adversarial))
-    assert scoring.auc(adversarial, normal) == pytest.approx(1 - scoring.auc(normal, adversarial))
+    assert metrics.auc(normal, adversarial) == pytest.approx(_brute_force(normal, adversarial))
+    assert metrics.auc(adversarial, normal) == pytest.approx(1 - metrics.auc(normal, adversarial))
 
 
 def test_auc_counts_nan_as_highest_and_takes_infinity():
-    assert scoring.auc(np.array([np.nan, 2.0]), np.array([np.inf, 1.0])) == pytest.approx(3 / 4)
-    assert scoring.auc(np.array([-np.inf]), np.array([np.nan])) == 0
-    assert scoring.auc(np.array([np.nan]), np.array([np.nan])) == 0.5
+    assert metrics.auc(np.array([np.nan, 2.0]), np.array([np.inf, 1.0])) == pytest.approx(3 / 4)
+    assert metrics.auc(np.array([-np.inf]), np.array([np.nan])) == 0
+    assert metrics.auc(np.array([np.nan]), np.array([np.nan])) == 0.5
 
 
 def test_auc_of_an_empty_side_is_nan():
-    assert math.isnan(scoring.auc(np.empty(0), np.ones(3)))
-    assert math.isnan(scoring.auc(np.ones(3), np.empty(0)))
+    assert math.isnan(metrics.auc(np.empty(0), np.ones(3)))
+    assert math.isnan(metrics.auc(np.ones(3), np.empty(0)))
 
 
 def test_roc_encloses_the_auc():
     rng = np.random.default_rng(0)
     normal, adversarial = rng.normal(1, 1, 80), rng.normal(0, 1, 90)
-    fpr, tpr = scoring.roc(normal, adversarial)
+    fpr, tpr = metrics.roc(normal, adversarial)
     assert (fpr[0], tpr[0], fpr[-1], tpr[-1]) == (0, 0, 1, 1)
-    assert np.trapezoid(tpr, fpr) == pytest.approx(scoring.auc(normal, adversarial))
+    assert np.trapezoid(tpr, fpr) == pytest.approx(metrics.auc(normal, adversarial))
 
 
 # --- Selection and rounds ---
@@ -325,17 +343,17 @@ def _results(labels_true, labels_nor, labels_adv, seed=0):
 def test_only_images_right_when_normal_and_wrong_when_adversarial_count():
     results = _results([0, 1, 2, 0], [0, 1, 0, 0], [1, 1, 1, 2])
     kernels = np.random.default_rng(1).normal(size=(3, 5, 3))
-    scores = scoring.score_images(results, kernels, 1.0, slice(None))
+    scores = rounds.score_images(results, kernels, 1.0, slice(None))
     np.testing.assert_array_equal(scores["confidence"][0], results["confidence_nor"][[0, 3]])
     np.testing.assert_array_equal(scores["non_me"][1], results["entropy_adv"][[0, 3]])
-    expected = scoring.log_kernel_density(results["logits_adv"][[0, 3]], np.array([1, 2]), kernels,
+    expected = log_kernel_density(results["logits_adv"][[0, 3]], np.array([1, 2]), kernels,
                                          1.0)
     np.testing.assert_array_equal(scores["k_density"][1], expected)
 
 
 def test_a_round_without_a_qualifying_image_has_n_0_and_no_auc():
     results = _results([0, 1, 0, 1], [1, 1, 0, 1], [0, 1, 1, 0])
-    first, second = scoring.evaluate_rounds(results, np.zeros((1, 5, 2)), 1.0, [0.1, 0.2], 2)
+    first, second = rounds.evaluate_rounds(results, np.zeros((1, 5, 2)), 1.0, [0.1, 0.2], 2)
     assert first["n"] == 0
     assert all(math.isnan(value) for value in first["auc"].values())
     assert second["n"] == 2
@@ -344,20 +362,20 @@ def test_a_round_without_a_qualifying_image_has_n_0_and_no_auc():
 @pytest.mark.parametrize("eps_round", [-1, 3])
 def test_an_unknown_round_is_refused(eps_round):
     with pytest.raises(InputError, match=rf"\[0, 2\].*Received: eps_round={eps_round}"):
-        scoring.evaluate_rounds(_results([0] * 4, [0] * 4, [1] * 4), np.zeros((1, 5, 2)), 1.0,
+        rounds.evaluate_rounds(_results([0] * 4, [0] * 4, [1] * 4), np.zeros((1, 5, 2)), 1.0,
                                [0.1, 0.2], 2, eps_round)
 
 
 def test_rows_that_are_no_rounds_are_refused():
     with pytest.raises(InputError, match=r"2 rounds of 3 images\. Received: rows=4"):
-        scoring.evaluate_rounds(_results([0] * 4, [0] * 4, [1] * 4), np.zeros((1, 5, 2)), 1.0,
+        rounds.evaluate_rounds(_results([0] * 4, [0] * 4, [1] * 4), np.zeros((1, 5, 2)), 1.0,
                                [0.1, 0.2], 3)
 
 
 def test_the_table_fits_100_columns_and_says_na():
-    row = {"eps": 0.02, "n": 10000, "auc": dict.fromkeys(scoring.SCORES, 1.0)}
-    empty = {"eps": 0.04, "n": 0, "auc": dict.fromkeys(scoring.SCORES, math.nan)}
-    lines = evaluation.format_aucs({"CE": [row, empty], "RCE": [row]}).splitlines()
+    row = {"eps": 0.02, "n": 10000, "auc": dict.fromkeys(PUBLISHED_SCORES, 1.0)}
+    empty = {"eps": 0.04, "n": 0, "auc": dict.fromkeys(PUBLISHED_SCORES, math.nan)}
+    lines = judging.format_aucs({"CE": [row, empty], "RCE": [row]}).splitlines()
     assert max(map(len, lines)) <= 100
     assert lines[0].split() == ["|", "CE", "|", "RCE"]
     assert lines[2].split() == ["0.02", *(["|", "10000", "100.00", "100.00", "100.00"] * 2)]
@@ -388,13 +406,13 @@ def workspace(tmp_path):
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 3, 60)
     for objective in ("ce", "rce"):
-        folder = tmp_path / artifacts.results_dir("fgsm", "digits", objective)
+        folder = tmp_path / results_dir("fgsm", "digits", objective)
         results = _results(labels, labels, (labels + 1) % 3, seed=len(objective))
-        artifacts.save_attack_results(folder, results)
-        run_records.write(
+        attack_results.save_attack_results(folder, results)
+        provenance.write(
             folder, "test_adv", flags={"RCE_train": objective == "rce", "seed": 0},
             metrics={"eps": [0.05, 0.12, 0.3], "num_per_eps": 20})
-        artifacts.save_training_features(tmp_path / artifacts.kernel_dir("digits"), objective,
+        save_training_features(tmp_path / kernel_dir("digits"), objective,
                                          rng.normal(size=(90, 5)), np.arange(90) % 3)
     return tmp_path
 
@@ -405,7 +423,7 @@ def _snapshot(folder):
 
 def test_a_class_without_training_images_is_named_where_a_record_tells_how_many_there_are(workspace):
     """The last class of four has none: from the features alone nobody could tell."""
-    run_records.write(workspace / "kernel_para_digits", "kernel_para_RCE", flags={},
+    provenance.write(workspace / "kernel_para_digits", "kernel_para_RCE", flags={},
                       metrics={"network": {"num_classes": 4}})
     done = _run(workspace, "--dataset=digits", "--mode=select_kernel", "--objective_tag=RCE",
                 "--num_kernels=5")
@@ -434,11 +452,11 @@ def test_the_program_prints_one_table_and_leaves_json_record_and_picture(workspa
     folder = workspace / "fgsm_digits"
     assert (folder / "roc_fgsm_digits.png").read_bytes().startswith(b"\x89PNG")
     written = json.loads((folder / "auc_fgsm_digits.json").read_text())["objectives"]
-    results = artifacts.load_attack_results(folder / "RCE")
-    kernels = artifacts.load_kernels(workspace / "kernel_para_digits", "rce")
+    results = attack_results.load_attack_results(folder / "RCE")
+    kernels = load_kernels(workspace / "kernel_para_digits", "rce")
     assert kernels.shape == (10, 5, 3)
-    assert written["RCE"] == scoring.evaluate_rounds(results, kernels, RCE, [0.05, 0.12, 0.3], 20)
-    record = run_records.read(folder, "detect")
+    assert written["RCE"] == rounds.evaluate_rounds(results, kernels, RCE, [0.05, 0.12, 0.3], 20)
+    record = provenance.read(folder, "detect")
     assert record["flags"]["num_kernels"] == 10
     assert record["metrics"]["auc"] == written
     again = _run(workspace, "--dataset=digits")  # takes the kernels that are there
@@ -450,11 +468,11 @@ def test_select_kernel_draws_for_each_objective_or_the_one_named(workspace):
     folder = workspace / "kernel_para_digits"
     arguments = "--dataset=digits", "--mode=select_kernel", "--num_kernels=30"
     assert _run(workspace, *arguments, "--objective_tag=CE").returncode == 0
-    assert artifacts.kernels_path(folder, "rce") is None
-    before = artifacts.load_kernels(folder, "ce")
+    assert kernels_path(folder, "rce") is None
+    before = load_kernels(folder, "ce")
     assert _run(workspace, *arguments, "--seed=1").returncode == 0
-    assert artifacts.load_kernels(folder, "rce").shape == (30, 5, 3)
-    assert (artifacts.load_kernels(folder, "ce") != before).any()
+    assert load_kernels(folder, "rce").shape == (30, 5, 3)
+    assert (load_kernels(folder, "ce") != before).any()
 
 
 def test_kernels_for_the_attack_are_some_of_the_kernels_with_their_medians(workspace):
@@ -477,27 +495,27 @@ def test_kernels_for_the_attack_are_some_of_the_kernels_with_their_medians(works
     done = made("median_for_attack")
     assert done.stdout.count("Median densities of 3 classes from 90 training features") == 1
     for objective in ("ce", "rce"):
-        kernels = artifacts.load_kernels(folder, objective)
-        some = artifacts.load_kernels(folder, objective, "attack_kernels")
+        kernels = load_kernels(folder, objective)
+        some = load_kernels(folder, objective, "attack_kernels")
         assert some.shape == (6, 5, 3)
         for c in range(3):
             rows = [np.flatnonzero((kernels[:, :, c] == row).all(axis=1)) for row in some[:, :, c]]
             assert len({int(row[0]) for row in rows}) == 6
-    features, labels = artifacts.load_training_features(folder, "rce")
-    medians = artifacts.load_kernels(folder, "rce", "attack_medians")
+    features, labels = load_training_features(folder, "rce")
+    medians = load_kernels(folder, "rce", "attack_medians")
     for c in range(3):
         rows = labels == c
-        density = scoring.kernel_density(features[rows], labels[rows], some, RCE)
+        density = kernel_density(features[rows], labels[rows], some, RCE)
         assert medians[c] == np.median(density)
-    assert artifacts.kernels_path(folder, "ce", "attack_medians") is None
+    assert kernels_path(folder, "ce", "attack_medians") is None
 
 
 def test_the_seed_alone_decides_the_kernels_of_both_modes(workspace):
     folder = workspace / "kernel_para_digits"
     assert _run(workspace, "--dataset=digits", "--num_kernels=10", "--seed=3").returncode == 0
-    drawn = artifacts.load_kernels(folder, "ce")
+    drawn = load_kernels(folder, "ce")
     _run(workspace, "--dataset=digits", "--num_kernels=10", "--seed=3", "--mode=select_kernel")
-    np.testing.assert_array_equal(artifacts.load_kernels(folder, "ce"), drawn)
+    np.testing.assert_array_equal(load_kernels(folder, "ce"), drawn)
 
 
 def test_one_round_and_one_objective(workspace):
@@ -536,14 +554,14 @@ def test_the_originals_own_files_have_ten_rounds(workspace):
 
 
 def test_rows_that_are_not_ten_rounds_need_num_per_eps(tmp_path):
-    artifacts.save_attack_results(tmp_path, _results([0] * 22, [0] * 22, [1] * 22))
+    attack_results.save_attack_results(tmp_path, _results([0] * 22, [0] * 22, [1] * 22))
     arguments = "--dataset=digits", "--save_pwd=.", "--objective_tag=CE"
     _check_error(_run(tmp_path, *arguments), "22 rows", "Received: num_per_eps=0.")
 
 
 def test_no_qualifying_image_at_all_is_no_error(tmp_path):
-    artifacts.save_attack_results(tmp_path, _results([0] * 10, [1] * 10, [1] * 10))
-    artifacts.save_kernels(tmp_path, "ce", np.zeros((2, 5, 2)))
+    attack_results.save_attack_results(tmp_path, _results([0] * 10, [1] * 10, [1] * 10))
+    save_kernels(tmp_path, "ce", np.zeros((2, 5, 2)))
     done = _run(tmp_path, "--dataset=digits", "--save_pwd=.", "--objective_tag=CE",
                 "--kernel_dir=.")
     assert done.returncode == 0, done.stderr
@@ -551,7 +569,7 @@ def test_no_qualifying_image_at_all_is_no_error(tmp_path):
     assert "no image counts" in done.stdout
     assert not (tmp_path / "roc_fgsm_digits.png").exists()
     rows = json.loads((tmp_path / "auc_fgsm_digits.json").read_text())["objectives"]["CE"]
-    assert rows[0] == {"round": 1, "eps": 0.02, "n": 0, "auc": dict.fromkeys(scoring.SCORES)}
+    assert rows[0] == {"round": 1, "eps": 0.02, "n": 0, "auc": dict.fromkeys(PUBLISHED_SCORES)}
 
 
 def test_nan_in_entropy_is_one_warning_with_the_count(workspace):
@@ -567,7 +585,7 @@ def test_nan_in_entropy_is_one_warning_with_the_count(workspace):
 
 def test_kernels_older_than_the_training_features_are_a_warning(workspace):
     assert _run(workspace, "--dataset=digits", "--num_kernels=5").returncode == 0
-    artifacts.save_training_features(workspace / "kernel_para_digits", "rce",
+    save_training_features(workspace / "kernel_para_digits", "rce",
                                      np.ones((90, 5)), np.arange(90) % 3)
     done = _run(workspace, "--dataset=digits")
     assert done.returncode == 0
@@ -592,11 +610,11 @@ def _remove_features(folder):
 
 
 def _other_network(folder):
-    artifacts.save_kernels(folder / "kernel_para_digits", "rce", np.zeros((4, 6, 3)))
+    save_kernels(folder / "kernel_para_digits", "rce", np.zeros((4, 6, 3)))
 
 
 def _wrong_record(folder):
-    run_records.write(folder / "fgsm_digits/CE", "test_adv", flags={},
+    provenance.write(folder / "fgsm_digits/CE", "test_adv", flags={},
                                metrics={"eps": [0.1], "num_per_eps": 20})
 
 

@@ -10,14 +10,20 @@ import script_runner
 from PIL import Image
 from script_runner import FIT, NETWORK, run, succeeded
 
-import detector
-import evaluation
-import metrics
-import plots
-import scoring
-from data import artifacts, detector_files, inputs, run_records
+from data import inputs
+from defenses import SCORES, deployed
 from defenses import detector as detectors
+from defenses.kernels import KERNEL_BANDWIDTH
+from defenses.scores import non_me_variance
 from errors import InputError
+from evaluation import judging, metrics, rounds
+from figures import drawing
+from files import attack_results, provenance
+from files import detectors as detector_files
+from files.features import load_kernels, load_training_scores
+from files.images import save_bin
+from networks import restoring
+from networks.spec import NetworkSpec
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +45,7 @@ def fitted(work):
 
 @pytest.fixture(scope="module")
 def loaded(work):
-    return detector.load_detector(work[0] / "kernel_para_digits/detector_RCE.npz", log_root=work[2],
+    return deployed.load_detector(work[0] / "kernel_para_digits/detector_RCE.npz", log_root=work[2],
                                   score="non_me", false_refusal_rate=0.05)
 
 
@@ -49,21 +55,21 @@ def loaded(work):
 def test_the_detector_is_made_from_the_files(work, fitted):
     folder = work[0] / "kernel_para_digits"
     np.testing.assert_array_equal(
-        fitted.kernels, artifacts.load_kernels(folder, "rce").astype(np.float32))
-    training = artifacts.load_training_scores(folder, "rce")
-    assert fitted.non_me_variance == scoring.non_me_variance(training["non_me"], 10)
-    assert fitted.bandwidth == scoring.KERNEL_BANDWIDTH["rce"]
+        fitted.kernels, load_kernels(folder, "rce").astype(np.float32))
+    training = load_training_scores(folder, "rce")
+    assert fitted.non_me_variance == non_me_variance(training["non_me"], 10)
+    assert fitted.bandwidth == KERNEL_BANDWIDTH["rce"]
     assert fitted.false_refusal_rates.tolist() == [0.05, 0.1]
-    record = run_records.read(work[0] / "fgsm_digits/RCE", "test_adv")
+    record = provenance.read(work[0] / "fgsm_digits/RCE", "test_adv")
     assert fitted.network == record["metrics"]["network"]
     assert set(fitted.network) == {"dataset", "image_shape", "num_classes", "model",
                                    "blocks_per_stage", "objective", "weights_sha256"}
 
 
-@pytest.mark.parametrize("score", detectors.SCORES)
+@pytest.mark.parametrize("score", SCORES)
 def test_thresholds_refuse_their_share_of_the_fitting_images(work, fitted, score):
-    results = artifacts.load_attack_results(work[0] / "fgsm_digits/RCE")
-    index = artifacts.load_per_image(work[0] / "fgsm_digits/RCE")["image_index"][:200]
+    results = attack_results.load_attack_results(work[0] / "fgsm_digits/RCE")
+    index = attack_results.load_per_image(work[0] / "fgsm_digits/RCE")["image_index"][:200]
     rows = np.flatnonzero(np.isin(index, fitted.fitted_on))
     assert len(rows) == 100
     scores = detectors.combine(
@@ -111,10 +117,10 @@ def test_from_python_and_by_the_program_the_answers_are_the_same(work, loaded, t
     with open(tmp_path / "answers.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["answer"] for row in rows] == answer.words()
-    for name in detectors.SCORES:
+    for name in SCORES:
         np.testing.assert_allclose([float(row[name]) for row in rows], answer.scores[name])
     assert f"{answer.accepted.sum()} of 12 answered, non_me at least" in result.out
-    assert set(answer.words()) <= {str(label) for label in range(10)} | {detector.NOT_SURE}
+    assert set(answer.words()) <= {str(label) for label in range(10)} | {deployed.NOT_SURE}
 
 
 def test_png_files_are_read_in_order_of_name(loaded, tmp_path):
@@ -156,7 +162,7 @@ def test_an_image_answers_alone_as_in_company(loaded):
     for row in (0, 7, 29):
         alone = loaded(images[row:row + 1])
         assert alone.labels[0] == together.labels[row]
-        for name in detectors.SCORES:
+        for name in SCORES:
             np.testing.assert_allclose(alone.scores[name], together.scores[name][row], rtol=1e-5)
 
 
@@ -209,12 +215,12 @@ def test_bad_folders_and_files_are_refused(work, tmp_path):
 
 
 def test_a_detector_of_another_network_is_refused(work, cpu, fitted):
-    import inference
 
-    expected = inference.Expected("digits", (8, 8, 1), 10, 1, "rce")
-    other = inference.build_network(cpu, expected, seed=5)
+
+    expected = NetworkSpec("digits", (8, 8, 1), 10, 1, "rce")
+    other = restoring.build_network(cpu, expected, seed=5)
     with pytest.raises(InputError, match="the network that the detector was fitted on"):
-        detector.LoadedDetector(other, fitted, cpu, false_refusal_rate=0.05)
+        deployed.LoadedDetector(other, fitted, cpu, false_refusal_rate=0.05)
 
 
 @pytest.mark.parametrize("content", [b"", b"PK no zip", None])
@@ -284,15 +290,15 @@ def test_images_of_the_fit_are_left_out(judged):
 
 def test_figures_are_those_of_the_slow_way(judged, work, fitted):
     _, rows = judged
-    results = artifacts.load_attack_results(work[0] / "bim_digits/RCE")
-    index = artifacts.load_per_image(work[0] / "bim_digits/RCE")["image_index"]
+    results = attack_results.load_attack_results(work[0] / "bim_digits/RCE")
+    index = attack_results.load_per_image(work[0] / "bim_digits/RCE")["image_index"]
     chosen = (~np.isin(index, fitted.fitted_on) & (results["labels_nor"] == results["labels_true"])
               & (results["labels_adv"] != results["labels_true"]))
     row, = (row for row in rows if (row["attack"], row["subset"], row["score"]) == (
         "bim", "successful", "non_me"))
     normal, adversarial = results["entropy_nor"][chosen], results["entropy_adv"][chosen]
     assert row["n"] == chosen.sum()
-    assert row["figures"]["auroc"]["value"] == pytest.approx(scoring.auc(normal, adversarial))
+    assert row["figures"]["auroc"]["value"] == pytest.approx(metrics.auc(normal, adversarial))
     threshold = fitted.threshold("non_me", 0.05)
     assert row["figures"]["accepted_at_5"]["value"] == pytest.approx(
         np.mean(adversarial >= threshold))
@@ -313,7 +319,7 @@ def test_results_in_a_folder_of_their_own_are_judged(work, judged, tmp_path):
 def test_images_of_the_fit_are_known_in_a_file_of_another_order(work, fitted, tmp_path):
     test_set = inputs.load("digits", "", "test")
     order = np.random.default_rng(4).permutation(len(test_set.labels))
-    inputs.save_bin(str(tmp_path / "permuted.bin"), dataclasses.replace(
+    save_bin(str(tmp_path / "permuted.bin"), dataclasses.replace(
         test_set, images=test_set.images[order], labels=test_set.labels[order]), "digits")
     succeeded("test_adv", *NETWORK, work[1], "--mode=attack", "--attack_method=fgsm", "--eps=0.3",
               "--eval_data_path=permuted.bin", "--eval_batch_count=-1", cwd=tmp_path)
@@ -345,10 +351,10 @@ def test_images_that_were_all_fitted_on_are_not_judged(work, tmp_path):
 def test_the_worst_case_is_the_highest_success_of_each_image():
     def make(attack, values, right_adversarial):
         scores = {"non_me": np.array(values)}
-        return evaluation.Round(attack, None, np.array([3, 4, 5]), {"non_me": np.ones(3)}, scores,
+        return rounds.Round(attack, None, np.array([3, 4, 5]), {"non_me": np.ones(3)}, scores,
                                 np.array([True, True, False]), np.array(right_adversarial))
 
-    worst = evaluation._worst_case(
+    worst = judging._worst_case(
         [make("a", [0.1, 0.9, 0.5], [False, True, False]), make("b", [0.3, 0.2, 0.9], [False] * 3)],
         "non_me")
     assert worst.image.tolist() == [3, 4]
@@ -404,19 +410,19 @@ def rows_of(path):
 
 
 def test_without_a_sweep_there_are_the_figures_of_one_round(work, judged, tmp_path, monkeypatch):
-    monkeypatch.setattr(plots, "tsne", lambda features, seed: features[:, :2])
+    monkeypatch.setattr(drawing, "tsne", lambda features, seed: features[:, :2])
     succeeded("detect", "--dataset=digits", "--mode=figures", "--attack_method=bim",
               "--tsne_attack=bim", f"--output_dir={tmp_path}", cwd=work[0])
     assert {path.stem for path in tmp_path.iterdir()} == {
         "distortions", "roc_bim", "tsne_bim", "figures_run"}
-    assert run_records.read(tmp_path, "figures")["metrics"]["networks"]["rce"] == run_records.read(
+    assert provenance.read(tmp_path, "figures")["metrics"]["networks"]["rce"] == provenance.read(
         work[0] / "bim_digits/RCE", "test_adv")["metrics"]["network"]
     # The label of each curve ends in its area.
     labels = {row["curve"] for row in rows_of(tmp_path / "roc_bim.csv")}
     auroc, = (row["figures"]["auroc"]["value"] for row in judged[1] if (
         row["attack"], row["subset"], row["score"]) == ("bim", "successful", "k_density"))
     assert f"K-density, AUROC {100 * auroc:.2f} %" in labels and len(labels) == 5
-    per_image = artifacts.load_per_image(work[0] / "bim_digits/RCE")
+    per_image = attack_results.load_per_image(work[0] / "bim_digits/RCE")
     bar, = rows_of(tmp_path / "distortions.csv")
     assert int(bar["n"]) == per_image["kept"].sum()
     assert float(bar["mean"]) == pytest.approx(255 * per_image["rms"][per_image["kept"]].mean())
@@ -438,7 +444,7 @@ def test_a_sweep_of_ones_own(work, tmp_path):
     result = succeeded("test_adv", *NETWORK, work[1], "--mode=attack", "--attack_method=fgsm",
                        "--eps_sweep=0.1,0.4", "--eval_batch_count=1", cwd=tmp_path)
     assert "the eps = 0.400000" in result.out
-    record = run_records.read(tmp_path / "fgsm_digits/RCE", "test_adv")
+    record = provenance.read(tmp_path / "fgsm_digits/RCE", "test_adv")
     assert record["metrics"]["eps"] == [0.1, 0.4]
 
 

@@ -9,7 +9,7 @@ import pytest
 import script_runner
 from script_runner import ROOT
 
-import cluster
+from training import cluster
 
 SLURM = ROOT / "examples/slurm_train.sbatch"
 KUBERNETES = ROOT / "examples/kubernetes_train.yaml"

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from script_runner import ROOT
 
-from data import artifacts, run_records
+from files import attack_results, provenance
+from files.features import save_kernels, save_training_features
 from results import experiments
 
 NUM = 8
@@ -19,11 +20,11 @@ def work(tmp_path):
     for attack, changed in (("fgsm", 2), ("carliniL2_highcon", 3), ("carliniL2_specific", 4)):
         write(tmp_path / f"{attack}_mnist/RCE", changed)
     folder = tmp_path / "kernel_para_mnist"
-    artifacts.save_training_features(folder, "rce", np.array([[0.0], [3.0], [3.2], [3.4]]),
+    save_training_features(folder, "rce", np.array([[0.0], [3.0], [3.2], [3.4]]),
                                      np.array([0, 1, 1, 1]))
     # Of class 1 the detector has a kernel far from the adversarial images, the attack has not.
-    artifacts.save_kernels(folder, "rce", np.array([[[0.0, 3.1]], [[0.0, 3.2]], [[0.0, 3.3]]]))
-    artifacts.save_kernels(folder, "rce", np.array([[[0.0, 2.9]]]), "attack_kernels")
+    save_kernels(folder, "rce", np.array([[[0.0, 3.1]], [[0.0, 3.2]], [[0.0, 3.3]]]))
+    save_kernels(folder, "rce", np.array([[[0.0, 2.9]]]), "attack_kernels")
     return tmp_path
 
 
@@ -31,14 +32,14 @@ def write(folder, changed):
     """NUM images of class 0, the last of them wrong from the start; the first `changed` become 1."""
     labels_nor = np.array([0] * (NUM - 1) + [1])
     labels_adv = np.where(np.arange(NUM) < changed, 1, labels_nor)
-    artifacts.save_attack_results(folder, {
+    attack_results.save_attack_results(folder, {
         "labels_true": np.zeros(NUM, int), "labels_nor": labels_nor, "labels_adv": labels_adv,
         "confidence_nor": np.linspace(0.5, 0.9, NUM), "confidence_adv": np.full(NUM, 0.6),
         "entropy_nor": np.zeros(NUM), "entropy_adv": np.full(NUM, -1.0),
         "logits_nor": np.zeros((NUM, 1)), "logits_adv": np.full((NUM, 1), 3.0),
         **{f"{side}_img": np.zeros((NUM, 2, 2, 1), np.float32) for side in ("nor", "adv")},
-        "L2_distance": np.zeros(NUM)}, {name: np.zeros(NUM) for name in artifacts.PER_IMAGE})
-    run_records.write(folder, "test_adv", flags={}, metrics={
+        "L2_distance": np.zeros(NUM)}, {name: np.zeros(NUM) for name in attack_results.PER_IMAGE})
+    provenance.write(folder, "test_adv", flags={}, metrics={
         "eps": [None], "num_per_eps": NUM, "rounds": [{"seconds": 1.0}]})
 
 

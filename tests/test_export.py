@@ -11,9 +11,11 @@ import tensorflow as tf
 from conftest import GOLDEN, golden
 from script_runner import NETWORK, run, succeeded
 
-import exporting
-import inference
-from data import inputs, run_records, tf1_checkpoints
+from data import inputs
+from data.pixels import to_network_input
+from files import provenance, tf1_checkpoints
+from networks import portable, restoring
+from networks.spec import NetworkSpec
 from resnet_model import named_variables
 
 TF1_PATH = str(GOLDEN / "tf1_checkpoint_mnist_u1_rce" / "model.ckpt-1501")
@@ -58,9 +60,9 @@ def tiny_export(tmp_path_factory, cpu):
     folder = tmp_path_factory.mktemp("export")
     succeeded("others", "--mode=export_model", *NETWORK, f"--log_root={tiny}/models/tiny",
               "--output_dir=out", cwd=folder)
-    network = inference.restore(
-        cpu, f"{tiny}/models/tiny", inference.Expected("digits", (8, 8, 1), 10, 1, "rce"))
-    images = inputs.to_network_input(inputs.load("digits", "", "test").images[:7])
+    network = restoring.restore(
+        cpu, f"{tiny}/models/tiny", NetworkSpec("digits", (8, 8, 1), 10, 1, "rce"))
+    images = to_network_input(inputs.load("digits", "", "test").images[:7])
     return folder / "out", network, images
 
 
@@ -68,7 +70,7 @@ def test_the_files(tiny_export):
     folder, _, _ = tiny_export
     assert {path.name for path in folder.iterdir()} == {
         "model.keras", "saved_model", "export_model_run.json"}
-    assert run_records.read(folder, "export_model")["metrics"]["step"] == script_runner.STEPS
+    assert provenance.read(folder, "export_model")["metrics"]["step"] == script_runner.STEPS
 
 
 def test_keras_loads_it_without_this_project(tiny_export, tmp_path):
@@ -87,14 +89,14 @@ def test_the_saved_model_takes_any_number_of_images(tiny_export, count):
 
 @pytest.mark.parametrize("objective", ["ce", "rce"])
 def test_a_checkpoint_of_the_original_as_a_model(cpu, tmp_path, objective):
-    network = inference.build_network(
-        cpu, inference.Expected("mnist", (28, 28, 1), 10, 1, objective))
+    network = restoring.build_network(
+        cpu, NetworkSpec("mnist", (28, 28, 1), 10, 1, objective))
     tf1_checkpoints.restore_network(TF1_PATH, named_variables(network.model))
-    model = exporting.portable_model(network)
+    model = portable.portable_model(network)
     images = golden("forward_mnist_u1_rce")["images"]
     assert_outputs(model(images), network, images)
     if objective == "rce":
-        exporting.save(model, str(tmp_path))
+        portable.save_model(model, str(tmp_path))
         found = load_elsewhere(tmp_path / "model.keras", images, tmp_path)
         assert_outputs(found, network, images)
         forward = golden("forward_mnist_u1_rce")
@@ -102,15 +104,15 @@ def test_a_checkpoint_of_the_original_as_a_model(cpu, tmp_path, objective):
 
 
 def test_a_failed_export_leaves_nothing(cpu, tmp_path, monkeypatch):
-    network = inference.build_network(cpu, inference.Expected("digits", (8, 8, 1), 10, 1, "ce"))
-    model = exporting.portable_model(network)
+    network = restoring.build_network(cpu, NetworkSpec("digits", (8, 8, 1), 10, 1, "ce"))
+    model = portable.portable_model(network)
 
     def fail(*_, **__):
         raise OSError("disk full")
 
     monkeypatch.setattr(type(model), "export", fail)
     with pytest.raises(OSError, match="disk full"):
-        exporting.save(model, str(tmp_path))
+        portable.save_model(model, str(tmp_path))
     assert not list(tmp_path.iterdir())
 
 

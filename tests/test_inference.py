@@ -7,14 +7,16 @@ import pytest
 import script_runner
 import tensorflow as tf
 
-import inference
 from data import inputs
-from defenses import objectives
-from inference import ChunkedFunction
+from data.pixels import to_network_input
+from networks import heads, restoring
+from networks.network import Network, count_correct, ensemble
+from networks.running import ChunkedFunction
+from networks.spec import NetworkSpec
 
 RNG = np.random.default_rng(0)
 CHUNK = 4
-RUN = inference.Expected("digits", (8, 8, 1), 10, 1, "rce")
+RUN = NetworkSpec("digits", (8, 8, 1), 10, 1, "rce")
 
 
 def rows(n, width=3):
@@ -85,7 +87,7 @@ def test_prepare_is_applied_to_the_first_array_alone(cpu):
 
 @pytest.fixture(scope="module")
 def network(cpu):
-    return inference.build_network(cpu, RUN, seed=4)
+    return restoring.build_network(cpu, RUN, seed=4)
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +96,7 @@ def stored():
 
 
 def test_stored_images_are_scaled_to_network_inputs(cpu, network, stored):
-    x = inputs.to_network_input(stored)
+    x = to_network_input(stored)
     expected, features = network.forward(cpu)(x)
     for images in (stored, stored.astype(np.float32) / np.float32(255)):
         logits, stored_features = network.forward_stored(cpu)(images)
@@ -104,9 +106,9 @@ def test_stored_images_are_scaled_to_network_inputs(cpu, network, stored):
 
 @pytest.mark.parametrize(("name", "sign"), [("ce", 1.0), ("rce", -1.0)])
 def test_logits_of_a_network_are_sign_adjusted(cpu, network, stored, name, sign):
-    x = tf.constant(inputs.to_network_input(stored))
+    x = tf.constant(to_network_input(stored))
     raw, raw_features = network.model(x, training=False)
-    signed = inference.Network(network.model, objectives.get(name))
+    signed = Network(network.model, heads.get(name))
     np.testing.assert_array_equal(signed.logits(x), sign * raw.numpy())
     logits, features = signed.logits_and_features(x)
     np.testing.assert_array_equal(logits, sign * raw.numpy())
@@ -114,9 +116,9 @@ def test_logits_of_a_network_are_sign_adjusted(cpu, network, stored, name, sign)
 
 
 def test_the_network_of_a_run_has_its_shape_seed_and_objective(cpu, network):
-    again = inference.build_network(cpu, RUN, seed=4)
-    other = inference.build_network(cpu, RUN, seed=5)
-    assert network.objective is objectives.get("rce")
+    again = restoring.build_network(cpu, RUN, seed=4)
+    other = restoring.build_network(cpu, RUN, seed=5)
+    assert network.objective is heads.get("rce")
     assert network.model.input_shape == (None, 8, 8, 1)
     for ours, same, different in zip(*(n.model.get_weights() for n in (network, again, other)),
                                      strict=True):
@@ -127,14 +129,14 @@ def test_the_network_of_a_run_has_its_shape_seed_and_objective(cpu, network):
 @pytest.mark.parametrize("name", ["ce", "rce"])
 @pytest.mark.parametrize("num_images", [1, 5, 7])
 def test_correct_predictions_are_counted(cpu, network, stored, name, num_images):
-    signed = inference.Network(network.model, objectives.get(name))
-    raw, _ = network.model(inputs.to_network_input(stored), training=False)
+    signed = Network(network.model, heads.get(name))
+    raw, _ = network.model(to_network_input(stored), training=False)
     predicted = (np.argmin if name == "rce" else np.argmax)(raw, axis=-1).astype(np.int32)
     labels = predicted.copy()
     labels[[1, 4]] = (labels[[1, 4]] + 1) % 10
     image_set = inputs.ImageSet(stored, labels, 10, "made up", False)
     correct = np.sum((predicted == labels)[:num_images])
-    assert inference.count_correct(signed.forward_stored(cpu), image_set, num_images) == correct
+    assert count_correct(signed.forward_stored(cpu), image_set, num_images) == correct
 
 
 # Ensembles.
@@ -143,9 +145,9 @@ def test_correct_predictions_are_counted(cpu, network, stored, name, num_images)
 @pytest.mark.parametrize("objective", ["ce", "rce"])
 def test_an_ensemble_gives_the_mean_of_its_members_probabilities(cpu, objective):
     run = dataclasses.replace(RUN, objective=objective)
-    members = [inference.build_network(cpu, run, seed=seed) for seed in (1, 2, 3)]
-    images = inputs.to_network_input(inputs.load("digits", "", "test").images[:6])
-    logits, features = inference.ensemble(cpu, members).logits_and_features(images)
+    members = [restoring.build_network(cpu, run, seed=seed) for seed in (1, 2, 3)]
+    images = to_network_input(inputs.load("digits", "", "test").images[:6])
+    logits, features = ensemble(cpu, members).logits_and_features(images)
     theirs = [member.logits_and_features(images) for member in members]
     expected = np.mean([tf.nn.softmax(member_logits) for member_logits, _ in theirs], axis=0)
     np.testing.assert_allclose(tf.nn.softmax(logits), expected, rtol=1e-5)
@@ -153,16 +155,16 @@ def test_an_ensemble_gives_the_mean_of_its_members_probabilities(cpu, objective)
 
 
 def test_which_ensemble_it_is(cpu):
-    a, b = (inference.build_network(cpu, RUN, seed=seed) for seed in (1, 2))
-    found = {inference.ensemble(cpu, members).weights_sha256() for members in ([a, b], [b, a], [a, a])}
+    a, b = (restoring.build_network(cpu, RUN, seed=seed) for seed in (1, 2))
+    found = {ensemble(cpu, members).weights_sha256() for members in ([a, b], [b, a], [a, a])}
     assert len(found | {a.weights_sha256(), b.weights_sha256()}) == 5
 
 
 def test_folders_with_commas_between_them_are_an_ensemble(cpu, tmp_path_factory):
     folder = f"{script_runner.tiny_run(tmp_path_factory)}/models/tiny"
     run = dataclasses.replace(RUN, objective="rce")
-    one, twice = (inference.restore(cpu, log_root, run) for log_root in (folder, f"{folder},{folder}"))
-    images = inputs.to_network_input(inputs.load("digits", "", "test").images[:6])
+    one, twice = (restoring.restore(cpu, log_root, run) for log_root in (folder, f"{folder},{folder}"))
+    images = to_network_input(inputs.load("digits", "", "test").images[:6])
     np.testing.assert_allclose(tf.nn.softmax(twice.logits(images)), tf.nn.softmax(one.logits(images)),
                                rtol=1e-5)
     assert len(twice.members) == 2

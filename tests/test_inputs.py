@@ -13,8 +13,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data import formats, inputs
+from data import DATASETS, formats, get_spec, inputs, pipeline
+from data.pixels import to_network_input
 from errors import InputError
+from files.images import save_bin
+from networks.running import padded_chunks
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SHARED = Path(os.environ.get("RCE_SHARED", REPOSITORY.parent / "shared"))
@@ -59,7 +62,7 @@ def write_records(path, labels, pixels):
 
 def batches(image_set, **changes):
     arguments = {"batch_size": 8, "seed": 1, "start_step": 0, "num_steps": 4, "augment": False}
-    dataset = inputs.train_dataset(image_set, **(arguments | changes))
+    dataset = pipeline.train_dataset(image_set, **(arguments | changes))
     return [(x.numpy(), y.numpy()) for x, y in dataset]
 
 
@@ -96,7 +99,7 @@ def test_mnist_bin_equals_mnist_idx(real):
         assert idx.has_splits and records.has_splits
         np.testing.assert_array_equal(idx.labels, records.labels)
         np.testing.assert_array_equal(
-            inputs.to_network_input(idx.images), inputs.to_network_input(records.images)
+            to_network_input(idx.images), to_network_input(records.images)
         )
     assert list(idx.labels[:5]) == [7, 2, 1, 0, 4]  # as published
 
@@ -138,27 +141,27 @@ def test_cifar10_bin_is_read_in_file_order(real, monkeypatch):
 )
 def test_save_bin_round_trip(tmp_path, dataset, shape, dtype):
     written = make_set(20, shape, dtype)
-    inputs.save_bin(str(tmp_path / "x.bin"), written, dataset)
+    save_bin(str(tmp_path / "x.bin"), written, dataset)
     read = inputs.load(dataset, str(tmp_path / "x.bin"), "test")
     np.testing.assert_array_equal(
-        inputs.to_network_input(read.images), inputs.to_network_input(written.images)
+        to_network_input(read.images), to_network_input(written.images)
     )
     np.testing.assert_array_equal(read.labels, written.labels)
     assert read.labels.dtype == np.int32
-    assert read.num_classes == inputs.get_spec(dataset).num_classes
+    assert read.num_classes == get_spec(dataset).num_classes
     assert os.listdir(tmp_path) == ["x.bin"]
 
 
 def test_save_bin_layouts(tmp_path):
     grey = make_set(2, (28, 28, 1))
-    inputs.save_bin(str(tmp_path / "g.bin"), grey)
+    save_bin(str(tmp_path / "g.bin"), grey)
     records = np.fromfile(tmp_path / "g.bin", "<f4").reshape(2, 785)
     np.testing.assert_array_equal(records[:, 0], grey.labels)
     np.testing.assert_array_equal(
         records[:, 1:], grey.images.reshape(2, 784).astype(np.float32) / np.float32(255)
     )
     colour = make_set(2, (32, 32, 3))
-    inputs.save_bin(str(tmp_path / "c.bin"), colour, "cifar100")
+    save_bin(str(tmp_path / "c.bin"), colour, "cifar100")
     records = np.fromfile(tmp_path / "c.bin", np.uint8).reshape(2, 3074)
     np.testing.assert_array_equal(records[:, 0], [0, 0])
     np.testing.assert_array_equal(records[:, 1], colour.labels)
@@ -174,7 +177,7 @@ def test_failed_save_bin_leaves_the_old_file(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "replace", broken)
     with rejects("writable", "disk full"):
-        inputs.save_bin(str(path), make_set())
+        save_bin(str(path), make_set())
     assert os.listdir(tmp_path) == ["x.bin"] and path.read_bytes() == b"old"
 
 
@@ -195,7 +198,7 @@ def test_idx_folder_and_glob(tmp_path, zipped):
 
 def test_bin_folder_counts_no_test_set_twice(tmp_path):
     for name, n in (("data_train", 5), ("data_test", 3), ("test_batch", 3)):
-        inputs.save_bin(str(tmp_path / f"{name}.bin"), make_set(n, (28, 28, 1)))
+        save_bin(str(tmp_path / f"{name}.bin"), make_set(n, (28, 28, 1)))
     assert len(inputs.load("mnist", str(tmp_path), "train").labels) == 5
     assert len(inputs.load("mnist", str(tmp_path), "test").labels) == 3
 
@@ -238,7 +241,7 @@ def test_digits_split_is_fixed_stratified_and_complete():
 def test_tfds(dataset, monkeypatch):
     tfds = pytest.importorskip("tensorflow_datasets")
     monkeypatch.setattr(formats, "_require_host", lambda url: None)
-    spec = inputs.get_spec(dataset)
+    spec = get_spec(dataset)
     with tfds.testing.mock_data(num_examples=7):
         train, test = inputs.load_for_training(dataset, "", "")
         features = tfds.as_numpy(tfds.load(dataset, split="test"))
@@ -286,9 +289,9 @@ def test_load_for_training_keeps_classes_and_shape(tmp_path):
 
 
 def test_names_are_checked():
-    assert tuple(inputs.DATASETS) == ("mnist", "cifar10", "cifar100", "digits", "npz")
+    assert tuple(DATASETS) == ("mnist", "cifar10", "cifar100", "digits", "npz")
     with rejects("'mnist', 'cifar10', 'cifar100', 'digits', 'npz'"):
-        inputs.get_spec("imagenet")
+        get_spec("imagenet")
     with rejects("train", "test"):
         inputs.load("digits", "", "validation")
     with rejects("npz"):
@@ -332,7 +335,7 @@ def test_cifar_labels(tmp_path):
 @pytest.mark.parametrize("dataset", ["mnist", "cifar10", "cifar100", "digits"])
 def test_truncated_and_empty_records(tmp_path, dataset):
     path = tmp_path / "x.bin"
-    inputs.save_bin(str(path), make_set(3, inputs.get_spec(dataset).image_shape), dataset)
+    save_bin(str(path), make_set(3, get_spec(dataset).image_shape), dataset)
     path.write_bytes(path.read_bytes()[:-1])
     with rejects("x.bin", "record"):
         inputs.load(dataset, str(path), "test")
@@ -407,11 +410,11 @@ def test_save_bin_refusals(tmp_path):
     path, colour = str(tmp_path / "x.bin"), make_set(2, (4, 4, 3), np.float32)
     colour.images[1, 2, 3, 1] = 0.5
     with rejects("multiples of 1/255"):
-        inputs.save_bin(path, colour)
+        save_bin(path, colour)
     with rejects("1 or 3 channels"):
-        inputs.save_bin(path, make_set(2, (4, 4, 2)))
+        save_bin(path, make_set(2, (4, 4, 2)))
     with rejects("one byte"):
-        inputs.save_bin(path, make_set(300, (4, 4, 3), num_classes=300))
+        save_bin(path, make_set(300, (4, 4, 3), num_classes=300))
     assert not os.listdir(tmp_path)
 
 
@@ -421,9 +424,9 @@ def test_save_bin_refusals(tmp_path):
 def test_network_input_is_exact():
     levels = np.arange(256, dtype=np.uint8)
     expected = levels.astype(np.float32) / np.float32(255) - np.float32(0.5)
-    np.testing.assert_array_equal(inputs.to_network_input(levels), expected)
+    np.testing.assert_array_equal(to_network_input(levels), expected)
     fractions = levels.astype(np.float32) / np.float32(255)
-    np.testing.assert_array_equal(inputs.to_network_input(fractions), expected)
+    np.testing.assert_array_equal(to_network_input(fractions), expected)
     assert expected.min() == -0.5 and expected.max() == 0.5
 
 
@@ -432,7 +435,7 @@ def test_network_input_equals_the_original():
     if not golden.exists():
         pytest.skip(f"real data absent: no {golden}; set RCE_SHARED to the folder that has it")
     with np.load(golden) as arrays:
-        found = inputs.to_network_input(arrays["images_uint8"])
+        found = to_network_input(arrays["images_uint8"])
         np.testing.assert_array_equal(found, arrays["images"])
         assert found.dtype == np.float32
 
@@ -445,7 +448,7 @@ def test_batches_have_the_exact_network_input(dtype):
     image_set = inputs.ImageSet(images, np.arange(4, dtype=np.int32), 4, "levels", False)
     for x, y in batches(image_set, batch_size=4):
         assert x.dtype == np.float32 and y.dtype == np.int32
-        np.testing.assert_array_equal(x, inputs.to_network_input(images)[y])
+        np.testing.assert_array_equal(x, to_network_input(images)[y])
 
 
 @pytest.mark.parametrize("n, batch_size", [(1, 4), (2, 3), (7, 3), (10, 25), (100, 10)])
@@ -478,7 +481,7 @@ def test_resuming_and_replicas_change_nothing(augment):
 
 
 def test_static_shapes():
-    dataset = inputs.train_dataset(
+    dataset = pipeline.train_dataset(
         make_set(30), batch_size=8, seed=0, start_step=0, num_steps=1, augment=True, num_replicas=2
     )
     assert [tuple(spec.shape) for spec in dataset.element_spec] == [(4, 8, 8, 1), (4,)]
@@ -504,7 +507,7 @@ def naive_augmentations(image):
     padded[2:10, 2:10] = image
     for row, column, step in itertools.product(range(5), range(5), (1, -1)):
         crop = padded[row : row + 8, column : column + 8][:, ::step]
-        yield (row, column, step), inputs.to_network_input(crop)
+        yield (row, column, step), to_network_input(crop)
 
 
 def test_augmentation_is_a_shift_of_at_most_2_and_a_flip():
@@ -523,7 +526,7 @@ def test_augmentation_is_a_shift_of_at_most_2_and_a_flip():
 
 
 def test_only_colour_photographs_are_augmented():
-    assert [n for n, spec in inputs.DATASETS.items() if spec.augment] == ["cifar10", "cifar100"]
+    assert [n for n, spec in DATASETS.items() if spec.augment] == ["cifar10", "cifar100"]
 
 
 def test_batch_size_must_divide():
@@ -539,14 +542,14 @@ def test_batch_size_must_divide():
 @pytest.mark.parametrize("n, size", [(7, 3), (6, 3), (2, 5), (0, 3)])
 def test_padded_chunks(n, size):
     array = np.arange(2 * n, dtype=np.int32).reshape(n, 2) + 1
-    chunks = list(inputs.padded_chunks(array, size))
+    chunks = list(padded_chunks(array, size))
     assert len(chunks) == -(-n // size)
     assert all(chunk.shape == (size, 2) and chunk.dtype == np.int32 for chunk, _ in chunks)
     joined = [chunk[:valid] for chunk, valid in chunks]
     np.testing.assert_array_equal(np.concatenate([array[:0], *joined]), array)
     assert not any(chunk[valid:].any() for chunk, valid in chunks)
     with rejects("size"):
-        next(inputs.padded_chunks(array, 0))
+        next(padded_chunks(array, 0))
 
 
 def test_subset_indices():

@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 from sklearn import metrics as sk
 
-import metrics
-import scoring
 from errors import InputError
+from evaluation import metrics
 
 
 def draw(seed, n=200, ties=False):
@@ -37,7 +36,7 @@ def test_auroc_counts_pairs_and_the_swap_of_sides_complements_it():
     pairs = np.mean((normal[:, None] > adversarial) + 0.5 * (normal[:, None] == adversarial))
     found = metrics.separation(normal, adversarial, num_resamples=2)["auroc"].value
     assert found == pytest.approx(pairs)
-    assert scoring.auc(normal, adversarial) == pytest.approx(pairs)
+    assert metrics.auc(normal, adversarial) == pytest.approx(pairs)
     swapped = metrics.separation(adversarial, normal, num_resamples=2)["auroc"].value
     assert swapped == pytest.approx(1 - found)
 
@@ -46,7 +45,7 @@ def test_auroc_counts_pairs_and_the_swap_of_sides_complements_it():
 def test_ties_count_in_the_auroc_as_they_do_in_scoring(matlab_ties):
     normal, adversarial = draw(7, n=30, ties=True)
     found = metrics.separation(normal, adversarial, num_resamples=2, matlab_ties=matlab_ties)
-    expected = scoring.auc(normal, adversarial, matlab_ties=matlab_ties)
+    expected = metrics.auc(normal, adversarial, matlab_ties=matlab_ties)
     assert found["auroc"].value == pytest.approx(expected)
     other = metrics.separation(normal, adversarial, num_resamples=2, matlab_ties=not matlab_ties)
     assert found["auroc"] != other["auroc"]
@@ -74,7 +73,7 @@ def test_the_resamples_are_those_of_images():
     slow = []
     for _ in range(400):
         rows = rng.integers(50, size=50)
-        slow.append(scoring.auc(normal[rows], adversarial[rows]))
+        slow.append(metrics.auc(normal[rows], adversarial[rows]))
     np.testing.assert_allclose([found.low, found.high], np.percentile(slow, [2.5, 97.5]), atol=0.03)
     assert found.low < found.value < found.high
 
@@ -118,6 +117,6 @@ def test_auc_and_roc_are_those_of_scikit_learn(levels):
     targets = np.arange(308) < 211
     scores = np.concatenate([normal, adversarial])
     area = sk.roc_auc_score(targets, scores)
-    assert scoring.auc(normal, adversarial) == pytest.approx(area, abs=1e-12)
+    assert metrics.auc(normal, adversarial) == pytest.approx(area, abs=1e-12)
     fpr, tpr, _ = sk.roc_curve(targets, scores, drop_intermediate=False)
-    np.testing.assert_allclose(scoring.roc(normal, adversarial), [fpr, tpr], rtol=0, atol=1e-12)
+    np.testing.assert_allclose(metrics.roc(normal, adversarial), [fpr, tpr], rtol=0, atol=1e-12)

@@ -9,12 +9,17 @@ import shutil
 import numpy as np
 import pytest
 import script_runner
+import tensorflow as tf
 from script_runner import NETWORK, ROOT, run, succeeded
 from test_inputs import SHARED
 
-import detector
-from data import checkpoints, detector_files, inputs, pretrained, run_records
+from data import inputs
+from data.pixels import to_network_input
+from defenses import deployed
 from errors import InputError
+from files import detectors as detector_files
+from files import pretrained, provenance
+from files.images import save_pngs
 from results import cells
 
 MNIST = SHARED / "data/mnist"
@@ -45,8 +50,8 @@ def test_the_folder_holds_the_network_alone_and_its_detector(work, tmp_path_fact
         "README.md", "SHA256SUMS", "checkpoint", "detector.npz", f"{prefix}.index",
         f"{prefix}.data-00000-of-00001"}
     tiny = script_runner.tiny_run(tmp_path_factory)
-    trained = checkpoints.tf.train.load_checkpoint(str(tiny / "models/tiny" / prefix))
-    shipped = checkpoints.tf.train.load_checkpoint(str(folder / prefix))
+    trained = tf.train.load_checkpoint(str(tiny / "models/tiny" / prefix))
+    shipped = tf.train.load_checkpoint(str(folder / prefix))
     names = {name for name in shipped.get_variable_to_shape_map() if name.startswith("network/")}
     assert names == {name for name in trained.get_variable_to_shape_map()
                      if name.startswith("network/")}
@@ -85,14 +90,14 @@ def test_every_script_takes_the_folder(work, tmp_path):
     succeeded("others", *network, "--mode=kernel_para", "--eval_batch_count=1", cwd=tmp_path)
     succeeded("others", *network, "--mode=export_model", "--output_dir=out", cwd=tmp_path)
     assert "newest at step" in succeeded("others", *network, "--mode=info", cwd=tmp_path).out
-    record = run_records.read(tmp_path / "fgsm_digits/RCE", "test_adv")
-    assert record["metrics"]["network"] == run_records.read(
+    record = provenance.read(tmp_path / "fgsm_digits/RCE", "test_adv")
+    assert record["metrics"]["network"] == provenance.read(
         work / "fgsm_digits/RCE", "test_adv")["metrics"]["network"]
 
 
 def test_load_detector_finds_the_network_beside_it(work):
     images = inputs.load("digits", "", "test").images[:20]
-    shipped = detector.load_detector(
+    shipped = deployed.load_detector(
         work / "shipped/tiny/detector.npz", false_refusal_rate=0.05)(images)
     assert shipped.labels.shape == (20,)
     assert np.isfinite(list(shipped.scores.values())).all()
@@ -126,7 +131,7 @@ def test_a_changed_detector_is_refused(copy):
     file = copy / "detector.npz"
     file.write_bytes(file.read_bytes() + b"\0")
     with pytest.raises(InputError, match=r"detector\.npz as it was shipped"):
-        detector.load_detector(file)
+        deployed.load_detector(file)
 
 
 def test_weights_that_were_not_shipped_are_refused(copy, tmp_path):
@@ -210,7 +215,7 @@ def test_a_shipped_network_is_whole_small_and_answers(folder):
         pretrained.check(folder / name)
     assert sum(size for name, size in sizes.items() if name.startswith("model.ckpt")) < 2_000_000
     assert sizes["detector.npz"] < 3_000_000
-    loaded = detector.load_detector(folder / "detector.npz")
+    loaded = deployed.load_detector(folder / "detector.npz")
     answer = loaded(np.zeros((2, *loaded.detector.network["image_shape"]), np.uint8))
     assert np.isfinite(list(answer.scores.values())).all()
 
@@ -253,7 +258,7 @@ def test_pngs_of_an_attack_are_answered_as_its_images(work, tmp_path):
     images, names = inputs.load_images(str(tmp_path / "pngs"))
     assert names[:2] == ["00.png", "01.png"] and len(names) == 12
     x = np.load(adversarial)[:12]
-    np.testing.assert_allclose(inputs.to_network_input(images[..., None]), x, atol=0.5 / 255 + 1e-6)
+    np.testing.assert_allclose(to_network_input(images[..., None]), x, atol=0.5 / 255 + 1e-6)
     result = succeeded("detect", "--mode=apply", f"--detector={work}/shipped/tiny/detector.npz",
                        "--images=pngs", "--false_refusal_rate=0.05", cwd=tmp_path)
     assert "of 12 answered" in result.out
@@ -271,7 +276,7 @@ def test_pngs_of_test_images(tmp_path):
 @pytest.mark.parametrize("shape", [(3, 8, 8, 1), (3, 8, 8, 3), (12, 4, 4, 3)])
 def test_pngs_give_grey_levels_back(tmp_path, shape):
     levels = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
-    inputs.save_pngs(str(tmp_path), inputs.to_network_input(levels))
+    save_pngs(str(tmp_path), to_network_input(levels))
     images, _ = inputs.load_images(str(tmp_path))
     np.testing.assert_array_equal(images.reshape(shape), levels)
 
@@ -282,7 +287,7 @@ def test_pngs_give_grey_levels_back(tmp_path, shape):
     (np.full((2, 8, 8, 1), np.nan), "in [-0.5, 0.5]")])
 def test_what_is_no_network_input_is_refused(tmp_path, images, words):
     with pytest.raises(InputError) as caught:
-        inputs.save_pngs(str(tmp_path / "pngs"), images)
+        save_pngs(str(tmp_path / "pngs"), images)
     assert words in str(caught.value)
     assert not (tmp_path / "pngs").exists()
 

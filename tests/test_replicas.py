@@ -18,12 +18,16 @@ import tensorflow as tf
 from conftest import golden
 from script_runner import NETWORK, succeeded
 
-import inference
-import optimizers
-import train
-from data import checkpoints, inputs
-from defenses import objectives
+from data import inputs
+from data.pixels import to_network_input
+from files import checkpoints
+from networks import heads, restoring, running
+from networks.network import count_correct
+from networks.running import collect
+from networks.spec import NetworkSpec
 from resnet_model import FusedBatchNorm, named_variables
+from training import loop as training_loop
+from training import optimizers
 
 RNG = np.random.default_rng(0)
 # Costs and weights of 20 golden steps that differ by rounding alone: 2e-6 and 9e-5 were seen,
@@ -127,8 +131,8 @@ def small_training(strategy, jit_compile):
         model = keras.Model(inputs_, (logits, features))
         optimizer = optimizers.make_optimizer("mom", 0.1)
         optimizer.build(model.trainable_variables)
-    loop = train.make_train_loop(
-        strategy, model, optimizer, objectives.get("rce"), 8, jit_compile=jit_compile)
+    loop = training_loop.make_train_loop(
+        strategy, model, optimizer, heads.get("rce"), 8, jit_compile=jit_compile)
     rng, parts = np.random.default_rng(2), strategy.num_replicas_in_sync
     images = rng.normal(size=(4 * parts, 8 // parts, 4, 4, 1)).astype(np.float32)
     labels = rng.integers(0, 3, (4 * parts, 8 // parts)).astype(np.int32)
@@ -180,9 +184,9 @@ def normalize(strategy, x, *, synchronized):
             loss = tf.reduce_sum(y**3)
         return y, tape.gradient(loss, images)
 
-    spread = inference.spread(strategy, np.split(x, replicas))
+    spread = running.spread(strategy, np.split(x, replicas))
     results = tf.function(lambda images: strategy.run(call, (images,)))(spread)
-    y, gradient = (np.concatenate(inference.collect(strategy, value)) for value in results)
+    y, gradient = (np.concatenate(collect(strategy, value)) for value in results)
     return Normalized(y, gradient, layer.moving_mean.numpy(), layer.moving_variance.numpy())
 
 
@@ -219,7 +223,7 @@ def test_batch_norm_that_is_not_synchronized_sees_its_own_half(cpu, two_cpus, im
 
 # Mixed precision on the digits, ResNet-8.
 
-RUN = checkpoints.RunRecord(
+RUN = checkpoints.TrainingRun(
     dataset="digits", image_shape=(8, 8, 1), num_classes=10, blocks_per_stage=1, objective="rce",
     optimizer="mom", batch_size=64, lr_boundaries=(50, 75), total_steps=100, seed=1)
 
@@ -231,9 +235,9 @@ def digits():
 
 def train_digits(strategy, folder, image_set, **changes):
     """Trains in `folder`; returns the last figures."""
-    exit_code, figures = train.train(
-        dataclasses.replace(RUN, **changes), strategy, image_set, None, log_root=str(folder),
-        train_dir=str(folder / "train"))
+    exit_code, figures = training_loop.train(
+        dataclasses.replace(RUN, **changes), strategy, image_set, None,
+        training_loop.Options(str(folder), str(folder / "train")))
     assert exit_code == 0
     return figures
 
@@ -281,9 +285,9 @@ def test_mixed_precision_loses_no_more_than_a_hundredth(trained, objective, mixe
 
 @pytest.mark.parametrize("mixed_precision", flags.MIXED_PRECISIONS)
 def test_mixed_precision_keeps_variables_features_and_logits_in_float32(cpu, digits, mixed_precision):
-    network = inference.build_network(cpu, RUN, mixed_precision=mixed_precision)
+    network = restoring.build_network(cpu, RUN, mixed_precision=mixed_precision)
     assert {v.dtype for v in named_variables(network.model).values()} == {tf.float32}
-    images = inputs.to_network_input(digits.images[:4])
+    images = to_network_input(digits.images[:4])
     for training in (False, True):
         logits, features = network.model(images, training=training)
         assert logits.dtype == features.dtype == tf.float32
@@ -294,9 +298,9 @@ def test_mixed_precision_keeps_variables_features_and_logits_in_float32(cpu, dig
 
 def test_a_mixed_precision_checkpoint_is_one_for_every_script(trained, cpu, digits):
     folder = trained("rce", "float16")
-    network = inference.restore(cpu, str(folder), inference.Expected(
+    network = restoring.restore(cpu, str(folder), NetworkSpec(
         "digits", (8, 8, 1), 10, 1, "rce"))
-    assert inference.count_correct(network.forward_stored(cpu), digits, 500) > 450
+    assert count_correct(network.forward_stored(cpu), digits, 500) > 450
 
 
 @pytest.mark.parametrize("mixed_precision", [

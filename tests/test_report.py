@@ -10,10 +10,13 @@ import numpy as np
 import pytest
 from script_runner import ROOT
 
-import metrics
-import scoring
-from data import artifacts, run_records
+from defenses import PUBLISHED_SCORES
+from defenses.kernels import KERNEL_BANDWIDTH, kernel_density
 from errors import InputError
+from evaluation import rounds
+from evaluation.metrics import separation
+from files import attack_results, provenance
+from files.features import load_kernels, save_kernels
 from results import cells, collect, experiments, pictures, report, statements
 
 PUBLISHED = cells.load_published()
@@ -104,7 +107,7 @@ NUM, EPS = 30, [0.02, 0.04]
 
 
 def record(folder, name, flags, metrics):
-    run_records.write(folder, name, flags=flags, metrics=metrics)
+    provenance.write(folder, name, flags=flags, metrics=metrics)
 
 
 def write_attack(folder, eps, seed, *, white_box=False):
@@ -121,13 +124,13 @@ def write_attack(folder, eps, seed, *, white_box=False):
         **{f"{side}_img": np.zeros((rows, 2, 2, 1), np.float32) for side in ("nor", "adv")},
         "L2_distance": rng.random(rows)}
     right = results["labels_nor"] == true
-    per_image = {name: rng.random(rows) for name in artifacts.PER_IMAGE} | {
+    per_image = {name: rng.random(rows) for name in attack_results.PER_IMAGE} | {
         "label": true, "predicted_before": results["labels_nor"],
         "predicted_after": results["labels_adv"], "kept": right & (results["labels_adv"] != true)}
     if white_box:
-        per_image |= {name: rng.random(rows) for name in artifacts.PER_IMAGE_WHITE_BOX}
+        per_image |= {name: rng.random(rows) for name in attack_results.PER_IMAGE_WHITE_BOX}
         per_image["kept"] = per_image["kept"] & (rng.random(rows) < 0.5)
-    artifacts.save_attack_results(folder, results, per_image)
+    attack_results.save_attack_results(folder, results, per_image)
     record(folder, "test_adv", {"seed": 0}, {"eps": eps, "num_per_eps": NUM, "rounds": [
         {"seconds": 3.0} for _ in eps]})
     return results, per_image
@@ -145,8 +148,8 @@ def work(tmp_path_factory):
                {"step": 70, "precision": precision, "num_images": 1000})
         rng = np.random.default_rng(1)
         for kind, shape in (("kernels", (20, 4, 3)), ("attack_kernels", (10, 4, 3))):
-            artifacts.save_kernels(kernel_folder, objective, rng.normal(size=shape), kind)
-        artifacts.save_kernels(kernel_folder, objective, rng.random(3), "attack_medians")
+            save_kernels(kernel_folder, objective, rng.normal(size=shape), kind)
+        save_kernels(kernel_folder, objective, rng.random(3), "attack_medians")
     made = {}
     for seed, (attack, tag, eps) in enumerate([
             ("fgsm", "RCE", EPS), ("fgsm", "CE", EPS), ("carliniL2", "RCE", [None]),
@@ -183,10 +186,10 @@ def test_accuracy_is_that_of_test_nor(found):
 @pytest.mark.parametrize("number", [1, 2])
 def test_aucs_are_those_of_scoring(work, found, number):
     results, _ = work[1]["fgsm", "RCE"]
-    kernels = artifacts.load_kernels(work[0] / "kernel_para_mnist", "rce")
-    expected = scoring.evaluate_rounds(
-        results, kernels, scoring.KERNEL_BANDWIDTH["rce"], EPS, NUM, number)[0]
-    for score in scoring.SCORES:
+    kernels = load_kernels(work[0] / "kernel_para_mnist", "rce")
+    expected = rounds.evaluate_rounds(
+        results, kernels, KERNEL_BANDWIDTH["rce"], EPS, NUM, number)[0]
+    for score in PUBLISHED_SCORES:
         cell = only(found, figure="auc", attack="fgsm", objective="rce", round=number, score=score)
         assert cell["value"] == pytest.approx(100 * expected["auc"][score], abs=1e-5)
         assert (cell["n"], cell["eps"]) == (expected["n"], EPS[number - 1])
@@ -205,12 +208,12 @@ def test_distortion_is_over_what_counts(work, found):
 
 def test_flagged_is_below_the_median_of_the_predicted_class(work, found):
     results, _ = work[1]["carliniL2_specific", "CE"]
-    counted = scoring.counted(results)
+    counted = rounds.counted(results)
     folder = work[0] / "kernel_para_mnist"
-    kernels = artifacts.load_kernels(folder, "ce", "attack_kernels")
-    medians = artifacts.load_kernels(folder, "ce", "attack_medians")
-    density = scoring.kernel_density(results["logits_adv"], results["labels_adv"], kernels,
-                                     scoring.KERNEL_BANDWIDTH["ce"])
+    kernels = load_kernels(folder, "ce", "attack_kernels")
+    medians = load_kernels(folder, "ce", "attack_medians")
+    density = kernel_density(results["logits_adv"], results["labels_adv"], kernels,
+                                     KERNEL_BANDWIDTH["ce"])
     flagged = (density < medians[results["labels_adv"]])[counted]
     cell = only(found, figure="flagged", attack="carliniL2_specific", objective="ce")
     assert cell["value"] == pytest.approx(flagged.mean(), abs=1e-6)
@@ -321,9 +324,9 @@ def test_what_was_not_run_has_no_cell(found):
 
 def test_intervals_are_those_of_the_bootstrap(work, found):
     results, _ = work[1]["fgsm", "CE"]
-    kernels = artifacts.load_kernels(work[0] / "kernel_para_mnist", "ce")
-    scores = scoring.score_images(results, kernels, scoring.KERNEL_BANDWIDTH["ce"], slice(0, NUM))
-    expected = metrics.separation(*scores["non_me"])["auroc"]
+    kernels = load_kernels(work[0] / "kernel_para_mnist", "ce")
+    scores = rounds.score_images(results, kernels, KERNEL_BANDWIDTH["ce"], slice(0, NUM))
+    expected = separation(*scores["non_me"])["auroc"]
     cell = only(found, figure="auc", attack="fgsm", objective="ce", round=1, score="non_me")
     np.testing.assert_allclose([cell["low"], cell["high"]], [100 * expected.low, 100 * expected.high],
                                atol=1e-5)
@@ -347,7 +350,7 @@ def cell(value, published=None, width=1.0, **what):
 def auc_cells(attack, objective, values, published=(None,) * 3, eps=None, number=1):
     return [cell(value, p, figure="auc", attack=attack, objective=objective, score=score, eps=eps,
                  round=number)
-            for value, p, score in zip(values, published, scoring.SCORES, strict=True)]
+            for value, p, score in zip(values, published, PUBLISHED_SCORES, strict=True)]
 
 
 def test_what_falls_short_is_marked():

@@ -18,15 +18,23 @@ import script_runner
 import tensorflow as tf
 from script_runner import LOG_ROOT, NETWORK, STEPS, TRAINING, run, succeeded
 
-import inference
-import plots
-import scoring
 import test_adv as adv_script
 import test_nor as nor_script
-import train as train_script
-from data import artifacts, inputs
+from data import inputs
+from data.pixels import to_network_input
+from defenses import PUBLISHED_SCORES, scores
+from figures import drawing
+from files import attack_results
+from files.features import load_kernels, load_training_features
+from files.images import save_bin
+from files.names import RESULT_TEXTS
+from networks import network as network_module
+from networks import restoring
+from networks.network import count_correct
+from networks.spec import NetworkSpec
+from training import reporter
 
-DIGITS = inference.Expected("digits", (8, 8, 1), 10, 1, "rce")
+DIGITS = NetworkSpec("digits", (8, 8, 1), 10, 1, "rce")
 PER_EPS = 200
 ATTACK = ("--mode=attack", "--eval_batch_count=1")
 # The attacks of one call; test_attack_runs.py runs those that search.
@@ -49,7 +57,7 @@ def log_root(tiny):
 @pytest.fixture(scope="session")
 def network(tiny, cpu):
     """The network of the tiny run."""
-    return inference.restore(cpu, f"{tiny}/models/tiny", DIGITS)
+    return restoring.restore(cpu, f"{tiny}/models/tiny", DIGITS)
 
 
 @pytest.fixture(scope="session")
@@ -108,7 +116,7 @@ def test_train_leaves_checkpoints_scalars_and_a_record(tiny):
 
 def test_train_prints_the_test_precision(tiny, network, cpu):
     test_set = inputs.load("digits", "", "test")
-    correct = inference.count_correct(network.forward_stored(cpu), test_set, 360)
+    correct = count_correct(network.forward_stored(cpu), test_set, 360)
     assert f"Step: {STEPS} Test precision: {correct / 360:.5f}\n" in script_runner.tiny_output()
     assert float(_rows(tiny / "models/tiny/train/training.csv")[-1]["test_precision"]) == correct / 360
 
@@ -145,7 +153,7 @@ def test_keep_checkpoints_and_train_dir(tmp_path):
 
 def test_train_without_a_test_set_says_so(tmp_path):
     image_set = inputs.load("digits", "", "test")
-    inputs.save_bin(str(tmp_path / "x.bin"), image_set)
+    save_bin(str(tmp_path / "x.bin"), image_set)
     result = run("train", "--dataset=digits", "--num_residual_units=1", "--log_root=m",
                  "--train_data_path=x.bin", "--total_steps=1", "--batch_size=8", cwd=tmp_path)
     assert result.code == 0
@@ -154,14 +162,14 @@ def test_train_without_a_test_set_says_so(tmp_path):
 
 
 def test_sigint_saves_and_exits_with_130(tmp_path, monkeypatch):
-    report = train_script._Reporter.report
+    report = reporter.Reporter.report
 
     def interrupt(self, step, cost):
         report(self, step, cost)
         if step == 3:
             signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr(train_script._Reporter, "report", interrupt)
+    monkeypatch.setattr(reporter.Reporter, "report", interrupt)
     before = signal.getsignal(signal.SIGINT)
     result = run("train", "--dataset=digits", "--num_residual_units=1", "--log_root=m",
                  "--total_steps=50", "--batch_size=8", cwd=tmp_path)
@@ -206,7 +214,7 @@ def test_sigterm_saves_and_the_same_command_goes_on(tmp_path):
 def test_nor_evaluates_once_and_stops(tiny, log_root, network, cpu, tmp_path):
     result = run("test_nor", *NETWORK, log_root, "--eval_dir=eval", "--mode=eval",
                  "--eval_batch_count=3", cwd=tmp_path)
-    correct = inference.count_correct(
+    correct = count_correct(
         network.forward_stored(cpu), inputs.load("digits", "", "test"), 300)
     assert result == (0, f"precision: {correct / 300:.5f}, best precision: {correct / 300:.5f}\n", "")
     events = _events(tmp_path / "eval")
@@ -288,10 +296,10 @@ def test_nor_eval_once_ends_at_once(log_root, tmp_path, monkeypatch):
 def test_nor_keeps_the_best_and_ends_at_total_steps(
         tiny, cpu, tmp_path, capsys, monkeypatch, total_steps, evaluated):
     correct = iter((30, 50, 20))
-    monkeypatch.setattr(inference, "count_correct", lambda *_: next(correct))
+    monkeypatch.setattr(network_module, "count_correct", lambda *_: next(correct))
     paths = [f"{tiny}/models/tiny/model.ckpt-{step}" for step in (25, 50, 60)]
     figures = nor_script.evaluate(
-        inference.build_network(cpu, DIGITS), cpu, iter(paths), DIGITS,
+        restoring.build_network(cpu, DIGITS), cpu, iter(paths), DIGITS,
         inputs.load("digits", "", "test"), 100, eval_dir=str(tmp_path), total_steps=total_steps)
     assert capsys.readouterr().out.splitlines() == [
         "precision: 0.30000, best precision: 0.30000",
@@ -313,7 +321,7 @@ def test_nor_says_that_it_waits(tmp_path):
 
 def _expected_lines(folder, attack):
     """ORIGINAL.md section 9, with the averages of the result files; seconds as a pattern."""
-    results = artifacts.load_attack_results(folder, images=True)
+    results = attack_results.load_attack_results(folder, images=True)
     yield f"attacking method is {attack}"
     yield "mode is attack"
     yield f"Num of sample per eps is {PER_EPS}"
@@ -351,7 +359,7 @@ def test_sweep_leaves_result_files(swept, attack):
         "entropy_nor", "entropy_adv", "confidence_nor", "confidence_adv", "logits_nor", "logits_adv",
         "labels_nor", "labels_adv", "labels_true", "L2_distance", "nor_img.npy", "adv_img.npy",
         "images.png", "results.npz", "per_image.csv", "test_adv_run.json"}
-    results = artifacts.load_attack_results(files, images=True)
+    results = attack_results.load_attack_results(files, images=True)
     shapes = {name: array.shape for name, array in results.items()}
     assert shapes.pop("logits_nor") == shapes.pop("logits_adv") == (10 * PER_EPS, 64)
     assert shapes.pop("nor_img") == shapes.pop("adv_img") == (10 * PER_EPS, 8, 8, 1)
@@ -363,10 +371,10 @@ def test_sweep_leaves_result_files(swept, attack):
 
 @pytest.mark.parametrize("attack", SWEPT)
 def test_every_round_attacks_the_same_images_within_eps(swept, attack):
-    results = artifacts.load_attack_results(swept(attack)[0] / f"{attack}_digits/RCE", images=True)
+    results = attack_results.load_attack_results(swept(attack)[0] / f"{attack}_digits/RCE", images=True)
     test_set = inputs.load("digits", "", "test")
     rows = np.tile(inputs.subset_indices(360, PER_EPS, 0), 10)
-    np.testing.assert_array_equal(results["nor_img"], inputs.to_network_input(test_set.images[rows]))
+    np.testing.assert_array_equal(results["nor_img"], to_network_input(test_set.images[rows]))
     np.testing.assert_array_equal(results["labels_true"], test_set.labels[rows])
     change = results["adv_img"].astype(np.float64) - results["nor_img"]
     largest = np.abs(change).reshape(10, -1).max(axis=1)
@@ -379,13 +387,13 @@ def test_every_round_attacks_the_same_images_within_eps(swept, attack):
 
 @pytest.mark.parametrize("attack", SWEPT)
 def test_scores_are_those_of_the_images(swept, network, cpu, attack):
-    results = artifacts.load_attack_results(swept(attack)[0] / f"{attack}_digits/RCE", images=True)
+    results = attack_results.load_attack_results(swept(attack)[0] / f"{attack}_digits/RCE", images=True)
     forward = network.forward(cpu)
     for side in ("nor", "adv"):
         logits, features = forward(results[f"{side}_img"])
         np.testing.assert_array_equal(results[f"labels_{side}"], logits.argmax(axis=1))
-        np.testing.assert_allclose(results[f"confidence_{side}"], scoring.confidence(logits), rtol=1e-6)
-        np.testing.assert_allclose(results[f"entropy_{side}"], scoring.non_me(logits), rtol=1e-6)
+        np.testing.assert_allclose(results[f"confidence_{side}"], scores.confidence(logits), rtol=1e-6)
+        np.testing.assert_allclose(results[f"entropy_{side}"], scores.non_me(logits), rtol=1e-6)
         np.testing.assert_allclose(results[f"logits_{side}"], features, rtol=1e-5, atol=1e-6)
 
 
@@ -393,7 +401,7 @@ def test_gradients_lower_the_precision_and_noise_hardly(swept):
     at_02 = slice(9 * PER_EPS, 10 * PER_EPS)
 
     def precision(attack):
-        results = artifacts.load_attack_results(swept(attack)[0] / f"{attack}_digits/RCE")
+        results = attack_results.load_attack_results(swept(attack)[0] / f"{attack}_digits/RCE")
         return np.mean((results["labels_adv"] == results["labels_true"])[at_02])
 
     assert max(precision("fgsm"), precision("bim")) < precision("random") - 0.05
@@ -409,7 +417,7 @@ def _single(log_root, folder, attack, save_pwd, *more):
     result = succeeded("test_adv", *NETWORK, log_root, *ATTACK, f"--attack_method={attack}",
                        "--eps=0.1", f"--save_pwd={save_pwd}", *more, cwd=folder)
     assert result.out.count("The 0 batch in total 1, the eps = 0.100000 (") == 1
-    assert set(os.listdir(folder / save_pwd)) > set(artifacts.RESULT_TEXTS)
+    assert set(os.listdir(folder / save_pwd)) > set(RESULT_TEXTS)
     return _files(folder / save_pwd)
 
 
@@ -419,8 +427,8 @@ def test_eps_gives_one_round_whatever_the_attack_batch_size(swept, log_root, tmp
     first = _single(log_root, tmp_path, attack, "deep/a")
     assert not (tmp_path / f"{attack}_digits").exists()
     assert _single(log_root, tmp_path, attack, "b", "--attack_batch_size=7") == first
-    sweep = artifacts.load_attack_results(swept(attack)[0] / f"{attack}_digits/RCE", images=True)
-    for name, array in artifacts.load_attack_results(tmp_path / "deep/a", images=True).items():
+    sweep = attack_results.load_attack_results(swept(attack)[0] / f"{attack}_digits/RCE", images=True)
+    for name, array in attack_results.load_attack_results(tmp_path / "deep/a", images=True).items():
         np.testing.assert_array_equal(array, sweep[name][ROUND_OF_01])
 
 
@@ -440,7 +448,7 @@ def caught_tsne(monkeypatch):
         caught.append(features)
         return np.stack([np.arange(len(features)), features[:, 0]], axis=1)
 
-    monkeypatch.setattr(plots, "tsne", tsne)
+    monkeypatch.setattr(drawing, "tsne", tsne)
     return caught
 
 
@@ -486,7 +494,7 @@ def kernels(swept, tiny):
 
 
 def test_kernel_para_writes_features_of_training_images_in_order(kernels, network, cpu):
-    features, labels = artifacts.load_training_features(kernels / "kernel_para_digits", "rce")
+    features, labels = load_training_features(kernels / "kernel_para_digits", "rce")
     train_set = inputs.load("digits", "", "train")
     np.testing.assert_array_equal(labels, train_set.labels)
     _, expected = network.forward_stored(cpu)(train_set.images)
@@ -508,18 +516,18 @@ def test_detect_selects_kernels_and_tells_the_auc(kernels, tmp_path):
     result = run("detect", "--dataset=digits", "--mode=select_kernel", "--num_kernels=50", cwd=work)
     assert result.code == 0
     assert "Drew 50 kernels for each of 10 classes from 1437 training features" in result.out
-    assert artifacts.load_kernels(work / "kernel_para_digits", "rce").shape == (50, 64, 10)
+    assert load_kernels(work / "kernel_para_digits", "rce").shape == (50, 64, 10)
     result = run("detect", "--dataset=digits", "--attack_method=fgsm", cwd=work)
     assert (result.code, result.err) == (0, "")
     table = json.loads((work / "fgsm_digits/auc_fgsm_digits.json").read_text())["objectives"]["RCE"]
-    files = artifacts.load_attack_results(work / "fgsm_digits/RCE")
+    files = attack_results.load_attack_results(work / "fgsm_digits/RCE")
     counted = ((files["labels_nor"] == files["labels_true"])
                & (files["labels_adv"] != files["labels_true"])).reshape(10, PER_EPS).sum(axis=1)
     assert [row["n"] for row in table] == list(counted) and counted[-1] > 0
     assert [row["eps"] for row in table] == list(flags.SWEEP_EPS)
     last = result.out.split("\n  0.20 | ")[1].split("\n")[0]
     assert last.split() == [str(counted[-1]), *(
-        f"{100 * table[-1]['auc'][name]:.2f}" for name in scoring.SCORES)]
+        f"{100 * table[-1]['auc'][name]:.2f}" for name in PUBLISHED_SCORES)]
     assert (work / "fgsm_digits/roc_fgsm_digits.png").is_file()
     assert (work / "fgsm_digits/detect_run.json").is_file()
 
@@ -578,7 +586,7 @@ def test_commands_of_the_original_run_as_typed(tmp_path):
     (tmp_path / "mnist_dataset").mkdir()
     for name, count in (("data_train", 300), ("data_test", 100), ("test_batch", 40)):
         images = generator.integers(0, 256, (count, 28, 28, 1), dtype=np.uint8)
-        inputs.save_bin(str(tmp_path / f"mnist_dataset/{name}.bin"), inputs.ImageSet(
+        save_bin(str(tmp_path / f"mnist_dataset/{name}.bin"), inputs.ImageSet(
             images, np.arange(count) % 10, 10, name, False))
     cheap = {"train": ("--num_residual_units=1", "--total_steps=2", "--batch_size=16"),
              "detect": ("--num_kernels=20",)}

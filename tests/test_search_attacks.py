@@ -10,11 +10,11 @@ import tensorflow as tf
 from conftest import golden, load_golden_weights
 
 import attacks
-from attacks._carlini import carlini_search
-from attacks._detector_aware import DENSITY_FLOOR, log_density_ratio
-from attacks._search import SEARCH_CHUNK, Search
-from defenses import objectives
+from attacks.loops.carlini import carlini_search
+from attacks.loops.detector_aware import DENSITY_FLOOR, log_density_ratio
+from attacks.loops.search import SEARCH_CHUNK, Search
 from errors import InputError
+from networks import heads
 from resnet_model import ResNetConfig, build_resnet, named_variables
 
 GOLDEN = golden("attacks_mnist_u1_rce")
@@ -59,7 +59,7 @@ def kernels():
 @functools.cache
 def network(name="resnet", objective="rce"):
     """A function to sign-adjusted logits and features."""
-    sign_adjusted = objectives.get(objective).attack_logits
+    sign_adjusted = heads.get(objective).attack_logits
     if name == "linear":
         return lambda x: (sign_adjusted(tf.reshape(x, [-1, 784]) @ WEIGHTS),
                           tf.reshape(x, [-1, 784])[:, 300:364])

@@ -13,9 +13,10 @@ import script_runner
 from script_runner import NETWORK, run
 
 import attacks
-import crafting
-from data import artifacts, attack_parts
 from errors import InputError
+from evaluation import crafter
+from files import attack_parts
+from files.features import save_kernels
 
 CARLINI = ("--attack_search_steps=2", "--attack_learning_rate=0.1")
 # Attack, flags; parts of three shards, per round.
@@ -43,8 +44,8 @@ def kernel_dir(tmp_path_factory):
     """Kernels of no use but to be moved towards."""
     folder = tmp_path_factory.mktemp("kernels")
     kernels = np.random.default_rng(0).uniform(size=(20, 64, 10))
-    artifacts.save_kernels(folder, "rce", kernels, "attack_kernels")
-    artifacts.save_kernels(folder, "rce", np.full(10, 0.1), "attack_medians")
+    save_kernels(folder, "rce", kernels, "attack_kernels")
+    save_kernels(folder, "rce", np.full(10, 0.1), "attack_medians")
     return folder
 
 
@@ -89,8 +90,8 @@ def whole(fgsm, tmp_path):
 def crafted(monkeypatch):
     """Numbers of images that are crafted, call by call."""
     counts = []
-    call = crafting.Crafter.__call__
-    monkeypatch.setattr(crafting.Crafter, "__call__", lambda self, x, *args, **more: (
+    call = crafter.Crafter.__call__
+    monkeypatch.setattr(crafter.Crafter, "__call__", lambda self, x, *args, **more: (
         counts.append(len(x)), call(self, x, *args, **more))[1])
     return counts
 

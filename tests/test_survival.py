@@ -15,13 +15,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-import train
-from data import checkpoints, inputs, run_lock
-from data.checkpoints import Checkpoints, RunRecord
+from data import inputs
 from errors import InputError, RunError
+from files import checkpoints, run_lock
+from training import loop as training_loop
 
 ROOT = Path(__file__).resolve().parents[1]
-RUN = RunRecord(
+RUN = checkpoints.TrainingRun(
     dataset="digits", image_shape=(8, 8, 1), num_classes=10, blocks_per_stage=1, objective="rce",
     optimizer="mom", batch_size=16, lr_boundaries=(4, 5), total_steps=6, seed=1)
 
@@ -111,7 +111,7 @@ def variables(value):
 def save_steps(log_root, *steps, keep=5):
     """Checkpoints whose values are their steps."""
     for step in steps:
-        store = Checkpoints(str(log_root), RUN, variables(step), {}, keep=keep)
+        store = checkpoints.Checkpoints(str(log_root), RUN, variables(step), {}, keep=keep)
         store.resume()
         for variable, value in zip(store._variables.values(), variables(step).values(), strict=True):
             variable.assign(value)
@@ -121,7 +121,7 @@ def save_steps(log_root, *steps, keep=5):
 
 def resume(log_root):
     network = variables(-1.0)
-    resumed = Checkpoints(str(log_root), RUN, network, {}).resume()
+    resumed = checkpoints.Checkpoints(str(log_root), RUN, network, {}).resume()
     return resumed, float(network["logit/bias"][0])
 
 
@@ -255,7 +255,7 @@ def test_a_full_disk_stops_the_run_and_leaves_the_checkpoints(tmp_path, monkeypa
                                                               keep):
     older = save_steps(tmp_path, 3, keep=keep)
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}
-    store = Checkpoints(str(tmp_path), RUN, variables(6.0), {}, keep=keep)
+    store = checkpoints.Checkpoints(str(tmp_path), RUN, variables(6.0), {}, keep=keep)
     store.resume()
     monkeypatch.setattr(name, fault)
     with pytest.raises(RunError) as error:
@@ -286,8 +286,8 @@ def test_what_cannot_be_read_back_replaces_nothing(tmp_path, monkeypatch):
 def test_a_full_disk_ends_the_script_with_one_line(tmp_path, monkeypatch, cpu, digits):
     monkeypatch.setattr(tf.train.Checkpoint, "write", refuse_tensorflow)
     with pytest.raises(RunError, match=r"could not save step 2 .*There is no checkpoint yet\."):
-        train.train(RUN, cpu, digits, None, log_root=str(tmp_path), train_dir=str(tmp_path / "train"),
-                    checkpoint_every=2)
+        training_loop.train(RUN, cpu, digits, None, training_loop.Options(
+            str(tmp_path), str(tmp_path / "train"), checkpoint_every=2))
     assert not list(tmp_path.glob("*.lock")) and not list(tmp_path.glob(".saving*"))
 
 
@@ -341,7 +341,8 @@ def test_a_lock_that_was_deleted_by_hand_ends_no_run(tmp_path, another):
 
 def test_train_holds_the_lock(tmp_path, cpu, digits):
     with run_lock.hold(str(tmp_path)), pytest.raises(InputError, match="which is running"):
-        train.train(RUN, cpu, digits, None, log_root=str(tmp_path), train_dir=str(tmp_path / "train"))
+        training_loop.train(RUN, cpu, digits, None, training_loop.Options(
+            str(tmp_path), str(tmp_path / "train")))
     assert not list(tmp_path.iterdir())
 
 
@@ -356,7 +357,7 @@ def digits():
 
 def train_with_loss(tmp_path, cpu, digits, monkeypatch, factor_of_step):
     """Trains with the loss of every step multiplied by `factor_of_step`, a tensor function."""
-    built = train._build
+    built = training_loop._build
 
     def build(run, strategy):
         network, optimizer = built(run, strategy)
@@ -365,10 +366,10 @@ def train_with_loss(tmp_path, cpu, digits, monkeypatch, factor_of_step):
             loss(labels, logits) * factor_of_step(optimizer.iterations)))
         return dataclasses.replace(network, objective=changed), optimizer
 
-    monkeypatch.setattr(train, "_build", build)
+    monkeypatch.setattr(training_loop, "_build", build)
     with pytest.raises(RunError) as error:
-        train.train(RUN, cpu, digits, None, log_root=str(tmp_path), train_dir=str(tmp_path / "train"),
-                    checkpoint_every=2)
+        training_loop.train(RUN, cpu, digits, None, training_loop.Options(
+            str(tmp_path), str(tmp_path / "train"), checkpoint_every=2))
     return str(error.value)
 
 
@@ -395,7 +396,7 @@ def test_weights_that_are_not_finite_are_not_saved(tmp_path):
 
 def save_nan(log_root):
     network = variables(0.0)
-    store = Checkpoints(str(log_root), RUN, network, {})
+    store = checkpoints.Checkpoints(str(log_root), RUN, network, {})
     store.resume()
     network["logit/bias"].assign(np.full(7, np.nan, np.float32))
     store.save(6)

@@ -13,11 +13,15 @@ from conftest import GOLDEN, golden
 from script_runner import run, succeeded
 from test_inputs import SHARED, real  # noqa: F401 a fixture
 
-import inference
-import optimizers
-from data import checkpoints, inputs, tf1_checkpoints
+from data import inputs
 from errors import InputError
+from files import checkpoints, tf1_checkpoints
+from files.images import save_bin
+from networks import restoring
+from networks.network import count_correct
+from networks.spec import NetworkSpec
 from resnet_model import ResNetConfig, build_resnet, named_variables
+from training import optimizers
 
 LOG_ROOT = GOLDEN / "tf1_checkpoint_mnist_u1_rce"
 PATH = str(LOG_ROOT / "model.ckpt-1501")
@@ -56,7 +60,7 @@ def write_changed(folder, changes):
 @pytest.fixture(scope="module")
 def network(cpu):
     """The network of the golden checkpoint."""
-    network = inference.build_network(cpu, inference.Expected("mnist", (28, 28, 1), 10, 1, "rce"))
+    network = restoring.build_network(cpu, NetworkSpec("mnist", (28, 28, 1), 10, 1, "rce"))
     assert tf1_checkpoints.restore_network(PATH, named_variables(network.model)) == 1501
     return network
 
@@ -85,7 +89,7 @@ def test_the_precision_of_the_original_on_mnist(network, cpu, real):  # noqa: F8
     if not (folder / "mnist_idx").exists():
         tool.mnist_idx(folder)
     test_set = inputs.load("mnist", str(folder / "mnist_idx"), "test")
-    assert inference.count_correct(network.forward_stored(cpu), test_set, 10_000) == 9786
+    assert count_correct(network.forward_stored(cpu), test_set, 10_000) == 9786
 
 
 @pytest.mark.parametrize(("name", "expected"), [
@@ -261,7 +265,7 @@ def test_the_imported_run(imported):
     folder, out = imported
     path = checkpoints.require_whole(f"{folder}/models/mnist", print)
     assert path.endswith("model.ckpt-1501")
-    assert checkpoints.read_record(path) == (checkpoints.RunRecord(
+    assert checkpoints.read_record(path) == (checkpoints.TrainingRun(
         dataset="mnist", image_shape=(28, 28, 1), num_classes=10, blocks_per_stage=1,
         objective="rce", optimizer="mom", batch_size=128, lr_boundaries=(10000, 15000, 20000),
         total_steps=1501, seed=0), 1501)
@@ -272,7 +276,7 @@ def test_the_imported_run(imported):
 def test_train_resumes_from_the_imported_checkpoint(imported, cpu):
     folder, _ = imported
     record, _ = checkpoints.read_record(checkpoints.require_whole(f"{folder}/models/mnist", print))
-    model = inference.build_network(cpu, record).model
+    model = restoring.build_network(cpu, record).model
     slots = make_optimizer("mom", model)
     store = checkpoints.Checkpoints(f"{folder}/models/mnist", record, named_variables(model), slots)
     assert store.resume().step == 1501
@@ -292,7 +296,7 @@ def test_training_goes_on_behind_the_imported_step(imported, tmp_path):
     shutil.copytree(folder / "models", tmp_path / "models")
     rng = np.random.default_rng(0)
     for split, count in (("train", 256), ("test", 8)):
-        inputs.save_bin(str(tmp_path / f"data_{split}.bin"), inputs.ImageSet(
+        save_bin(str(tmp_path / f"data_{split}.bin"), inputs.ImageSet(
             rng.integers(0, 256, (count, 28, 28, 1), np.uint8),
             (np.arange(count) % 10).astype(np.int32), 10, "made up", True), "mnist")
     result = succeeded("train", "--dataset=mnist", "--log_root=models/mnist", "--RCE_train=True",

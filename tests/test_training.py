@@ -18,17 +18,19 @@ import tensorflow as tf
 from conftest import golden
 from tensorflow.core.util import event_pb2
 
-import inference
-import optimizers
-import train
-from data import checkpoints, inputs
-from data.training_log import TrainingLog
-from defenses import objectives
+from data import inputs
+from data.pixels import to_network_input
 from errors import InputError
+from files import checkpoints
+from files.training_log import TrainingLog
+from networks import heads, restoring
+from networks.network import Network, count_correct
 from resnet_model import named_variables, weight_decay_loss
+from training import loop as training_loop
+from training import optimizers, reporter
 
 RNG = np.random.default_rng(0)
-TAGS = [f"{objective}_{optimizer}_lr{rate}" for objective in objectives.OBJECTIVES
+TAGS = [f"{objective}_{optimizer}_lr{rate}" for objective in heads.HEADS
         for optimizer in flags.OPTIMIZERS for rate in (0.1, 0.01)]
 
 
@@ -72,7 +74,7 @@ def debiased(name, value, initial, step):
 # Largest error seen with oneDNN on: 1.4e-2 with 1 thread (beyond the bound), 9.1e-3 with 2, 2.6e-3
 # with 4, 3.1e-3 with 8.
 @pytest.mark.parametrize(("onednn", "tolerance"), [("off", 5e-5), ("on", 1e-2)])
-@pytest.mark.parametrize("objective", list(objectives.OBJECTIVES))
+@pytest.mark.parametrize("objective", list(heads.HEADS))
 def test_golden_gradient_norms(golden_steps, expected_steps, onednn, tolerance, objective):
     names = [n for n in expected_steps.files if n.startswith(f"{objective}/step0_gradnorm/")]
     assert len(names) == 23
@@ -265,7 +267,7 @@ def toy_training(strategy, objective, optimizer_name="mom", rate=0.1):
         model = keras.Model(images, (logits, features))
         optimizer = optimizers.make_optimizer(optimizer_name, rate)
         optimizer.build(model.trainable_variables)
-    return model, train.make_train_loop(strategy, model, optimizer, objective, batch_size=8)
+    return model, training_loop.make_train_loop(strategy, model, optimizer, objective, batch_size=8)
 
 
 def toy_iterator(strategy, batches):
@@ -280,9 +282,9 @@ def weights_of(model):
     return {name: variable.numpy() for name, variable in named_variables(model).items()}
 
 
-@pytest.mark.parametrize("objective", list(objectives.OBJECTIVES))
+@pytest.mark.parametrize("objective", list(heads.HEADS))
 def test_cost_is_mean_loss_plus_decay_before_the_update(cpu, toy_batches, objective):
-    objective = objectives.get(objective)
+    objective = heads.get(objective)
     model, loop = toy_training(cpu, objective)
     images, labels = (part[0] for part in toy_batches)
     expected = np.mean(objective.loss(labels, model(images)[0])) + weight_decay_loss(model)
@@ -293,7 +295,7 @@ def test_cost_is_mean_loss_plus_decay_before_the_update(cpu, toy_batches, object
 def test_the_loop_is_traced_once_and_its_length_has_no_influence(cpu, toy_batches):
     results = []
     for lengths in ((6,), (1,) * 6, (4, 2)):
-        model, loop = toy_training(cpu, objectives.get("rce"))
+        model, loop = toy_training(cpu, heads.get("rce"))
         iterator = toy_iterator(cpu, toy_batches)
         costs = [loop(iterator, tf.constant(n))[0].numpy() for n in lengths]
         assert loop.experimental_get_tracing_count() == 1
@@ -308,7 +310,7 @@ def test_the_loop_is_traced_once_and_its_length_has_no_influence(cpu, toy_batche
 def test_two_replicas_train_as_one(cpu, two_cpus, toy_batches, optimizer):
     results = []
     for strategy in (cpu, two_cpus):
-        model, loop = toy_training(strategy, objectives.get("rce"), optimizer)
+        model, loop = toy_training(strategy, heads.get("rce"), optimizer)
         iterator = toy_iterator(strategy, toy_batches)
         costs = [float(loop(iterator, tf.constant(n))[0]) for n in (1, 1, 4)]
         results.append((costs, weights_of(model)))
@@ -320,7 +322,7 @@ def test_two_replicas_train_as_one(cpu, two_cpus, toy_batches, optimizer):
 @pytest.mark.parametrize("strategy", ["cpu", "two_cpus"])
 def test_weight_decay_counts_once_whatever_the_replicas(request, strategy, toy_batches):
     strategy = request.getfixturevalue(strategy)
-    no_loss = objectives.Objective("none", lambda labels, z: 0.0 * tf.reduce_sum(z, -1), tf.identity)
+    no_loss = heads.Head("none", lambda labels, z: 0.0 * tf.reduce_sum(z, -1), tf.identity)
     model, loop = toy_training(strategy, no_loss, "sgd", rate=100.0)
     before, decay = weights_of(model), float(weight_decay_loss(model))
     cost, _ = loop(toy_iterator(strategy, toy_batches), tf.constant(1))
@@ -332,7 +334,7 @@ def test_weight_decay_counts_once_whatever_the_replicas(request, strategy, toy_b
 
 # Whole runs on 64 digits.
 
-RUN = checkpoints.RunRecord(
+RUN = checkpoints.TrainingRun(
     dataset="digits", image_shape=(8, 8, 1), num_classes=10, blocks_per_stage=1, objective="rce",
     optimizer="mom", batch_size=16, lr_boundaries=(4, 5), total_steps=6, seed=1)
 
@@ -351,7 +353,7 @@ class Outcome:
     figures: dict
     reported: list
     log_root: str
-    network: inference.Network
+    network: Network
 
     def rows(self):
         with open(f"{self.log_root}/train/training.csv", newline="") as file:
@@ -365,7 +367,7 @@ def run_training(strategy, log_root, image_set, run=RUN, *, stop_at=None, stop_w
                  test_set=None, **options):
     """Calls train() in log_root; with `stop_at` it gets a signal when it reports that step."""
     reported, networks = [], []
-    report, build = train._Reporter.report, inference.build_network
+    report, build = reporter.Reporter.report, restoring.build_network
 
     def report_and_stop(self, step, cost):
         reported.append((step, float(cost)))
@@ -378,11 +380,11 @@ def run_training(strategy, log_root, image_set, run=RUN, *, stop_at=None, stop_w
         return networks[-1]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train._Reporter, "report", report_and_stop)
-        patch.setattr(inference, "build_network", remember)
-        exit_code, figures = train.train(
-            run, strategy, image_set, test_set, log_root=str(log_root),
-            train_dir=f"{log_root}/train", **options)
+        patch.setattr(reporter.Reporter, "report", report_and_stop)
+        patch.setattr(restoring, "build_network", remember)
+        exit_code, figures = training_loop.train(
+            run, strategy, image_set, test_set, training_loop.Options(
+                str(log_root), f"{log_root}/train", note=print, **options))
     return Outcome(exit_code, figures, reported, str(log_root), networks[0])
 
 
@@ -435,15 +437,15 @@ def test_a_run_keeps_its_newest_checkpoints(straight):
 
 
 def test_training_moves_every_trainable_weight_and_average(straight, cpu):
-    fresh = weights_of(inference.build_network(cpu, RUN, seed=RUN.seed).model)
+    fresh = weights_of(restoring.build_network(cpu, RUN, seed=RUN.seed).model)
     for name, value in straight.weights().items():
         assert np.any(value != fresh[name]), name
 
 
 def test_the_checkpoint_restores_into_equal_logits(straight, cpu, digits):
-    restored = inference.build_network(cpu, RUN)
-    inference.load_weights(restored, checkpoints.latest(straight.log_root), RUN)
-    x = inputs.to_network_input(digits.images)
+    restored = restoring.build_network(cpu, RUN)
+    restoring.load_weights(restored, checkpoints.latest(straight.log_root), RUN)
+    x = to_network_input(digits.images)
     for ours, expected in zip(restored.logits_and_features(x),
                               straight.network.logits_and_features(x), strict=True):
         np.testing.assert_array_equal(ours, expected)
@@ -504,7 +506,7 @@ def test_rows_beyond_the_restored_step_are_cut(resumed, straight):
 def test_test_precision_at_the_end_of_a_run(resumed, cpu, digits):
     _, _, finished = resumed
     forward = finished.network.forward_stored(cpu)
-    precision = inference.count_correct(forward, digits, 64) / 64
+    precision = count_correct(forward, digits, 64) / 64
     assert finished.figures["test_precision"] == precision
     assert [row["test_precision"] for row in finished.rows()] == [""] * 5 + [str(precision)]
 
@@ -569,8 +571,8 @@ def test_two_replicas_train_save_and_restore_into_one(cpu, two_cpus, tmp_path, d
         first, second = (v.numpy() for v in two_cpus.experimental_local_results(variable))
         if "/moving_" not in name:
             np.testing.assert_array_equal(first, second, err_msg=name)
-    restored = inference.build_network(cpu, run)
-    inference.load_weights(restored, checkpoints.latest(str(tmp_path)), run)
+    restored = restoring.build_network(cpu, run)
+    restoring.load_weights(restored, checkpoints.latest(str(tmp_path)), run)
     ours, _ = restored.forward_stored(cpu)(digits.images)
     expected, _ = outcome.network.forward_stored(two_cpus)(digits.images)
     np.testing.assert_allclose(ours, expected, atol=1e-5)

@@ -15,17 +15,20 @@ import tensorflow as tf
 from conftest import GOLDEN
 from script_runner import refused, succeeded
 
-import exporting
-import inference
-import optimizers
-import recipes
 import train
-import v1_networks
-from data import artifacts, checkpoints, detector_files, inputs, run_records
-from defenses import objectives
-from detector import load_detector
+from data import inputs
+from data.pixels import to_network_input
+from defenses import deployed
 from errors import InputError
+from files import checkpoints, provenance
+from files import detectors as detector_files
+from files.features import load_kernels
+from networks import heads, portable, recipes, restoring, v1
+from networks.running import collect
+from networks.spec import NetworkSpec
 from resnet_model import named_variables, weight_decay_loss
+from training import loop as training_loop
+from training import optimizers, reporter
 
 RNG = np.random.default_rng(0)
 
@@ -50,11 +53,11 @@ MLP = {"hidden1/kernel": (784, 100), "hidden1/bias": (100,), "hidden2/kernel": (
 
 @pytest.mark.parametrize(("build", "image_shape", "shapes", "parameters", "width"), [
     # 320 + 18,496 + 627,400 + 40,200 + 2,010
-    (v1_networks.build_simple_cnn, (28, 28, 1), MNIST_CNN, 688426, 200),
+    (v1.build_simple_cnn, (28, 28, 1), MNIST_CNN, 688426, 200),
     # Convolutions 1,728 + 36,864 + 73,728 + 147,456, dense 2,097,152 + 65,536 + 2,570, norms 1,792
-    (v1_networks.build_simple_cnn, (32, 32, 3), CIFAR_CNN, 2426826, 256),
+    (v1.build_simple_cnn, (32, 32, 3), CIFAR_CNN, 2426826, 256),
     # 78,500 + 10,100 + 1,010
-    (v1_networks.build_mlp, (28, 28, 1), MLP, 89610, 100),
+    (v1.build_mlp, (28, 28, 1), MLP, 89610, 100),
 ])
 def test_layers_and_parameters(build, image_shape, shapes, parameters, width):
     model = build(image_shape, 10)
@@ -66,14 +69,14 @@ def test_layers_and_parameters(build, image_shape, shapes, parameters, width):
     assert (logits.shape, features.shape) == ((2, 10), (2, width))
     assert logits.dtype == features.dtype == tf.float32
     counters = [name for name in named_variables(model) if name.endswith("/calls")]
-    assert len(counters) == (0 if build is v1_networks.build_mlp else 2)
+    assert len(counters) == (0 if build is v1.build_mlp else 2)
 
 
 def test_activations_of_the_hidden_layers():
     images = RNG.uniform(-0.5, 0.5, (20, 8, 8, 3)).astype(np.float32)
-    _, gray = v1_networks.build_simple_cnn((8, 8, 1), 10)(images[..., :1])
-    _, colour = v1_networks.build_simple_cnn((8, 8, 3), 10)(images)
-    _, dense = v1_networks.build_mlp((8, 8, 3), 10)(images)
+    _, gray = v1.build_simple_cnn((8, 8, 1), 10)(images[..., :1])
+    _, colour = v1.build_simple_cnn((8, 8, 3), 10)(images)
+    _, dense = v1.build_mlp((8, 8, 3), 10)(images)
     assert np.min(gray) > 0 and np.max(gray) < 1  # sigmoid
     for features in (colour, dense):  # ReLU
         assert np.min(features) == 0 < np.max(features)
@@ -81,7 +84,7 @@ def test_activations_of_the_hidden_layers():
 
 def test_the_simple_cnn_by_hand():
     """The one-channel network from its variables, in NumPy but for the convolutions."""
-    model = v1_networks.build_simple_cnn((8, 8, 1), 10, seed=4)
+    model = v1.build_simple_cnn((8, 8, 1), 10, seed=4)
     w = {name: variable.numpy() for name, variable in named_variables(model).items()}
     x = images = RNG.uniform(-0.5, 0.5, (3, 8, 8, 1)).astype(np.float32)
     for name in ("conv1", "conv2"):
@@ -100,7 +103,7 @@ def test_standardisation_is_that_of_tensorflow(shape):
     pixels = RNG.integers(0, 256, (5, *shape)).astype(np.float32)
     pixels[1] = 10.0  # constant: where the floor counts
     pixels[2] = np.where(np.arange(shape[1])[:, None] % 2, 100.0, 101.0)
-    ours = v1_networks.standardized(tf.constant(pixels / 255 - 0.5)).numpy()
+    ours = v1.standardized(tf.constant(pixels / 255 - 0.5)).numpy()
     expected = tf.image.per_image_standardization(pixels).numpy()
     # Rounding of the mean, magnified by the floor.
     np.testing.assert_allclose(ours[1], expected[1], atol=1e-2)
@@ -110,8 +113,8 @@ def test_standardisation_is_that_of_tensorflow(shape):
 
 @pytest.mark.parametrize("noise", [0.0, 0.3])
 def test_attacks_differentiate_through_the_standardisation(cpu, noise):
-    network = inference.build_network(
-        cpu, inference.Expected("npz", (8, 8, 3), 10, 0, "ce", "simple_cnn"))
+    network = restoring.build_network(
+        cpu, NetworkSpec("npz", (8, 8, 3), 10, 0, "ce", "simple_cnn"))
     x = tf.constant(RNG.uniform(-noise, noise, (2, 8, 8, 3)).astype(np.float32))
     with tf.GradientTape() as tape:
         tape.watch(x)
@@ -125,7 +128,7 @@ def test_attacks_differentiate_through_the_standardisation(cpu, noise):
 
 
 def test_initial_weights_are_by_seed():
-    models = [v1_networks.build_simple_cnn((8, 8, 3), 10, seed=seed) for seed in (5, 5, 6)]
+    models = [v1.build_simple_cnn((8, 8, 3), 10, seed=seed) for seed in (5, 5, 6)]
     first, again, other = (named_variables(model) for model in models)
     for name, value in first.items():
         np.testing.assert_array_equal(value, again[name])
@@ -135,7 +138,7 @@ def test_initial_weights_are_by_seed():
 
 def test_simple_cnn_refuses_two_channels():
     with pytest.raises(InputError, match=r"one or three channels. Received: image_shape=\(8, 8, 2\)"):
-        v1_networks.build_simple_cnn((8, 8, 2), 10)
+        v1.build_simple_cnn((8, 8, 2), 10)
 
 
 # Dropout.
@@ -149,12 +152,12 @@ def dropped(layer, strategy, rows=8):
     def call():
         return strategy.run(lambda: layer(tf.ones([each, 400]), training=True))
 
-    return np.concatenate(inference.collect(strategy, call()))
+    return np.concatenate(collect(strategy, call()))
 
 
 def new_dropout(strategy, seed=3):
     with strategy.scope():
-        layer = v1_networks.Dropout(seed=seed, name="dropout")
+        layer = v1.Dropout(seed=seed, name="dropout")
         layer.build((None, 400))
     return layer
 
@@ -234,10 +237,10 @@ def test_recipes(image_shape, num_images, arguments, expected):
 
 
 def test_defaults_of_a_record_are_the_numbers_of_the_resnet():
-    defaults = {field.name: field.default for field in dataclasses.fields(checkpoints.RunRecord)}
+    defaults = {field.name: field.default for field in dataclasses.fields(checkpoints.TrainingRun)}
     assert defaults["learning_rate"] == optimizers.BASE_LEARNING_RATE
     assert defaults["adam_epsilon"] == optimizers.ADAM_EPSILON
-    assert defaults["weight_decay"] == train.WEIGHT_DECAY
+    assert defaults["weight_decay"] == training_loop.WEIGHT_DECAY
     assert recipes.get("resnet", 1) is recipes.get("resnet", 3) is None
 
 
@@ -256,7 +259,7 @@ def test_adam_of_the_recipe_moves_by_the_rate():
 
 @pytest.mark.parametrize("decay", [0.0, 0.001])
 def test_weight_decay_takes_the_rate_of_the_recipe(decay):
-    model = v1_networks.build_mlp((4, 4, 1), 3)
+    model = v1.build_mlp((4, 4, 1), 3)
     kernels = [v.numpy() for name, v in named_variables(model).items() if name.endswith("/kernel")]
     expected = decay / 2 * sum((kernel.astype(np.float64)**2).sum() for kernel in kernels)
     np.testing.assert_allclose(weight_decay_loss(model, decay), expected, rtol=1e-6)
@@ -264,7 +267,7 @@ def test_weight_decay_takes_the_rate_of_the_recipe(decay):
 
 # Whole runs.
 
-RUN = checkpoints.RunRecord(
+RUN = checkpoints.TrainingRun(
     dataset="digits", image_shape=(8, 8, 1), num_classes=10, blocks_per_stage=0, objective="rce",
     optimizer="adam", batch_size=16, lr_boundaries=(6,), total_steps=6, seed=1, model="simple_cnn",
     learning_rate=0.001, adam_epsilon=1e-8, weight_decay=0.0)
@@ -283,7 +286,7 @@ def images_for(run):
 def train_to_the_end(strategy, run, log_root, stop_at=None, **options):
     """Calls train(); with `stop_at` it gets a signal when it reports that step. Returns the costs and
     everything in the newest checkpoint."""
-    costs, report = [], train._Reporter.report
+    costs, report = [], reporter.Reporter.report
 
     def report_and_stop(self, step, cost):
         costs.append(float(cost))
@@ -292,9 +295,9 @@ def train_to_the_end(strategy, run, log_root, stop_at=None, **options):
             os.kill(os.getpid(), signal.SIGTERM)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train._Reporter, "report", report_and_stop)
-        train.train(run, strategy, images_for(run), None, log_root=str(log_root),
-                    train_dir=f"{log_root}/train", steps_per_loop=2, **options)
+        patch.setattr(reporter.Reporter, "report", report_and_stop)
+        training_loop.train(run, strategy, images_for(run), None, training_loop.Options(
+            str(log_root), f"{log_root}/train", steps_per_loop=2, **options))
     reader = tf.train.load_checkpoint(checkpoints.latest(str(log_root)))
     return costs, {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()
                    if name.startswith(("network/", "optimizer/"))}
@@ -322,11 +325,11 @@ def test_two_replicas_train_as_one_with_dropout(cpu, two_cpus, tmp_path):
 
 def first_costs(strategy, **options):
     """Costs of four steps of RUN in a loop of its own."""
-    network = inference.build_network(strategy, RUN, seed=1)
-    loop = train.make_train_loop(
+    network = restoring.build_network(strategy, RUN, seed=1)
+    loop = training_loop.make_train_loop(
         strategy, network.model, optimizers.build_for(RUN, strategy, network.model),
-        objectives.get("rce"), 16, weight_decay=0.0, **options)
-    iterator = iter(train._batches(strategy, RUN, images_for(RUN), 0))
+        heads.get("rce"), 16, weight_decay=0.0, **options)
+    iterator = iter(training_loop._batches(strategy, RUN, images_for(RUN), 0))
     costs = [loop(iterator, tf.constant(n))[0].numpy() for n in (1, 2, 1)]
     assert loop.experimental_get_tracing_count() == 1
     return costs
@@ -345,7 +348,7 @@ def test_two_replicas_train_as_one_compiled(cpu, two_cpus):
 
 @pytest.mark.parametrize("shape", [(8, 8, 1), (8, 8, 3)])
 def test_mixed_precision_is_of_the_convolutions_alone(shape):
-    model = v1_networks.build_simple_cnn(shape, 10, mixed_precision="bfloat16")
+    model = v1.build_simple_cnn(shape, 10, mixed_precision="bfloat16")
     for training in (False, True):
         logits, features = model(np.zeros((2, *shape), np.float32), training=training)
         assert logits.dtype == features.dtype == tf.float32
@@ -405,7 +408,7 @@ def kernels_for(model, work, folder):
 
 @pytest.mark.parametrize("model", MODELS)
 def test_train_says_what_it_did(work, model):
-    record = run_records.read(work / f"models/{model}/train", "train")
+    record = provenance.read(work / f"models/{model}/train", "train")
     assert record["flags"]["Optimizer"] == "adam" and record["flags"]["batch_size"] == 100
     assert record["metrics"]["learning_rate"] == pytest.approx(0.001)
     again = succeeded("train", *network_flags(model), "--total_steps=40", cwd=work)
@@ -416,7 +419,7 @@ def test_train_says_what_it_did(work, model):
 def test_test_nor_and_info(work, model, tmp_path):
     shutil.copytree(work / "models", tmp_path / "models")
     result = succeeded("test_nor", *network_flags(model), "--mode=eval", "--eval_once", cwd=tmp_path)
-    trained = run_records.read(work / f"models/{model}/train", "train")["metrics"]
+    trained = provenance.read(work / f"models/{model}/train", "train")["metrics"]
     assert f"precision: {trained['test_precision']:.5f}," in result.out
     lines = succeeded("others", *network_flags(model), "--mode=info", cwd=tmp_path).out.splitlines()
     assert {f"model: {model}", "learning_rate: 0.001", "newest at step 40 of 40"} <= set(lines)
@@ -425,8 +428,8 @@ def test_test_nor_and_info(work, model, tmp_path):
 @pytest.mark.parametrize("model", MODELS)
 def test_kernel_para_saves_the_last_hidden_layer(prepared, model):
     folder, width = prepared(model), WIDTH[model]
-    assert artifacts.load_kernels(folder / "kernel_para_digits", "rce").shape == (20, width, 10)
-    metrics = run_records.read(folder / "kernel_para_digits", "kernel_para_RCE")["metrics"]
+    assert load_kernels(folder / "kernel_para_digits", "rce").shape == (20, width, 10)
+    metrics = provenance.read(folder / "kernel_para_digits", "kernel_para_RCE")["metrics"]
     assert metrics["network"]["model"] == model
 
 
@@ -459,7 +462,7 @@ def test_a_detector_of_the_network(prepared, model, tmp_path):
     succeeded("test_adv", *network_flags(model), f"--log_root={folder}/models/{model}",
               "--mode=attack", "--eval_batch_count=1", "--eps=0.2", cwd=tmp_path)
     succeeded("detect", "--dataset=digits", "--mode=fit", "--objective_tag=RCE", cwd=tmp_path)
-    detector = load_detector(tmp_path / "kernel_para_digits/detector_RCE.npz",
+    detector = deployed.load_detector(tmp_path / "kernel_para_digits/detector_RCE.npz",
                              log_root=folder / "models" / model)
     answer = detector(inputs.load("digits", "", "test").images[:5])
     assert len(answer.words()) == 5
@@ -469,9 +472,9 @@ def test_a_detector_of_the_network(prepared, model, tmp_path):
 def test_export_model(work, model, cpu, tmp_path):
     succeeded("others", *network_flags(model), f"--log_root={work}/models/{model}",
               "--mode=export_model", "--output_dir=out", cwd=tmp_path)
-    network = inference.restore(cpu, f"{work}/models/{model}", inference.Expected(
+    network = restoring.restore(cpu, f"{work}/models/{model}", NetworkSpec(
         "digits", (8, 8, 1), 10, 0, "rce", model))
-    images = inputs.to_network_input(inputs.load("digits", "", "test").images[:7])
+    images = to_network_input(inputs.load("digits", "", "test").images[:7])
     logits, features = network.logits_and_features(images)
     as_keras = keras.models.load_model(tmp_path / "out/model.keras")
     as_saved_model = tf.saved_model.load(str(tmp_path / "out/saved_model"))
@@ -481,9 +484,9 @@ def test_export_model(work, model, cpu, tmp_path):
 
 
 def test_the_three_channel_network_exports(cpu, tmp_path):
-    network = inference.build_network(cpu, COLOUR)
+    network = restoring.build_network(cpu, COLOUR)
     images = RNG.uniform(-0.5, 0.5, (3, 8, 8, 3)).astype(np.float32)
-    exporting.save(exporting.portable_model(network), str(tmp_path))
+    portable.save_model(portable.portable_model(network), str(tmp_path))
     logits, _ = network.logits_and_features(images)
     np.testing.assert_allclose(
         keras.models.load_model(tmp_path / "model.keras")(images)["logits"], logits, atol=1e-5)
@@ -551,7 +554,7 @@ def test_num_residual_units_does_nothing_and_says_so(work, tmp_path):
 
 # What older versions wrote.
 
-RESNET = checkpoints.RunRecord(
+RESNET = checkpoints.TrainingRun(
     dataset="digits", image_shape=(8, 8, 1), num_classes=10, blocks_per_stage=1, objective="rce",
     optimizer="mom", batch_size=16, lr_boundaries=(4, 5), total_steps=6, seed=1)
 NEW_FIELDS = ("model", "learning_rate", "adam_epsilon", "weight_decay")
@@ -561,7 +564,7 @@ NEW_FIELDS = ("model", "learning_rate", "adam_epsilon", "weight_decay")
 def old(cpu, tmp_path_factory):
     """(network, log_root) of a checkpoint whose record lacks the new fields."""
     folder = tmp_path_factory.mktemp("old")
-    network = inference.build_network(cpu, RESNET, seed=1)
+    network = restoring.build_network(cpu, RESNET, seed=1)
     asdict = dataclasses.asdict
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(dataclasses, "asdict", lambda record: {
@@ -575,7 +578,7 @@ def test_a_record_without_the_new_fields_is_of_a_resnet(cpu, old):
     text = tf.train.load_checkpoint(checkpoints.latest(str(folder))).get_tensor(checkpoints._RECORD)
     assert not any(name in text.decode() for name in NEW_FIELDS)
     assert checkpoints.read_record(checkpoints.latest(str(folder))) == (RESNET, 6)
-    restored = inference.restore(cpu, str(folder), network.expected)
+    restored = restoring.restore(cpu, str(folder), network.expected)
     assert restored.weights_sha256() == network.weights_sha256()
 
 
@@ -589,5 +592,5 @@ def test_a_detector_that_names_no_model_is_of_a_resnet(old, tmp_path):
         "false_refusal_rates": rates, "fitted_on": np.arange(3), "fitted_images": np.arange(3),
         "bandwidth": 0.26,
         "non_me_variance": 1.0, "eta": 1.0, "network": identity})
-    detector = load_detector(tmp_path / "detector.npz", log_root=folder)
+    detector = deployed.load_detector(tmp_path / "detector.npz", log_root=folder)
     assert len(detector(inputs.load("digits", "", "test").images[:3]).words()) == 3

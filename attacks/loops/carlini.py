@@ -1,0 +1,190 @@
+"""The search of all C&W attacks: Adam in tanh space, binary search over the tradeoff per image."""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import tensorflow as tf
+
+from attacks.loops.ascent import own_and_other
+from attacks.loops.search import SEARCH_CHUNK, Search, keep_rows
+
+# Adam of TensorFlow 1, its defaults.
+BETA1, BETA2, ADAM_EPSILON = 0.9, 0.999, 1e-8
+# Keeps arctanh finite at the edges of the box.
+SHRINK = 0.999999
+# "No upper bound yet" of the binary search, and what counts as one.
+NO_UPPER_BOUND, LARGEST_UPPER_BOUND = 1e10, 1e9
+# A search step is aborted unless the loss falls below this share of its earlier value.
+ABORT_SHARE = 0.9999
+# From this many search steps on, the last one uses the upper bound.
+REPEAT_FROM = 10
+# Entries of the state that a step changes.
+CHANGES = ("best_image", "best_l2", "best_log_ratio", "success", "step_success", "iterations",
+           "checked_loss", "step", "delta", "first_moment", "second_moment", "active", "tradeoff",
+           "lower", "upper", "search_step")
+
+
+def carlini_search(logits_and_features_fn: Callable, *, kappa: float, num_steps: int,
+                   learning_rate: float, num_search_steps: int, initial_tradeoff: float,
+                   abort_group: int = 1, targeted: bool = True,
+                   log_ratio_fn: Callable | None = None, distance_from_clean: bool = False,
+                   first: Search | None = None, clip_min: float = -0.5, clip_max: float = 0.5,
+                   compact: bool = True) -> Search:
+    """Smallest L2 perturbation that reaches a class: min ‖x̂ − x‖² + c·max(0, margin + kappa).
+
+    x̂ = tanh(arctanh(x) + δ) keeps to the box, margin = max_{i≠t} Z_i − Z_t. Per image, c is found by
+    binary search: tenfold until a first success, then bisection.
+
+    Args:
+      logits_and_features_fn: from images to sign-adjusted logits [n, L] and features [n, d].
+      kappa: confidence, by which the target's logit must exceed all others, ≥ 0.
+      num_steps: most Adam steps per search step.
+      learning_rate: of Adam, which starts anew at every search step.
+      num_search_steps: values of c per image; with 10 or more the last is the upper bound.
+      initial_tradeoff: first c.
+      abort_group: a search step ends when the summed loss of this many neighbours in the batch has
+        not fallen to 0.9999 of its value num_steps // 10 steps before. 1: each image for itself.
+      targeted: False leaves the class given as target instead of reaching it.
+      log_ratio_fn: features [n, d] and target [n] to r [n]: c·max(0, r) joins the loss, and success
+        needs r ≤ 0 too.
+      distance_from_clean: of an attack with `first`: distance from x, not from the image it begins
+        with.
+      first: the search whose result this one begins with.
+      clip_min: lower edge of the box.
+      clip_max: upper edge of the box.
+      compact: see `Search`.
+
+    Returns:
+      A search that takes x and target int32 [n]. Its results also hold "tradeoff", c [n] after the
+      last search step and, with log_ratio_fn, "log_ratio", r [n] of the adversarial image. Without
+      success the adversarial image is x; with log_ratio_fn, the image of the smallest r among those
+      that reached the target, if any did.
+
+    Source: Carlini and Wagner 2017, arXiv 1608.04644, section VI; the original's attacks/carliniL2.py
+    and attacks/carliniL2_specific.py.
+    """
+    middle, half = (clip_max + clip_min) / 2, (clip_max - clip_min) / 2
+    check_every = max(1, num_steps // 10)
+    rates = _adam_rates(learning_rate, num_steps)
+    # The original's second attack leaves step 0 out of the abort test.
+    first_check = 2 if log_ratio_fn else 0
+
+    def to_tanh_space(image):
+        return tf.atanh((image - middle) / half * SHRINK)
+
+    def to_image(w):
+        return tf.tanh(w) * half + middle
+
+    def start(x, target, valid, begin=None):
+        rows = x.shape[0]
+        w = to_tanh_space(x if begin is None else begin)
+        zeros, zero = tf.zeros_like(x), tf.zeros([rows], x.dtype)
+        infinite = tf.fill([rows], tf.constant(float("inf")))
+        return {
+            "target": target, "active": valid, "start_w": w,
+            # Distance is from tanh(arctanh(x)), not from x.
+            "anchor": to_image(to_tanh_space(x) if distance_from_clean else w),
+            "best_image": x, "best_l2": infinite, "best_log_ratio": infinite,
+            "success": tf.zeros([rows], bool), "iterations": tf.zeros([rows], tf.int32),
+            "tradeoff": tf.fill([rows], tf.cast(initial_tradeoff, x.dtype)), "lower": zero,
+            "upper": tf.fill([rows], tf.constant(NO_UPPER_BOUND)),
+            "search_step": tf.zeros([rows], tf.int32),
+            # Of this search step:
+            "step": tf.zeros([rows], tf.int32), "step_success": tf.zeros([rows], bool),
+            "checked_loss": infinite, "delta": zeros, "first_moment": zeros, "second_moment": zeros,
+        }
+
+    def evaluate(state):
+        """Image, gradient by δ, loss, L2², whether the target is reached, r; all at δ."""
+        w = state["start_w"] + state["delta"]
+        with tf.GradientTape() as tape:
+            tape.watch(w)
+            image = to_image(w)
+            logits, features = logits_and_features_fn(image)
+            l2 = tf.reduce_sum(tf.square(image - state["anchor"]), axis=[1, 2, 3])
+            own, other = own_and_other(logits, state["target"])
+            lacking = (other - own if targeted else own - other) + kappa
+            excess = tf.maximum(0.0, lacking)
+            log_ratio = log_ratio_fn(features, state["target"]) if log_ratio_fn else -tf.ones_like(l2)
+            if log_ratio_fn:
+                excess += tf.maximum(0.0, log_ratio)
+            loss = l2 + state["tradeoff"] * excess
+        # Differs from the original: logits, where its second attack tests softmax outputs minus
+        # kappa, which cannot hold for kappa ≥ 1.
+        return image, tape.gradient(loss, w), loss, l2, lacking < 0.0, log_ratio
+
+    def step(state):
+        image, gradient, loss, l2, reached, log_ratio = evaluate(state)
+        due = (state["step"] % check_every == 0) & (state["step"] >= first_check)
+        group_loss = _group_sum(tf.where(state["active"], loss, 0.0), abort_group)
+        aborted = due & (group_loss > ABORT_SHARE * state["checked_loss"])
+        # The abort test comes before the iteration is recorded, as in the original.
+        success = reached & (log_ratio <= 0.0) & ~aborted
+        better = success & (l2 < state["best_l2"])
+        # Without a success yet, the closest to one is kept.
+        closer = reached & ~aborted & ~state["success"] & (log_ratio < state["best_log_ratio"])
+        kept = better | closer
+        changed = {
+            "best_image": keep_rows(kept, image, state["best_image"]),
+            "best_l2": tf.where(better, l2, state["best_l2"]),
+            "best_log_ratio": tf.where(kept, log_ratio, state["best_log_ratio"]),
+            "success": state["success"] | success,
+            "step_success": state["step_success"] | success,
+            "iterations": state["iterations"] + tf.cast(~aborted, tf.int32),
+            "checked_loss": tf.where(due, group_loss, state["checked_loss"]),
+            "step": state["step"] + 1,
+            **_adam(state, gradient, rates),
+        }
+        ended = aborted | tf.equal(changed["step"], num_steps)
+        return changed | _next_search_step(state | changed, ended, num_search_steps)
+
+    def finish(state):
+        result = {"adversarial": state["best_image"], "success": state["success"],
+                  "iterations": state["iterations"], "tradeoff": state["tradeoff"]}
+        return result | ({"log_ratio": state["best_log_ratio"]} if log_ratio_fn else {})
+
+    # Whole groups in every chunk: neighbours end their search steps, and leave, together.
+    return Search(start, step, CHANGES, finish, first=first, compact=compact,
+                  chunk=math.lcm(SEARCH_CHUNK, abort_group))
+
+
+def _group_sum(loss, group):
+    """For each row the sum of `loss` over its group of neighbours."""
+    if group == 1:
+        return loss
+    group_of_row = tf.range(loss.shape[0]) // group
+    return tf.gather(tf.math.segment_sum(loss, group_of_row), group_of_row)
+
+
+def _adam_rates(learning_rate, num_steps):
+    """Adam's bias-corrected rate at each step: a table, cheaper than two powers per row and step."""
+    count = np.arange(1, num_steps + 1)
+    return (learning_rate * np.sqrt(1 - BETA2 ** count) / (1 - BETA1 ** count)).astype(np.float32)
+
+
+def _adam(state, gradient, rates):
+    """δ and Adam's moments after one step, of which each row has its own count."""
+    rate = tf.gather(tf.constant(rates), state["step"])
+    first = state["first_moment"] + (gradient - state["first_moment"]) * (1.0 - BETA1)
+    second = state["second_moment"] + (tf.square(gradient) - state["second_moment"]) * (1.0 - BETA2)
+    moved = rate[:, None, None, None] * first / (tf.sqrt(second) + ADAM_EPSILON)
+    return {"delta": state["delta"] - moved, "first_moment": first, "second_moment": second}
+
+
+def _next_search_step(state, ended, num_search_steps):
+    """Where a search step has ended: the next c, and everything else from the beginning."""
+    success, c = state["step_success"], state["tradeoff"]
+    upper = tf.where(ended & success, tf.minimum(state["upper"], c), state["upper"])
+    lower = tf.where(ended & ~success, tf.maximum(state["lower"], c), state["lower"])
+    unbounded = tf.where(success, c, 10.0 * c)
+    following = tf.where(upper < LARGEST_UPPER_BOUND, (lower + upper) / 2.0, unbounded)
+    search_step = state["search_step"] + tf.cast(ended, tf.int32)
+    if num_search_steps >= REPEAT_FROM:
+        following = tf.where(tf.equal(search_step, num_search_steps - 1), upper, following)
+    restarted = {name: keep_rows(ended, tf.zeros_like(state[name]), state[name])
+                 for name in ("delta", "first_moment", "second_moment", "step", "step_success")}
+    return restarted | {
+        "tradeoff": tf.where(ended, following, c), "upper": upper, "lower": lower,
+        "search_step": search_step, "active": search_step < num_search_steps,
+        "checked_loss": tf.where(ended, float("inf"), state["checked_loss"])}

@@ -1,0 +1,125 @@
+"""Training batches: shuffled, augmented and split among replicas as a function of seed and step.
+
+TensorFlow is imported where it is used.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from data import inputs
+from errors import InputError
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+
+CROP_PADDING = 2  # zero pixels on each side before the random crop: 32x32 is cropped from 36x36
+_SHUFFLE_KEY = 498247692  # any number with mixed bits
+
+
+def train_dataset(
+    image_set: inputs.ImageSet,
+    *,
+    batch_size: int,
+    seed: int,
+    start_step: int,
+    num_steps: int,
+    augment: bool,
+    num_replicas: int = 1,
+    replica_ids: Sequence[int] | None = None,
+) -> "tf.data.Dataset":
+    """Builds the training batches, a pure function of (seed, step).
+
+    Each epoch is a fresh permutation of the images, and a batch may span epochs. Starting at step
+    k gives what an uninterrupted run gives at step k, and the replicas' batches joined in order are
+    the batch of a run with one replica.
+
+    Args:
+        image_set: images [n, h, w, c] and labels [n].
+        batch_size: global batch size, a multiple of `num_replicas`.
+        seed: integer in [0, 2**32) that fixes order and augmentation.
+        start_step: first step, 0-based.
+        num_steps: the step to stop before.
+        augment: zero-pad by 2 pixels, crop back and flip at random.
+        num_replicas: number of parts of the global batch.
+        replica_ids: the parts to yield at each step, in order; None is all.
+
+    Returns:
+        Dataset of (images float32 [b, h, w, c] in [-0.5, 0.5], labels int32 [b]) with
+        b = batch_size // num_replicas: one element per step and replica.
+
+    Raises:
+        InputError: batch size not a positive multiple of the number of replicas.
+    """
+    import tensorflow as tf
+
+    if batch_size < 1 or batch_size % num_replicas:
+        raise InputError(
+            f"batch_size must be a positive multiple of {num_replicas} replicas. "
+            f"Received: {batch_size=}"
+        )
+    local = batch_size // num_replicas
+    with tf.device("cpu:0"):  # captured by the graph, not copied into it; a GPU must not hold them
+        images = tf.constant(image_set.images)
+        labels = tf.constant(image_set.labels)
+        ids = tf.constant(range(num_replicas) if replica_ids is None else replica_ids, tf.int64)
+
+    def make_batch(step: "tf.Tensor", replica: "tf.Tensor"):
+        first = step * batch_size + replica * local
+        rows = _shuffled(first + tf.range(local, dtype=tf.int64), len(image_set.labels), seed)
+        batch = tf.gather(images, rows)
+        if augment:
+            # Drawn for the global batch, then sliced: the number of replicas changes nothing.
+            draws = tf.random.stateless_uniform(
+                [batch_size], [seed, step], 0, 2 * (2 * CROP_PADDING + 1) ** 2, tf.int32, "philox"
+            )
+            batch = _crop_and_flip(batch, tf.reshape(draws, [num_replicas, local])[replica])
+        if batch.dtype == tf.uint8:
+            batch = tf.cast(batch, tf.float32) / 255.0
+        return batch - 0.5, tf.gather(labels, rows)
+
+    steps = tf.data.Dataset.range(start_step, num_steps)
+    dataset = steps.flat_map(
+        lambda step: tf.data.Dataset.from_tensor_slices(ids).map(lambda replica: (step, replica))
+    )
+    options = tf.data.Options()
+    options.deterministic = True
+    # One worker thread fills the queue many times faster than a step empties it; more would only
+    # take cores from the step.
+    options.threading.private_threadpool_size = 1
+    options.threading.max_intra_op_parallelism = 1
+    return dataset.map(make_batch).prefetch(2 * len(ids)).with_options(options)
+
+
+def _shuffled(positions: "tf.Tensor", size: int, seed: int) -> "tf.Tensor":
+    """Maps sample positions int64 [b] to image rows int64 [b], one permutation per epoch."""
+    import tensorflow as tf
+
+    epochs = positions // size
+    # The public index_shuffle pads a matrix of seeds along the wrong axis (TF 2.21), hence the op.
+    # It is a cipher whose key is the seed: with a key of zeros or few rounds small sets hardly move.
+    words = [tf.fill(epochs.shape, tf.constant(word, tf.int64)) for word in (seed, _SHUFFLE_KEY)]
+    seeds = tf.stack([words[0], epochs, words[1]], axis=1)
+    return tf.raw_ops.RandomIndexShuffle(
+        index=positions % size, seed=seeds, max_index=tf.constant(size - 1, tf.int64), rounds=16
+    )
+
+
+def _crop_and_flip(images: "tf.Tensor", draws: "tf.Tensor") -> "tf.Tensor":
+    """Shifts and flips images [b, h, w, c] by draws int32 [b] in [0, 2 * 5 * 5).
+
+    Equal to cropping at (row, column) from the image zero-padded by 2 on each side, then flipping
+    left to right: two gathers for the whole batch.
+    """
+    import tensorflow as tf
+
+    height, width = images.shape[1:3]
+    pad = [CROP_PADDING, CROP_PADDING]
+    padded = tf.pad(images, [[0, 0], pad, pad, [0, 0]])
+    offsets = 2 * CROP_PADDING + 1
+    rows = (draws // 2 // offsets)[:, None] + tf.range(height)
+    columns = tf.range(width)
+    columns = tf.where((draws % 2 == 1)[:, None], width - 1 - columns, columns)
+    columns += (draws // 2 % offsets)[:, None]
+    cropped = tf.gather(padded, rows, axis=1, batch_dims=1)
+    return tf.gather(cropped, columns, axis=2, batch_dims=1)

@@ -1,0 +1,28 @@
+"""The stored form of pixels (uint8, or float in [0, 1]) and the network's (float in [-0.5, 0.5])."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    pass
+
+
+
+def from_network_input(images: np.ndarray) -> np.ndarray:
+    """Network inputs in [-0.5, 0.5] as uint8 of the same shape, rounded to the nearest grey level."""
+    return np.clip(np.rint((images + 0.5) * 255), 0, 255).astype(np.uint8)
+
+
+def to_network_input(images: np.ndarray) -> np.ndarray:
+    """Scales stored images to the network's input.
+
+    Args:
+        images: any shape; uint8 in [0, 255] or float in [0, 1].
+
+    Returns:
+        float32 of the same shape in [-0.5, 0.5].
+    """
+    if images.dtype == np.uint8:
+        images = images.astype(np.float32) / np.float32(255)
+    return images.astype(np.float32, copy=False) - np.float32(0.5)

@@ -1,0 +1,104 @@
+"""The scores of the papers, from logits: formulas of NumPy arrays, higher is more normal."""
+
+import math
+
+import numpy as np
+
+from errors import InputError
+
+# Smallest σ² of the kernel non-ME: below lies the rounding of non-ME in float32, squared.
+_VARIANCE_FLOOR = 1e-12
+
+
+def log_probabilities(logits: np.ndarray) -> np.ndarray:
+    """Log-softmax.
+
+    Args:
+      logits: float [n, num_classes], finite, of any size; sign-adjusted (−Z for RCE).
+
+    Returns:
+      float64 [n, num_classes], ≤ 0, finite for finite logits.
+    """
+    logits = np.asarray(logits, np.float64)
+    with np.errstate(over="ignore"):
+        shifted = logits - logits.max(axis=1, keepdims=True)
+    # The difference of two finite logits can overflow to -inf, whose probability 0 times its
+    # logarithm would be NaN.
+    shifted = np.maximum(shifted, np.finfo(np.float64).min / 2)
+    return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+
+
+def confidence(logits: np.ndarray) -> np.ndarray:
+    """Largest softmax probability.
+
+    Args:
+      logits: float [n, num_classes], finite; sign-adjusted (−Z for RCE).
+
+    Returns:
+      float64 [n] in [1/num_classes, 1].
+    """
+    return np.exp(log_probabilities(logits).max(axis=1))
+
+
+def non_me(logits: np.ndarray) -> np.ndarray:
+    """Non-maximal entropy −Σ_{i≠m} p̂_i log p̂_i, p̂ the softmax without its largest element m.
+
+    Args:
+      logits: float [n, num_classes], finite, num_classes ≥ 2; sign-adjusted (−Z for RCE). Of
+        several largest elements, the first is left out.
+
+    Returns:
+      float64 [n] in [0, log(num_classes − 1)], the upper end where all others are equal. After RCE
+      training, higher means more normal.
+
+    Raises:
+      InputError: logits is not a matrix of at least two columns.
+    """
+    # Differs from the original: from the logits, so that it stays finite where a probability
+    # underflows to 0; equal elsewhere.
+    logits = np.asarray(logits, np.float64)
+    if logits.ndim != 2 or logits.shape[1] < 2:
+        raise InputError(f"expected logits of shape [n, at least 2 classes]. "
+                         f"Received: shape={logits.shape}.")
+    num_rows, num_classes = logits.shape
+    others = np.ones(logits.shape, bool)
+    others[np.arange(num_rows), logits.argmax(axis=1)] = False
+    log_p = log_probabilities(logits[others].reshape(num_rows, num_classes - 1))
+    # The sum of rounded terms may leave the range by its last digit.
+    return np.clip(-(np.exp(log_p) * log_p).sum(axis=1), 0, math.log(num_classes - 1))
+
+
+def non_me_variance(non_me_values: np.ndarray, num_classes: int) -> float:
+    """σ² of the kernel non-ME: the mean square of (non-ME − log(L − 1)) over training images.
+
+    Args:
+      non_me_values: float [n], n ≥ 1, of the training images.
+      num_classes: L.
+
+    Source: arXiv 1706.00633v1.
+    """
+    return float(np.mean(np.square(non_me_values - math.log(num_classes - 1))))
+
+
+def kernel_non_me(non_me_values: np.ndarray, num_classes: int, variance: float,
+                  eta: float = 1.0) -> np.ndarray:
+    """Kernel non-ME exp(−(non-ME − μ)²/(ησ²)) with μ = log(L − 1), the value after perfect RCE.
+
+    Args:
+      non_me_values: float [n], of `non_me`.
+      num_classes: L.
+      variance: σ² ≥ 0, of `non_me_variance`; 0 where all training images are at μ, as of two classes.
+      eta: η > 0; the larger, the less a low non-ME counts.
+
+    Returns:
+      float64 [n] in [0, 1].
+
+    Source: arXiv 1706.00633v1.
+    """
+    deviation = np.asarray(non_me_values, np.float64) - math.log(num_classes - 1)
+    return np.exp(-np.square(deviation) / (eta * max(variance, _VARIANCE_FLOOR)))
+
+
+def j_score(confidences: np.ndarray, kernel_non_me_values: np.ndarray) -> np.ndarray:
+    """J-score, confidence times kernel non-ME: float64 [n] in [0, 1] (arXiv 1706.00633v1)."""
+    return np.asarray(confidences, np.float64) * kernel_non_me_values

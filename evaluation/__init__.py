@@ -1,0 +1,1 @@
+"""Attacks a network over many images, and judges what comes of it."""

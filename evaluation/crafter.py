@@ -1,0 +1,271 @@
+"""Attacks on a network over arrays of any length: on every replica, traced once, with progress."""
+
+import dataclasses
+import inspect
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+import attacks
+from attacks.loops.ascent import GRADIENT_CHUNK
+from attacks.loops.search import Search
+from errors import InputError
+from networks.network import Network
+from networks.running import ChunkedFunction, collect, spread
+
+CLIP_MIN, CLIP_MAX = -0.5, 0.5
+# Between two looks at a running search: progress, and a chance to interrupt it.
+SECONDS_PER_CALL = 1.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Listener:
+    """Who is told how a crafter gets on; by default nobody.
+
+    Attributes:
+      rows_done: images finished since the last call, and how many of them successfully (None: the
+        attack does not know).
+      stage_done: at the end of each stage of a search: its number from 1, success bool [n].
+    """
+
+    rows_done: Callable[[int, int | None], None] = lambda rows, successes: None
+    stage_done: Callable[[int, np.ndarray], None] = lambda stage, success: None
+
+    def tell_of(self, result: Mapping[str, np.ndarray]) -> None:
+        """Tells of images whose results, of `Crafter`, came all at once."""
+        if "first_success" in result:
+            self.stage_done(1, result["first_success"])
+        success = result.get("success")
+        self.rows_done(len(result["adversarial"]), None if success is None else int(success.sum()))
+        if "first_success" in result:
+            self.stage_done(2, success)
+
+
+class Crafter:
+    """One attack on one network, traced once.
+
+    Args:
+      network: the network under attack.
+      strategy: whose replicas share the images.
+      attack: from `attacks.get`.
+      seed: of whatever the attack draws.
+      settings: keywords of the attack.
+      batch_size: images per call; 0 is the attack's own. No influence on results.
+    """
+
+    def __init__(self, network: Network, strategy: tf.distribute.Strategy,
+                 attack: attacks.Attack, *, seed: int, settings: Mapping[str, Any] | None = None,
+                 batch_size: int = 0):
+        self._attack = attack
+        self._iterations = _gradients_per_image(attack, settings or {})
+        settings = {"clip_min": CLIP_MIN, "clip_max": CLIP_MAX, **(settings or {})}
+        # More rows than a part has would be padding.
+        batch_size = min(batch_size or attack.batch_size, attack.part_size)
+        self._targeted = settings.get("targeted", True)
+        self._unit = GRADIENT_CHUNK
+        if attack.stages:
+            network_fn = network.logits_and_features if attack.uses_features else network.logits
+            search = attack.function(network_fn, **settings)
+            self._stages = [_StageRunner(strategy, stage, batch_size) for stage in search.stages]
+            self._unit = math.lcm(*(stage.chunk for stage in search.stages))
+            return
+
+        def craft(x, image_index, eps):
+            first = (network.logits,) if attack.uses_gradient else ()
+            drawn = {"seed": seed, "image_index": image_index} if attack.uses_seed else {}
+            return (attack.function(*first, x, eps=eps, **drawn, **settings),)
+
+        self._run = ChunkedFunction(strategy, craft, chunk_size=batch_size)
+
+    @property
+    def unit(self) -> int:
+        """Images that share a gradient: attacked in multiples of it, all get the same results."""
+        return self._unit
+
+    def __call__(self, x: np.ndarray, image_index: np.ndarray, *, eps: float | None = None,
+                 targets: Sequence[np.ndarray] = (),
+                 listener: Listener = Listener()) -> dict[str, np.ndarray]:
+        """Attacks images.
+
+        Args:
+          x: float32 [n, h, w, c] in [-0.5, 0.5].
+          image_index: which image of the data set each row is, int [n]; seeds what is drawn.
+          eps: of attacks that take one.
+          targets: classes int [n], of attacks that take one; of several, each image keeps the
+            successful result of the smallest L2 distance.
+          listener: told of progress.
+
+        Returns:
+          "adversarial" like x; "iterations" int32 [n], the steps of all stages and targets; of
+          searches also "success" bool [n], "target" int32 [n] (−1: untargeted) and what else they
+          return; of two stages "first_success" bool [n], of the first. Where none of several
+          targets succeeds, the first one's result.
+        """
+        constants = {} if eps is None else {"eps": tf.constant(eps, tf.float64)}
+        if not self._attack.stages:
+            adversarial, = self._run(
+                x, image_index.astype(np.int32), constants=tuple(constants.values()),
+                on_rows_done=lambda rows: listener.rows_done(rows, None))
+            return {"adversarial": adversarial,
+                    "iterations": np.full(len(x), self._iterations, np.int32)}
+        if len(targets) == 1:
+            return self._search(x, targets[0], constants, listener)
+        best = None
+        for target in targets:
+            result = self._search(x, target, constants, Listener())
+            best = result if best is None else _smaller_success(x, best, result)
+        listener.tell_of(best)
+        return best
+
+    def _search(self, x, target, constants, listener):
+        target = target.astype(np.int32)
+        begin, earlier = {}, {}
+        for number, stage in enumerate(self._stages, 1):
+            is_last = number == len(self._stages)
+            result = stage({"x": x, "target": target, **begin}, constants,
+                           listener.rows_done if is_last else Listener().rows_done)
+            listener.stage_done(number, result["success"])
+            if not is_last:
+                begin = {"begin": result["adversarial"]}
+                earlier = {"first_success": result["success"], "iterations": result["iterations"]}
+        iterations = result["iterations"] + earlier.pop("iterations", 0)
+        told = target if self._targeted else np.full_like(target, -1)
+        return {**result, **earlier, "iterations": iterations, "target": told}
+
+
+def _gradients_per_image(attack, settings):
+    """Gradients that an attack without stages takes for each image."""
+    if attack.stages or not attack.uses_gradient:
+        return 0
+    parameters = inspect.signature(attack.function).parameters
+    defaults = {name: parameter.default for name, parameter in parameters.items()}
+    numbers = {**defaults, **settings}
+    return numbers.get("num_steps", 1) * numbers.get("num_restarts", 1)
+
+
+class _StageRunner:
+    """One stage of a search over arrays of any length, in batches of one size."""
+
+    def __init__(self, strategy, stage: Search, batch_size):
+        self._strategy = strategy
+        self._replicas = strategy.num_replicas_in_sync
+        # Whole chunks, so that neighbours that share the abort rule stay together.
+        self._rows = -(-batch_size // self._replicas // stage.chunk) * stage.chunk
+        self._start = tf.function(lambda inputs_: strategy.run(stage.start, kwargs=inputs_))
+        self._advance = tf.function(
+            lambda state, num_steps: strategy.run(stage.advance, (state, num_steps)))
+        self._finish = tf.function(lambda state: strategy.run(stage.finish, (state,)))
+        self._steps_per_call = 1
+
+    def __call__(self, arrays, constants, rows_done):
+        per_batch = self._rows * self._replicas
+        batches = [self._run({name: array[i:i + per_batch] for name, array in arrays.items()},
+                             constants, rows_done)
+                   for i in range(0, len(arrays["x"]), per_batch)]
+        return {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
+
+    def _run(self, arrays, constants, rows_done):
+        count = len(arrays["x"])
+        arrays = arrays | {"valid": np.ones(count, bool)}
+        state = self._start({name: self._spread(array) for name, array in arrays.items()} | constants)
+        left, won = count, 0
+        while left:
+            began = time.perf_counter()
+            state = self._advance(state, tf.constant(self._steps_per_call))
+            active = self._collect(state["active"])[:count]
+            self._pace(time.perf_counter() - began)
+            success = np.count_nonzero(self._collect(state["success"])[:count] & ~active)
+            now_left = int(np.count_nonzero(active))
+            rows_done(left - now_left, success - won)
+            left, won = now_left, success
+        return {name: self._collect(value)[:count] for name, value in self._finish(state).items()}
+
+    def _pace(self, seconds):
+        """Steps per call so that one takes about SECONDS_PER_CALL; no influence on results."""
+        factor = np.clip(SECONDS_PER_CALL / max(seconds, 1e-3), 0.5, 4.0)
+        self._steps_per_call = max(1, int(self._steps_per_call * factor))
+
+    def _spread(self, array):
+        padding = self._rows * self._replicas - len(array)
+        padded = np.concatenate([array, np.zeros((padding, *array.shape[1:]), array.dtype)])
+        return spread(self._strategy, np.split(padded, self._replicas))
+
+    def _collect(self, value):
+        return np.concatenate(collect(self._strategy, value))
+
+
+def _smaller_success(x, best, other):
+    """Per image whichever is successful, of two successes the one closer to x."""
+    def rank(result):
+        distance = np.square(result["adversarial"] - x).sum(axis=(1, 2, 3), dtype=np.float64)
+        return np.where(result["success"], distance, np.inf)
+
+    better = rank(other) < rank(best)
+    return {name: np.where(better.reshape(-1, *[1] * (best[name].ndim - 1)), other[name], best[name])
+            for name in best} | {"iterations": best["iterations"] + other["iterations"]}
+
+
+def choose_targets(kind: str, labels: np.ndarray, logits: np.ndarray, image_index: np.ndarray,
+                   seed: int) -> list[np.ndarray]:
+    """The target classes of --target.
+
+    Args:
+      kind: "random": uniform over the wrong classes, by seed and image. "least_likely": the class
+        of the smallest logit. "all": every wrong class. "none": the true class, for an attack that
+        leaves it. A number: that class.
+      labels: true classes int [n].
+      logits: of the clean images, sign-adjusted, [n, L].
+      image_index: which image of the data set each row is, int [n].
+      seed: of the random classes.
+
+    Returns:
+      Arrays int [n]: L − 1 of them for "all", else one.
+
+    Raises:
+      InputError: `kind` is none of these.
+    """
+    num_classes = logits.shape[1]
+    if kind == "none":
+        return [labels]
+    if kind == "least_likely":
+        return [np.argmin(logits, axis=1)]
+    if kind == "random":
+        steps = np.array([np.random.default_rng((seed, i)).integers(1, num_classes)
+                          for i in image_index])
+        return [(labels + steps) % num_classes]
+    if kind == "all":
+        return [(labels + step) % num_classes for step in range(1, num_classes)]
+    if kind.isdecimal() and int(kind) < num_classes:
+        return [np.full_like(labels, int(kind))]
+    raise InputError(f"target must be random, least_likely, all, none or a class below {num_classes}. "
+                     f"Received: target={kind!r}.")
+
+
+def input_gradients(network: Network, x: np.ndarray, *,
+                    cross_entropy: bool) -> np.ndarray:
+    """What the gradient attacks climb, at the clean images.
+
+    Args:
+      network: the network under attack.
+      x: float32 [n, h, w, c].
+      cross_entropy: of the predicted class; False: its logit minus the next one's.
+
+    Returns:
+      float32 like x.
+    """
+    @tf.function
+    def gradients(images):
+        with tf.GradientTape() as tape:
+            tape.watch(images)
+            logits = network.logits(images)
+            if cross_entropy:
+                loss = tf.nn.sparse_softmax_cross_entropy_with_logits(tf.argmax(logits, -1), logits)
+            else:
+                loss = tf.reduce_sum(tf.math.top_k(logits, 2).values * [1.0, -1.0], axis=-1)
+        return tape.gradient(loss, images)
+
+    return gradients(x).numpy()

@@ -1,0 +1,1 @@
+"""Pictures, each with its numbers beside it as .csv."""

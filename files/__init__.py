@@ -1,0 +1,1 @@
+"""Everything the project writes and reads back: each name on disk stands here, once."""

@@ -1,0 +1,143 @@
+"""Finished parts of a running attack on disk: a killed run goes on, several machines share one."""
+
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from errors import InputError
+from files import atomic
+from files.arrays import read_arrays
+
+# Beside the result files, until those are complete.
+FOLDER = "parts"
+_IDENTITY = "identity.json"
+# Array of a part: digest of its identity. Files can be copied where another identity lies.
+_OWNER = "identity"
+
+
+@dataclasses.dataclass(frozen=True)
+class Piece:
+    """Images of one round of a sweep that are crafted together and saved as one part.
+
+    Attributes:
+      round_number: from 0.
+      rows: which of the images.
+      shard: which of the shards makes it, from 0.
+    """
+
+    round_number: int
+    rows: slice
+    shard: int
+
+    @property
+    def name(self) -> str:
+        """Name of the part."""
+        return f"round{self.round_number:02d}_image{self.rows.start:06d}"
+
+
+def cut(num_rounds: int, num_images: int, part_size: int, num_shards: int = 1) -> list[Piece]:
+    """The pieces of a sweep, in order; the shards make them in turn."""
+    rows = [slice(start, min(start + part_size, num_images))
+            for start in range(0, num_images, part_size)]
+    return [Piece(number, piece_rows, (number * len(rows) + i) % num_shards)
+            for number in range(num_rounds) for i, piece_rows in enumerate(rows)]
+
+
+class Parts:
+    """The folder `parts` beside an attack's result files, there only until those are complete.
+
+    Several runs of one identity, shards, may use it at once: what one saves does not disturb others.
+
+    Args:
+      folder: folder of the result files.
+      identity: whatever decides the results, as JSON values; parts of another identity are refused.
+      overwrite: whether parts of another identity are deleted instead.
+
+    Raises:
+      InputError: parts of another identity; the sentence names the first difference.
+    """
+
+    def __init__(self, folder: str | os.PathLike, identity: Mapping[str, Any], *,
+                 overwrite: bool = False):
+        self._folder = Path(folder) / FOLDER
+        self._identity = json.loads(json.dumps(identity))  # as the file gives it back
+        text = json.dumps(self._identity, sort_keys=True)
+        self._digest = hashlib.sha256(text.encode()).hexdigest()
+        if overwrite and self._others_identity() is not None:
+            self.discard()
+        self._refuse_others()
+
+    def _refuse_others(self):
+        found, identity = self._others_identity(), self._identity
+        if found is None:
+            return
+        name = next(n for n in {**found, **identity} if n not in found or n not in identity
+                    or found[n] != identity[n])
+        raise InputError(
+            f"{self._folder} holds unfinished parts of another run, with {name}="
+            f"{found.get(name)!r}: finish it with its own flags, or give --overwrite=True to "
+            f"start anew. Received: {name}={identity.get(name)!r}.")
+
+    def _others_identity(self):
+        """Identity of the parts there if it is another one, else None."""
+        # Names first: whoever is saving just now writes the identity before its first part.
+        found = self._read_identity() if self.names() else None
+        return None if found == self._identity else found
+
+    def _read_identity(self):
+        try:
+            found = json.loads((self._folder / _IDENTITY).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None  # each part says whose it is
+        except ValueError:
+            found = None
+        return found if isinstance(found, dict) else {"identity": "unreadable"}
+
+    def names(self) -> list[str]:
+        """Names of the finished parts."""
+        return sorted(path.stem for path in self._folder.glob("*.npz")
+                      if not path.name.startswith("."))
+
+    def load(self, name: str) -> dict[str, np.ndarray] | None:
+        """The arrays saved as part `name`; None when it is not finished, or damaged.
+
+        Raises:
+          InputError: the part was copied here from a run of another identity.
+        """
+        path = self._folder / f"{name}.npz"
+        try:
+            arrays = read_arrays(path) if path.is_file() else None
+        except InputError:
+            return None  # it is crafted and saved anew
+        # Parts of earlier versions do not say whose they are.
+        if arrays and (owner := str(arrays.pop(_OWNER, self._digest))) != self._digest:
+            raise InputError(
+                f"{path} must be a part of this run, of the same flags, weights and images: remove it. "
+                f"Received: identity={owner[:12]}, of this run {self._digest[:12]}.")
+        return arrays
+
+    def save(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
+        """Saves part `name`, whole or not at all.
+
+        Raises:
+          InputError: another run has begun to save its parts here.
+        """
+        self._refuse_others()
+        if self._read_identity() != self._identity:
+            atomic.write_json(self._folder / _IDENTITY, self._identity)
+        with atomic.atomic_path(self._folder / f"{name}.npz") as temporary:
+            np.savez(temporary, **arrays, **{_OWNER: np.array(self._digest)})
+
+    def discard(self) -> None:
+        """Deletes all parts: the results are complete, or not wanted."""
+        # The identity goes last: it says whose the parts are that a kill leaves here.
+        for path in self._folder.glob("*.npz"):
+            path.unlink()
+        shutil.rmtree(self._folder, ignore_errors=True)

@@ -1,0 +1,88 @@
+"""A fitted detector on disk, `detector.npz`: arrays and what they belong to, in one file."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from errors import InputError
+from files import atomic, pretrained
+from files.arrays import read_arrays
+from files.names import OBJECTIVE_TAG
+
+FILE_NAME = "detector.npz"
+_ARRAYS = {"kernels": 3, "thresholds": 2, "false_refusal_rates": 1, "fitted_on": 1,
+           "fitted_images": 1}
+_NUMBERS = ("bandwidth", "non_me_variance", "eta")
+_NETWORK_KEYS = {"dataset", "image_shape", "num_classes", "objective", "weights_sha256"}
+
+
+def default_path(kernel_folder: str | os.PathLike, objective: str) -> Path:
+    """Where `detect.py --mode=fit` leaves the detector of an objective."""
+    return Path(kernel_folder) / f"detector_{OBJECTIVE_TAG[objective]}.npz"
+
+
+def save(path: str | os.PathLike, detector: Mapping[str, Any]) -> None:
+    """Writes a detector, whole or not at all.
+
+    Args:
+      path: file to write.
+      detector: "kernels" [num_kernels, d, num_classes] (stored as float32), "thresholds" float
+        [scores, rates], "false_refusal_rates" float [rates], "fitted_on" int [n] and "fitted_images"
+        uint64 [n], the images the thresholds were fitted on, by number and by digest; the numbers
+        "bandwidth", "non_me_variance" and "eta"; "network", JSON values that say which network it
+        belongs to.
+
+    Raises:
+      InputError: the folder is one of pretrained/.
+    """
+    path = Path(path)
+    if pretrained.is_pretrained(path.parent):
+        raise InputError("detector must be a file of your own: what is pretrained stays as it is. "
+                         f"Received: detector={str(path)!r}.")
+    arrays = {name: np.asarray(detector[name]) for name in (*_ARRAYS, *_NUMBERS)}
+    arrays["kernels"] = arrays["kernels"].astype(np.float32)
+    with atomic.atomic_path(path) as temporary:
+        np.savez_compressed(temporary, **arrays, network=np.array(json.dumps(detector["network"])))
+
+
+def load(path: str | os.PathLike) -> dict[str, Any]:
+    """Reads what `save` wrote.
+
+    Raises:
+      InputError: no such file, not a detector, or a pretrained one that is not as it was shipped.
+    """
+    path = Path(path)
+    pretrained.check(path)
+    if not path.is_file():
+        raise InputError(f"expected a {FILE_NAME}, which `python detect.py --mode=fit` writes, at "
+                         f"{path}. Received: no such file.")
+    arrays = read_arrays(path) if path.suffix == ".npz" else {}
+    missing = [name for name in (*_ARRAYS, *_NUMBERS, "network") if name not in arrays]
+    if missing:
+        raise InputError(f"expected a {FILE_NAME} at {path}, with the arrays {', '.join(_ARRAYS)} and "
+                         f"their numbers. Received: a file without {', '.join(missing)}.")
+    for name, ndim in {**_ARRAYS, **dict.fromkeys(_NUMBERS, 0)}.items():
+        _check_array(name, arrays[name], ndim, path)
+    return ({name: arrays[name] for name in _ARRAYS} | {name: float(arrays[name]) for name in _NUMBERS}
+            | {"network": _network(arrays["network"], path)})
+
+
+def _check_array(name, array, ndim, path):
+    if array.ndim != ndim or array.dtype.kind not in "fiu" or not np.isfinite(array).all():
+        raise InputError(f"expected {name} to be finite numbers of {ndim} dimensions in {path}. "
+                         f"Received: shape={array.shape}, dtype={array.dtype}.")
+
+
+def _network(text, path):
+    try:
+        network = json.loads(str(text))
+    except ValueError:
+        network = None
+    if not isinstance(network, dict) or not network.keys() >= _NETWORK_KEYS:
+        raise InputError(f"expected the network in {path} to be a JSON object with "
+                         f"{', '.join(sorted(_NETWORK_KEYS))}. Received: {str(text)[:60]!r}.")
+    return network

@@ -1,0 +1,96 @@
+"""Run records, <name>_run.json: how the files beside them came about."""
+
+import contextlib
+import datetime
+import importlib.metadata
+import json
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from errors import InputError
+from files import atomic
+
+_RECORDED_PACKAGES = ("tensorflow", "keras", "tensorflow-datasets", "numpy", "scipy",
+                      "scikit-learn", "matplotlib", "absl-py")
+
+
+def write(folder: str | os.PathLike, name: str, *, flags: Mapping[str, Any],
+          metrics: Mapping[str, Any]) -> Path:
+    """Writes `<name>_run.json`: how the files beside it came about.
+
+    Args:
+      folder: where to; made where missing.
+      name: the script, e.g. "test_adv".
+      flags: flag name → value of this run; its "seed", if any, is repeated at the top level.
+      metrics: what the run measured. NaN and ±inf become null.
+
+    Returns:
+      The path written.
+    """
+    path = Path(folder) / f"{name}_run.json"
+    command = shlex.join([os.path.basename(sys.argv[0]), *sys.argv[1:]])
+    atomic.write_json(path, {"name": name, "command": f"python {command}", "seed": flags.get("seed"),
+                            **provenance(), "flags": flags, "metrics": metrics})
+    return path
+
+
+def provenance() -> dict[str, Any]:
+    """When and with what something is made: "date", "git_revision", "versions", "hardware"."""
+    return {
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "git_revision": _git_revision(),
+        "versions": {package: _version(package) for package in _RECORDED_PACKAGES},
+        "hardware": f"{os.cpu_count()} cores {_processor()}",
+    }
+
+
+def read(folder: str | os.PathLike, name: str) -> dict[str, Any] | None:
+    """Reads what `write` wrote; None when there is no such file.
+
+    Raises:
+      InputError: the file is not a run record.
+    """
+    path = Path(folder) / f"{name}_run.json"
+    if not path.is_file():
+        return None
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"expected JSON in {path}. Received: {error}.") from None
+    if not isinstance(record, dict) or not {"flags", "metrics"} <= record.keys():
+        raise InputError(f"expected a run record with flags and metrics in {path}. "
+                         f"Received: {type(record).__name__} without them.")
+    return record
+
+
+def _version(package):
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _processor():
+    """Name of the processor where Linux tells it, or else its kind."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _git_revision():
+    """Commit of the checkout this code lies in, "-dirty" if edited; None outside of a checkout."""
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty",
+             "--abbrev=40", "--exclude=*"], capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip() or None

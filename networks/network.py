@@ -1,0 +1,93 @@
+"""A network as it is used after training."""
+
+import dataclasses
+import hashlib
+import math
+from collections.abc import Sequence
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+import resnet_model
+from data import inputs
+from data.pixels import to_network_input
+from files.arrays import sha256
+from networks import heads
+from networks.running import ChunkedFunction
+from networks.spec import NetworkSpec
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """A network with its objective.
+
+    Attributes:
+      model: from images [n, h, w, c] to raw logits [n, L] and features [n, d].
+      objective: gives the sign of the logits.
+      expected: what it was built for; None of a network that was built otherwise.
+      members: of an ensemble, the networks it consists of.
+    """
+
+    model: keras.Model
+    objective: heads.Head
+    expected: "NetworkSpec | None" = None
+    members: tuple["Network", ...] = ()
+
+    def logits(self, images: tf.Tensor) -> tf.Tensor:
+        """Sign-adjusted logits float32 [n, L]: their softmax are the class probabilities."""
+        return self.logits_and_features(images)[0]
+
+    def logits_and_features(self, images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Sign-adjusted logits float32 [n, L] and features float32 [n, d] of network inputs."""
+        raw_logits, features = self.model(images, training=False)
+        return self.objective.attack_logits(raw_logits), features
+
+    def weights_sha256(self) -> str:
+        """SHA-256 of all weights and moving averages (of an ensemble, of the members'): which network
+        this is."""
+        if self.members:
+            digests = [bytes.fromhex(member.weights_sha256()) for member in self.members]
+            return hashlib.sha256(b"".join(digests)).hexdigest()
+        variables = resnet_model.named_variables(self.model)
+        return sha256(*(variables[name].numpy() for name in sorted(variables)))
+
+    def identity(self) -> dict[str, object]:
+        """Which network this is, as JSON values: the fields of `expected`, and "weights_sha256"."""
+        fields = dataclasses.asdict(self.expected) if self.expected else {}
+        return {**fields, "weights_sha256": self.weights_sha256()}
+
+    def forward(self, strategy: tf.distribute.Strategy) -> ChunkedFunction:
+        """`logits_and_features` over network inputs float32 in [-0.5, 0.5], any number of them."""
+        return ChunkedFunction(strategy, self.logits_and_features)
+
+    def forward_stored(self, strategy: tf.distribute.Strategy) -> ChunkedFunction:
+        """As `forward`, over images as they are stored: uint8, or float in [0, 1]."""
+        return ChunkedFunction(strategy, self.logits_and_features, prepare=to_network_input)
+
+
+def ensemble(strategy: tf.distribute.Strategy, members: Sequence[Network]) -> Network:
+    """A deep ensemble (Lakshminarayanan et al., arXiv 1612.01474) of networks for the same images.
+
+    Its probabilities are the mean of the members', its features theirs side by side.
+    """
+    objective, expected = members[0].objective, members[0].expected
+    with strategy.scope():
+        images = keras.Input(expected.image_shape, name="images")
+        # Under names of their own, which Keras asks for.
+        parts = [keras.Model(member.model.inputs, member.model.outputs, name=f"member_{k}")(images)
+                 for k, member in enumerate(members)]
+        raw_logits, features = zip(*parts, strict=True)
+        # As a factor, which Keras's symbolic tensors know; it is its own inverse.
+        sign = float(objective.attack_logits(tf.ones([])))
+        mean = keras.ops.logsumexp(keras.ops.log_softmax(
+            sign * keras.ops.stack(raw_logits), axis=-1), axis=0) - math.log(len(members))
+        outputs = sign * mean, keras.ops.concatenate(features, axis=-1)
+        model = keras.Model(images, outputs, name="ensemble")
+    return Network(model, objective, expected, tuple(members))
+
+
+def count_correct(forward: ChunkedFunction, image_set: inputs.ImageSet, num_images: int) -> int:
+    """How many of the first `num_images` images a `forward_stored` classifies correctly."""
+    logits, _ = forward(image_set.images[:num_images])
+    return int(np.sum(np.argmax(logits, axis=-1) == image_set.labels[:num_images]))

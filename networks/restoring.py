@@ -1,0 +1,112 @@
+"""Networks built, and restored from checkpoints, ours and the original's."""
+
+import functools
+from collections.abc import Callable
+
+import keras
+import tensorflow as tf
+
+import resnet_model
+from errors import InputError
+from files import checkpoints, tf1_checkpoints
+from networks import heads, v1
+from networks.network import Network, ensemble
+from networks.spec import NetworkSpec, spec_of
+
+
+def _resnet(run, *, dropout, **layers):
+    del dropout  # it has none
+    config = resnet_model.ResNetConfig(run.image_shape, run.num_classes, run.blocks_per_stage)
+    return resnet_model.build_resnet(config, **layers)
+
+
+def _simple_cnn(run, **layers):
+    return v1.build_simple_cnn(run.image_shape, run.num_classes, **layers)
+
+
+def _mlp(run, *, seed, **_):
+    return v1.build_mlp(run.image_shape, run.num_classes, seed=seed)
+
+
+# By --model.
+BUILDERS = {"resnet": _resnet, "simple_cnn": _simple_cnn, "mlp": _mlp}
+
+
+def build_model(run, *, seed: int = 0, batch_norm=resnet_model.FusedBatchNorm,
+                dropout=v1.Dropout, mixed_precision: str = "") -> keras.Model:
+    """The Keras model of `run`, an `Expected` or a `checkpoints.RunRecord`.
+
+    Args and result as of `v1_networks.build_simple_cnn`; a network ignores the layers it lacks.
+    """
+    return BUILDERS[run.model](run, seed=seed, batch_norm=batch_norm, dropout=dropout,
+                               mixed_precision=mixed_precision)
+
+
+def build_network(strategy: tf.distribute.Strategy, run, *, seed: int = 0,
+                  sync_batch_norm: bool = False, mixed_precision: str = "") -> Network:
+    """A freshly initialised network for `run`, an `Expected` or a `checkpoints.RunRecord`.
+
+    What it is computed in, and whether training shares its batch statistics among the replicas,
+    belongs to a training run: see `resnet_model.build_resnet` and `FusedBatchNorm`.
+    """
+    batch_norm = functools.partial(resnet_model.FusedBatchNorm, synchronized=sync_batch_norm)
+    with strategy.scope():
+        model = build_model(run, seed=seed, batch_norm=batch_norm, mixed_precision=mixed_precision)
+    return Network(model, heads.get(run.objective), spec_of(run))
+
+
+def load_weights(network: Network, path: str, expected: NetworkSpec,
+                 note: Callable[[str], None] = lambda sentence: None
+                 ) -> checkpoints.TrainingRun | None:
+    """Restores the network from the checkpoint at `path`, ours or the original's.
+
+    Args:
+      network: built for `expected`.
+      path: prefix of the checkpoint.
+      expected: what it must be of.
+      note: told of a checkpoint of the original, whose objective nothing can check.
+
+    Returns:
+      The run record; None of a checkpoint of the original.
+
+    Raises:
+      InputError: the checkpoint is unreadable or contradicts `expected`.
+    """
+    variables = resnet_model.named_variables(network.model)
+    if tf1_checkpoints.is_tf1(path):
+        check_tf1(path, expected.model)
+        step = tf1_checkpoints.restore_network(path, variables)
+        note(tf1_note(path, step, expected.objective))
+        return None
+    record, _ = checkpoints.read_record(path)
+    checkpoints.check_record(path, record, expected, checkpoints.NETWORK_FIELDS)
+    checkpoints.restore_network(path, variables)
+    return record
+
+
+def check_tf1(path: str, model: str) -> None:
+    """Raises an InputError unless `model` is what the original's checkpoint at `path` is of."""
+    if model != "resnet":
+        raise InputError(f"--model contradicts the checkpoint {path}: expected model='resnet', as of "
+                         f"every one of the original TensorFlow 1 code. Received: {model=}.")
+
+
+def tf1_note(path: str, step: int, objective: str) -> str:
+    """What the user should know of a checkpoint of the original, at `step`, taken for `objective`."""
+    return (f"{path} is a checkpoint of the original TensorFlow 1 code, of step {step}. It does not "
+            f"tell its objective: --RCE_train decides, here for {objective.upper()}.")
+
+
+def restore(strategy: tf.distribute.Strategy, log_root: str, expected: NetworkSpec,
+            note: Callable[[str], None] = lambda sentence: None) -> Network:
+    """The network of the newest whole checkpoint in `log_root`; InputError when there is none.
+
+    Several folders, separated by commas, are restored as one `ensemble`. `note` is told what the user
+    should know of the checkpoints that were found, a sentence each.
+    """
+    members = []
+    for folder in log_root.split(","):
+        path = checkpoints.require_whole(folder, note)
+        members.append(build_network(strategy, expected))
+        load_weights(members[-1], path, expected, note)
+    return members[0] if len(members) == 1 else ensemble(strategy, members)

@@ -1,0 +1,1 @@
+"""Flags in groups, and how each group becomes plain arguments."""

@@ -1,0 +1,250 @@
+"""The training loop: from the newest whole checkpoint to the last step, a signal, or an error."""
+
+import contextlib
+import dataclasses
+import functools
+import signal
+from collections.abc import Callable
+
+import tensorflow as tf
+
+from data import get_spec, inputs, pipeline
+from errors import InputError, RunError
+from files import checkpoints, provenance, run_lock, tf1_checkpoints
+from networks import heads, restoring
+from resnet_model import WEIGHT_DECAY, named_variables, weight_decay_loss
+from training import cluster, optimizers
+from training.reporter import TEST_EVERY, Reporter, Silent, summary_every
+
+# No training that goes on comes near it; one that diverges passes it within a few steps.
+LARGEST_COST = 1e6
+
+
+def make_train_loop(strategy, model, optimizer, objective: heads.Head, batch_size: int,
+                    *, weight_decay: float = WEIGHT_DECAY, jit_compile: bool = False):
+    """The traced training loop.
+
+    Args:
+      strategy: tf.distribute strategy in whose scope model and optimizer were made.
+      model: from images to (logits, features).
+      optimizer: built for the model's trainable variables.
+      objective: whose loss is minimised, with weight decay.
+      batch_size: images per step over all replicas.
+      weight_decay: its factor.
+      jit_compile: whether XLA compiles the gradients.
+
+    Returns:
+      A tf.function (iterator, num_steps int32 scalar) → (cost float32 scalar, good_steps int32
+      scalar). The cost is loss and weight decay before a step's update: of the last step, or of the
+      first one that is NaN or above LARGEST_COST; good_steps is the number of steps before that.
+    """
+    def gradients(images, labels):
+        with tf.GradientTape() as tape:
+            logits, _ = model(images, training=True)
+            # Replicas' gradients are summed: each divides by the global batch, and the decay, which
+            # every replica has in full, by their number.
+            loss = tf.reduce_sum(objective.loss(labels, logits)) / batch_size
+            cost = loss + weight_decay_loss(model, weight_decay) / strategy.num_replicas_in_sync
+            scaled = optimizer.scale_loss(cost)
+        return cost, tape.gradient(scaled, model.trainable_variables)
+
+    if jit_compile:
+        gradients = tf.function(gradients, jit_compile=True)
+
+    def replica_step(images, labels):
+        cost, slopes = gradients(images, labels)
+        optimizer.apply(slopes, model.trainable_variables)
+        return cost
+
+    @tf.function
+    def train_loop(iterator, num_steps):
+        cost, good_steps = tf.constant(0.0), tf.constant(0)
+        for _ in tf.range(num_steps):
+            per_replica = strategy.run(replica_step, args=next(iterator))
+            new = strategy.reduce(tf.distribute.ReduceOp.SUM, per_replica, axis=None)
+            # Kept on the device: looking at it on the host would halt a GPU at every step.
+            is_good = _is_good(cost)
+            cost = tf.where(is_good, new, cost)
+            good_steps += tf.cast(is_good & _is_good(new), tf.int32)
+        return cost, good_steps
+
+    return train_loop
+
+
+def _is_good(cost):
+    return cost <= LARGEST_COST  # false of NaN, too
+
+
+class _StopSignal:
+    """Remembers SIGINT or SIGTERM while active, so that the loop can save and end in order."""
+
+    def __init__(self):
+        self.number = 0
+
+    def __enter__(self):
+        self._previous = {s: signal.signal(s, self._remember)
+                          for s in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *_):
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def _remember(self, number, _):
+        self.number = number
+
+    @property
+    def name(self):
+        """Name of the signal; that of another worker's is not known."""
+        return signal.Signals(self.number).name if self.number else "a signal to another host"
+
+    @property
+    def exit_code(self):
+        """What a shell reports for the signal."""
+        return 128 + (self.number or signal.SIGTERM)
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """Where a run is kept, and how it is computed: nothing here changes what is trained.
+
+    Attributes:
+      log_root: folder of the checkpoints; of a cluster on a file system that all hosts share.
+      train_dir: folder of TensorBoard events and training.csv.
+      checkpoint_every: steps between checkpoints.
+      keep_checkpoints: how many of the newest stay.
+      steps_per_loop: steps per call of the traced loop.
+      jit_compile: whether XLA compiles the gradients.
+      note: told what happened in the order of things, a sentence each.
+      warn: told what the user should look at.
+    """
+
+    log_root: str
+    train_dir: str
+    checkpoint_every: int = 2500
+    keep_checkpoints: int = 5
+    steps_per_loop: int = 20
+    jit_compile: bool = False
+    note: Callable[[str], None] = lambda sentence: None
+    warn: Callable[[str], None] = lambda sentence: None
+
+
+def train(run: checkpoints.TrainingRun, strategy: tf.distribute.Strategy,
+          train_set: inputs.ImageSet, test_set: inputs.ImageSet | None,
+          options: Options) -> tuple[int, dict | None]:
+    """Trains up to `run.total_steps`, from the newest whole checkpoint in log_root if there is one.
+
+    Args:
+      run: what is trained, and how; stored in every checkpoint.
+      strategy: from `flags.make_strategy` or `cluster.make_strategy`; of a cluster only the chief
+        writes.
+      train_set: images to train on.
+      test_set: images for the test precision every 500 steps, or None.
+      options: where it is kept.
+
+    Returns:
+      Exit code (0, or 128 + the number of the signal that stopped the run) and the last figures,
+      "step" and "found_finished" of a run that was finished already, None when they are another
+      worker's to report.
+
+    Raises:
+      InputError: log_root or train_dir holds another run, or another process trains there.
+      RunError: the loss is not finite or explodes, the disk is full, or a worker is lost.
+    """
+    network, optimizer = _build(run, strategy)
+    store = checkpoints.Checkpoints(
+        options.log_root, run, named_variables(network.model), named_variables(optimizer),
+        keep=options.keep_checkpoints)
+    workers = cluster.Workers(strategy)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(workers.loss_reported(options.log_root))
+        if workers.is_chief:
+            taken_over = stack.enter_context(run_lock.hold(options.log_root))
+            if taken_over:
+                options.warn(taken_over)
+            store.remove_unfinished()
+        start = _resume(store, workers, run, network, optimizer, options)
+        if start >= run.total_steps:
+            return 0, {"step": start, "found_finished": True} if workers.is_chief else None
+        if not start and workers.is_chief and provenance.read(options.train_dir, "train"):
+            raise InputError("train_dir must not hold the record of another training, train_run.json, "
+                             f"whose figures would be lost. Received: train_dir={options.train_dir!r}.")
+        reporter = stack.enter_context(
+            Reporter(run, network, strategy, test_set, options.train_dir, start, options.note)
+            if workers.is_chief else Silent())
+        loop = make_train_loop(strategy, network.model, optimizer, network.objective,
+                               run.batch_size, weight_decay=run.weight_decay,
+                               jit_compile=options.jit_compile)
+        advance = functools.partial(loop, iter(_batches(strategy, run, train_set, start)))
+        exit_code = _run_steps(advance, start, run, store, workers, reporter, options)
+    return exit_code, reporter.figures
+
+
+def _run_steps(advance, start, run, store, workers, reporter, options):
+    """The steps from `start` on; ends with the last or with a signal. Returns the exit code."""
+    periods = (summary_every(run.total_steps), TEST_EVERY, options.checkpoint_every)
+    step, stopped = start, False
+    with _StopSignal() as stop:
+        while step < run.total_steps and not stopped:
+            ahead = min(step + options.steps_per_loop, run.total_steps,
+                        *(step - step % period + period for period in periods))
+            cost, good_steps = advance(tf.constant(ahead - step))
+            bad_step = step + int(good_steps) + 1
+            if bad_step <= ahead:
+                raise RunError(f"the training has diverged: the loss of step {bad_step} is "
+                               f"{float(cost):g}. {store.last_good()}")
+            step = ahead
+            reporter.report(step, cost)
+            stopped = workers.any(stop.number)
+            if workers.is_chief and (
+                    step % options.checkpoint_every == 0 or step == run.total_steps or stopped):
+                store.save(step)
+    if not stopped:
+        return 0
+    options.note(f"Stopped by {stop.name} at step {step}; saved in {store.log_root}. "
+                 "The same command goes on from there.")
+    return stop.exit_code
+
+
+def _build(run, strategy):
+    """A fresh network and its optimizer."""
+    network = restoring.build_network(
+        strategy, run, seed=run.seed, sync_batch_norm=run.sync_batch_norm,
+        mixed_precision=run.mixed_precision)
+    return network, optimizers.build_for(run, strategy, network.model)
+
+
+def _resume(store, workers, run, network, optimizer, options):
+    """Restores the newest whole checkpoint, ours or the original's; says so; returns its step."""
+    newest, damaged = checkpoints.newest_whole(store.log_root)
+    for sentence in damaged:
+        options.warn(f"{sentence} Using {newest} instead.")
+    if newest and tf1_checkpoints.is_tf1(newest):
+        restoring.check_tf1(newest, run.model)
+        variables = named_variables(network.model)
+        start = tf1_checkpoints.restore_network(newest, variables)
+        store.origin = newest
+        tf1_checkpoints.restore_optimizer(newest, variables, named_variables(optimizer), run.optimizer)
+        options.warn(restoring.tf1_note(newest, start, run.objective))
+    else:
+        start = store.resume().step
+    workers.check_same(start, f"the step of the newest checkpoint in {store.log_root}")
+    if start >= run.total_steps:
+        options.note(f"{store.log_root} has a checkpoint at step {start}: nothing left of the "
+                     f"{run.total_steps} steps of --total_steps.")
+    elif start:
+        options.note(f"Resuming at step {start} from {store.log_root}.")
+    return start
+
+
+def _batches(strategy, run, train_set, start):
+    """The rest of the training batches; each worker of a cluster makes those of its replicas."""
+    def dataset(context):
+        local = strategy.num_replicas_in_sync // context.num_input_pipelines
+        first = context.input_pipeline_id * local
+        return pipeline.train_dataset(
+            train_set, batch_size=run.batch_size, seed=run.seed, start_step=start,
+            num_steps=run.total_steps, augment=get_spec(run.dataset).augment,
+            num_replicas=strategy.num_replicas_in_sync, replica_ids=range(first, first + local))
+
+    return strategy.distribute_datasets_from_function(dataset)

@@ -1,0 +1,96 @@
+"""How a training run is told of: progress bar, scalars, and the original's test precision lines."""
+
+import contextlib
+import time
+
+from tqdm import tqdm
+
+from files.training_log import TrainingLog
+from networks.network import count_correct
+from training import optimizers
+
+TEST_EVERY = 500
+TEST_IMAGES = 50 * 200
+
+
+def summary_every(total_steps: int) -> int:
+    """Steps between two rows of the log: two hundred in a run."""
+    return max(1, total_steps // 200)
+
+
+class Silent(contextlib.nullcontext):
+    """In place of a `Reporter`, on the workers that write nothing."""
+
+    figures = None
+
+    def __enter__(self):
+        return self
+
+    def report(self, step, cost):
+        """Says nothing."""
+
+
+class Reporter:
+    """Progress bar, scalars and the original's test precision lines of one run.
+
+    Args:
+      run: the `TrainingRun`.
+      network: which is trained.
+      strategy: whose replicas share the test images.
+      test_set: images for the test precision, or None.
+      train_dir: folder of TensorBoard events and training.csv.
+      start: step that the run goes on from.
+      note: told the lines of the test precision.
+
+    Attributes:
+      figures: the last of each scalar, and its "step".
+    """
+
+    def __init__(self, run, network, strategy, test_set, train_dir, start, note):
+        self._run = run
+        self._schedule = optimizers.rate_of(run)
+        self._model = network.model
+        self._forward = network.forward_stored(strategy)
+        self._test_set, self._note = test_set, note
+        self._summary_every = summary_every(run.total_steps)
+        self._log = TrainingLog(train_dir, start)
+        # disable=None: no bar where the output is not a terminal.
+        self._bar = tqdm(total=run.total_steps, initial=start, unit="step", disable=None)
+        self._started = (start, time.perf_counter())
+        self.figures = {}
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._bar.close()
+        self._log.close()
+
+    def report(self, step: int, cost: float) -> None:
+        """What is due at a step, whose cost before its update is given."""
+        scalars = {}
+        if step % self._summary_every == 0 or step == self._run.total_steps:
+            # The rate of the step whose cost this is.
+            scalars = {"cost": float(cost), "learning_rate": float(self._schedule(step - 1))}
+            self._bar.set_postfix(
+                loss=f"{scalars['cost']:.4f}", lr=f"{scalars['learning_rate']:g}",
+                images_per_s=f"{self._images_per_second(step):.0f}", refresh=False)
+        if self._test_set is not None and (
+                step % TEST_EVERY == 0 or step == self._run.total_steps):
+            scalars["test_precision"] = self._test_precision()
+            self._note(f"Step: {step} Test precision: {scalars['test_precision']:.5f}")
+        if scalars:
+            self._log.write(step, **scalars)
+            self.figures.update(scalars, step=step)
+        self._bar.update(step - self._bar.n)
+
+    def _images_per_second(self, step):
+        first_step, started = self._started
+        return (step - first_step) * self._run.batch_size / (time.perf_counter() - started)
+
+    def _test_precision(self):
+        for variable in self._model.non_trainable_variables:
+            # Each replica has moving averages of its own; a checkpoint holds those of the first.
+            variable.assign(variable.value)
+        num_images = min(TEST_IMAGES, len(self._test_set.labels))
+        return count_correct(self._forward, self._test_set, num_images) / num_images
