@@ -314,7 +314,7 @@ def test_tsne_files_are_those_of_the_original(tmp_path):
 
 
 def test_artifacts_import_neither_tensorflow_nor_scipy():
-    code = ("import sys, data.artifacts; "
+    code = ("import sys, files.attack_results, files.features; "
             "print([name for name in ('tensorflow', 'scipy') if name in sys.modules])")
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True,
                           check=True)

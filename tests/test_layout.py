@@ -168,7 +168,7 @@ def _public_definitions(body):
 def _overrides(owner, method):
     """Methods of Keras and TensorFlow base classes, which document them."""
     return bool(owner.bases) and method.name in {
-        "build", "call", "update_step", "get_config", "compute_output_shape", "serialize",
+        "apply", "build", "call", "update_step", "get_config", "compute_output_shape", "serialize",
         "deserialize"}
 
 
