@@ -1,6 +1,6 @@
 r"""Detection of adversarial images by thresholding, in place of the original's Matlab scripts.
 
-It reads the files that test_adv.py and others.py left; the scores themselves are in scoring.py.
+It reads the files that test_adv.py and others.py left; the scores themselves are in defenses/scores.py.
 
     python detect.py --dataset=mnist --attack_method=fgsm                       # table, JSON, ROC
     python detect.py --dataset=mnist --mode=select_kernel --num_kernels=1000    # kernels anew
@@ -23,7 +23,7 @@ import flags
 
 import numpy as np
 
-from data import inputs
+from data import DATASETS, inputs
 from defenses import PUBLISHED_SCORES, SCORES
 from defenses import detector as detectors
 from defenses.kernels import (
@@ -58,6 +58,8 @@ from files.names import (
     results_dir,
     training_features_path,
 )
+from options import detection as detection_options
+from options import network as network_options
 
 
 @dataclasses.dataclass
@@ -474,15 +476,16 @@ def _attacked(attack, results, rounds):
 
 def _what(dataset, networks):
     """Data set and networks as titles call them: mnist, ResNet-32."""
-    names = [flags.resnet_name(network["blocks_per_stage"]) if network["model"] == "resnet" else
-             network["model"] for network in networks if "model" in network]
+    names = [network_options.resnet_name(network["blocks_per_stage"])
+             if network["model"] == "resnet" else network["model"]
+             for network in networks if "model" in network]
     return ", ".join(dict.fromkeys([dataset, *names]))
 
 
 def _apply_mode(_, tag, kernel_folder):
     """Answers for new images: on screen and as CSV."""
     F = flags.FLAGS
-    score = flags.check_choice("score", flags.DETECTOR_SCORES)
+    score = flags.check_choice("score", SCORES)
     images, names = inputs.load_images(flags.require("images"))
     if not F.detector and not tag:
         raise InputError("objective_tag must be RCE or CE where no --detector is given. "
@@ -528,7 +531,7 @@ def _dataset(mode):
     F = flags.FLAGS
     if F.detector and not F.dataset and mode in ("evaluate", "figures", "apply"):
         return detector_files.load(F.detector)["network"]["dataset"]
-    return flags.check_choice("dataset", flags.DATASETS)
+    return flags.check_choice("dataset", DATASETS)
 
 
 def main() -> None:
@@ -541,4 +544,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    flags.run(main, flags.define_detect)
+    flags.run(main, detection_options.define)

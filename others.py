@@ -25,6 +25,9 @@ from files.names import OBJECTIVE_TAG, kernel_dir, normal_tsne_dir
 from networks import heads, portable, restoring
 from networks.network import count_correct
 from networks.spec import NetworkSpec, spec_of
+from options import devices
+from options import jobs as job_options
+from options import network as network_options
 from resnet_model import named_variables
 from training import optimizers
 
@@ -69,9 +72,9 @@ def _outputs_of(split, path, num_batches):
     """The network, and logits [n, L], features [n, d] and labels [n] of the split's first images in
     file order."""
     F = flags.FLAGS
-    blocks_per_stage = flags.blocks_per_stage()
+    blocks_per_stage = network_options.blocks_per_stage()
     log_root = flags.require("log_root")
-    strategy = flags.make_strategy(F.num_gpus, F.num_cpu_replicas)
+    strategy = devices.make_strategy(F.num_gpus, F.num_cpu_replicas)
     image_set = inputs.load(F.dataset, path, split, data_dir=F.data_dir, num_classes=F.num_classes)
     network = restoring.restore(strategy, log_root, NetworkSpec(
         F.dataset, image_set.images.shape[1:], image_set.num_classes, blocks_per_stage,
@@ -162,8 +165,8 @@ def import_checkpoint() -> None:
     _make(folder)
     saved = checkpoints.Checkpoints(folder, run, network, optimizer).save(step)
     _record(folder, path, step)
-    print(f"Imported {path} as {saved}: {flags.resnet_name(run.blocks_per_stage)} for {F.dataset}, "
-          f"objective {run.objective}, --Optimizer={run.optimizer}, step {step}.")
+    print(f"Imported {path} as {saved}: {network_options.resnet_name(run.blocks_per_stage)} for "
+          f"{F.dataset}, objective {run.objective}, --Optimizer={run.optimizer}, step {step}.")
 
 
 def _imported_run(path, structure):
@@ -210,14 +213,14 @@ def export_checkpoint() -> None:
 def export_model() -> None:
     """The network as model.keras and SavedModel, which load without this project."""
     F = flags.FLAGS
-    blocks_per_stage = flags.blocks_per_stage()
+    blocks_per_stage = network_options.blocks_per_stage()
     log_root = flags.require("log_root")
     folder = _output_dir(log_root, portable.KERAS_FILE, portable.SAVED_MODEL)
     path = checkpoints.require_whole(log_root, flags.warn)
     spec = get_spec(F.dataset)
     # Where the file decides the shape (npz), only the run record still knows it.
     known = spec if spec.image_shape else checkpoints.read_record(path)[0]
-    strategy = flags.make_strategy(F.num_gpus, F.num_cpu_replicas)
+    strategy = devices.make_strategy(F.num_gpus, F.num_cpu_replicas)
     network = restoring.restore(strategy, log_root, NetworkSpec(
         F.dataset, known.image_shape, known.num_classes, blocks_per_stage,
         heads.name_of(F.RCE_train), F.model), flags.warn)
@@ -234,7 +237,7 @@ def export_pretrained() -> None:
     folder = _output_dir(log_root, "checkpoint", pretrained.SUMS)
     path = checkpoints.require_whole(log_root, flags.warn)
     run, step = checkpoints.read_record(path)
-    strategy = flags.make_strategy(F.num_gpus, F.num_cpu_replicas)
+    strategy = devices.make_strategy(F.num_gpus, F.num_cpu_replicas)
     test_set = inputs.load(run.dataset, F.eval_data_path, "test", data_dir=F.data_dir,
                            num_classes=run.num_classes)
     network = restoring.restore(strategy, log_root, spec_of(run), flags.warn)
@@ -256,7 +259,7 @@ def _check_convertible(model):
 
 def _training_state(run):
     """Variables by name of a network and of its optimizer, as train.py makes them for `run`."""
-    strategy = flags.make_strategy(flags.FLAGS.num_gpus, flags.FLAGS.num_cpu_replicas)
+    strategy = devices.make_strategy(flags.FLAGS.num_gpus, flags.FLAGS.num_cpu_replicas)
     network = restoring.build_network(strategy, run)
     optimizer = optimizers.build_for(run, strategy, network.model)
     return named_variables(network.model), named_variables(optimizer)
@@ -302,4 +305,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    flags.run(main, flags.define_common, flags.define_others)
+    flags.run(main, network_options.define, job_options.define)

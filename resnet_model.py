@@ -1,7 +1,7 @@
 """The pre-activation ResNet of the original, its batch norm, the RCE loss and the reversed head.
 
 Follows the original's resnet_model.py (and He et al. 2016, arXiv 1603.05027). Which loss and which
-sign of the logits a run uses is decided in defenses/objectives.py, not here.
+sign of the logits a run uses is decided in networks/heads.py, not here.
 """
 
 import dataclasses

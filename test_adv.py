@@ -34,6 +34,9 @@ from files.names import IMAGE_GRID, kernel_dir, results_dir, tsne_dir
 from networks import heads, restoring
 from networks.network import Network
 from networks.spec import NetworkSpec
+from options import attack as attack_options
+from options import devices
+from options import network as network_options
 
 # The round of the sweep that the image grid shows.
 GRID_EPS = 0.1
@@ -498,7 +501,7 @@ def main() -> int:
     """Turns the flags into an attack."""
     F = flags.FLAGS
     mode = MODES[flags.check_choice("mode", MODES)]
-    blocks_per_stage = flags.blocks_per_stage()
+    blocks_per_stage = network_options.blocks_per_stage()
     flags.check_at_least("eval_batch_count", 1, or_all=True)
     flags.check_at_least("attack_batch_size", 0)
     _check_shards()
@@ -508,7 +511,7 @@ def main() -> int:
     if F["eps"].present and not spec.uses_eps:
         flags.warn(f"--eps does nothing for {F.attack_method}, as in the original.")
     log_root = flags.require("log_root")
-    strategy = flags.make_strategy(F.num_gpus, F.num_cpu_replicas)
+    strategy = devices.make_strategy(F.num_gpus, F.num_cpu_replicas)
     image_set = inputs.load(F.dataset, F.eval_data_path, "test", data_dir=F.data_dir,
                             num_classes=F.num_classes)
     network = restoring.restore(strategy, log_root, NetworkSpec(
@@ -521,4 +524,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    flags.run(main, flags.define_common, flags.define_test_adv)
+    flags.run(main, network_options.define, attack_options.define)

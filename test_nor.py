@@ -19,6 +19,9 @@ from files import checkpoints, provenance, tf1_checkpoints
 from networks import heads, restoring
 from networks.network import Network, count_correct
 from networks.spec import NetworkSpec
+from options import devices
+from options import network as network_options
+from options import training as training_options
 
 # Differs from the original: its --mode=eval crashes; both modes do what it was to do.
 MODES = ("train", "eval")
@@ -102,10 +105,10 @@ def main() -> int:
     """Turns the flags into an evaluation."""
     F = flags.FLAGS
     flags.check_choice("mode", MODES)
-    blocks_per_stage = flags.blocks_per_stage()
+    blocks_per_stage = network_options.blocks_per_stage()
     batches = flags.check_at_least("eval_batch_count", 1, or_all=True)
     log_root = flags.require("log_root")
-    strategy = flags.make_strategy(F.num_gpus, F.num_cpu_replicas)
+    strategy = devices.make_strategy(F.num_gpus, F.num_cpu_replicas)
     image_set = inputs.load(F.dataset, F.eval_data_path, "test", data_dir=F.data_dir,
                             num_classes=F.num_classes)
     expected = NetworkSpec(
@@ -128,4 +131,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    flags.run(main, flags.define_common, flags.define_test_nor)
+    flags.run(main, network_options.define, training_options.define_test_nor)

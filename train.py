@@ -14,6 +14,9 @@ from data import inputs
 from errors import InputError
 from files import checkpoints, pretrained, provenance
 from networks import heads, recipes
+from options import devices
+from options import network as network_options
+from options import training as training_options
 from training import cluster, loop, optimizers
 
 MODES = ("train",)
@@ -26,7 +29,7 @@ def main() -> int:
     for name in ("total_steps", "batch_size", "checkpoint_every", "keep_checkpoints",
                  "steps_per_loop"):
         flags.check_at_least(name, 1)
-    blocks_per_stage = flags.blocks_per_stage()
+    blocks_per_stage = network_options.blocks_per_stage()
     log_root = flags.require("log_root")
     train_dir = F.train_dir or f"{log_root}/train"
     for name, folder in (("log_root", log_root), ("train_dir", train_dir)):
@@ -110,7 +113,7 @@ def _strategy():
                              f"Received: num_cpu_replicas={F.num_cpu_replicas}.")
         print("Waiting for the other hosts of TF_CONFIG.", flush=True)
         return cluster.make_strategy(F.num_gpus)
-    return flags.make_strategy(F.num_gpus, F.num_cpu_replicas)
+    return devices.make_strategy(F.num_gpus, F.num_cpu_replicas)
 
 
 def _boundaries(texts, recipe):
@@ -133,4 +136,4 @@ def _boundaries(texts, recipe):
 
 
 if __name__ == "__main__":
-    flags.run(main, flags.define_common, flags.define_train)
+    flags.run(main, network_options.define, training_options.define)

@@ -26,7 +26,7 @@ def carliniL2(logits_and_features_fn: Callable, *, kappa: float = 0.0, num_steps
       compact: see `Search`.
 
     Returns:
-      A search that takes x float32 [n, h, w, c] and target int32 [n]; see `_carlini.py`.
+      A search that takes x float32 [n, h, w, c] and target int32 [n]; see `loops/carlini.py`.
     """
     return carlini_search(
         logits_and_features_fn, kappa=kappa, num_steps=num_steps, learning_rate=learning_rate,

@@ -22,7 +22,7 @@ def carliniL2_highden(logits_and_features_fn: Callable, *, kernels: np.ndarray,
       kernels: float [num_kernels, d, L], the original's 100 per class.
       density_medians: float [L].
       bandwidth: σ² of the density.
-      density_form: "log" or "original", see `_detector_aware.py`.
+      density_form: "log" or "original", see `loops/detector_aware.py`.
       kappa: confidence of attack 1 and attack 2; so the other pairs.
       num_steps: most Adam steps per search step.
       learning_rate: of Adam.

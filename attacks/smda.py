@@ -10,7 +10,7 @@ def smda(logits_fn: Callable, *, num_steps: int = 100, clip_min: float = -0.5,
          clip_max: float = 0.5, compact: bool = True) -> Search:
     """Raises the pixel of the largest t − o by eps per step, until the target is predicted.
 
-    Its score and JSMA's choose the same pixel (see `_saliency.py`), here as in the golden runs of
+    Its score and JSMA's choose the same pixel (see `loops/saliency.py`), here as in the golden runs of
     the original.
 
     Args:

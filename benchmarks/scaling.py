@@ -13,8 +13,6 @@ import argparse
 import multiprocessing
 import os
 
-import flags  # before TensorFlow, whose environment it sets
-
 import numpy as np
 import tensorflow as tf
 
@@ -23,6 +21,7 @@ from benchmarks.timing import median_seconds
 from evaluation.crafter import Crafter
 from files import checkpoints
 from networks import restoring
+from options import devices
 from training import loop as training_loop
 from training import optimizers
 
@@ -60,7 +59,7 @@ def make_attack(strategy):
 
 def images_per_second(replicas, rounds, steps):
     """{"training", "BIM"}: images/s on so many replicas."""
-    strategy = flags.make_strategy(0, replicas)
+    strategy = devices.make_strategy(0, replicas)
     median = median_seconds(
         {"training": make_training(strategy, steps), "BIM": make_attack(strategy)}, rounds)
     return {"training": BATCH * steps / median["training"], "BIM": BIM_IMAGES / median["BIM"]}
@@ -68,7 +67,7 @@ def images_per_second(replicas, rounds, steps):
 
 def strategy_overhead(rounds, steps):
     """Median seconds of the train loop under the strategy of one replica and without any."""
-    strategies = {"one replica": flags.make_strategy(0), "no strategy": tf.distribute.get_strategy()}
+    strategies = {"one replica": devices.make_strategy(0), "no strategy": tf.distribute.get_strategy()}
     return median_seconds({name: make_training(s, steps) for name, s in strategies.items()}, rounds)
 
 

@@ -34,7 +34,7 @@ class Answer:
     Attributes:
       labels: predicted classes int [n], of the refused images too.
       accepted: bool [n], whether the detector answers.
-      scores: float64 [n] by name of `defenses.detector.SCORES`.
+      scores: float64 [n] by name of `defenses.SCORES`.
       threshold: T of the score that decided.
     """
 
@@ -56,7 +56,7 @@ class LoadedDetector:
       network: restored.
       detector: fitted on this network.
       strategy: whose replicas share the images.
-      score: of `defenses.detector.SCORES`, which decides.
+      score: of `defenses.SCORES`, which decides.
       false_refusal_rate: one of the rates the detector was fitted at.
 
     Raises:
@@ -100,7 +100,7 @@ def load_detector(path: str | os.PathLike, *, log_root: str | os.PathLike = "",
     Args:
       path: of detector.npz.
       log_root: folder of the network's checkpoint; "": where detector.npz lies.
-      score: of `defenses.detector.SCORES`, which decides.
+      score: of `defenses.SCORES`, which decides.
       false_refusal_rate: one of the rates the detector was fitted at.
       strategy: None is the CPU.
 

@@ -26,7 +26,7 @@ class Detector:
       false_refusal_rates: shares of normal images that may be refused, float [rates].
       thresholds: T of each of SCORES at each rate, float [len(SCORES), rates].
       fitted_on: which images of the data set the thresholds were fitted on, int [n].
-      fitted_images: the same by `data.attack_results.AttackResults.image_digests`, uint64 [n].
+      fitted_images: the same by `AttackResults.image_digests`, uint64 [n].
 
     Raises:
       InputError: the thresholds are not of these scores and rates.

@@ -5,7 +5,6 @@ import json
 import shutil
 from pathlib import Path
 
-import resnet_model
 from defenses import SCORES
 from errors import InputError
 from files import atomic, checkpoints, pretrained, provenance
@@ -35,7 +34,7 @@ def save_pretrained(folder: str, network: Network, run: checkpoints.TrainingRun,
       num_images: how many it was asked.
       data_note: what the card says of the data beyond their name.
     """
-    variables = resnet_model.named_variables(network.model)
+    variables = network.variables()
     card = _model_card(Path(folder).name, run, step, detector_files.load(detector), num_correct,
                        num_images, data_note)
     with atomic.atomic_folder(folder) as temporary:

@@ -108,7 +108,7 @@ def format_aucs(tables: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
     """The AUCs (%) of one or two objectives side by side, one line per eps, within 100 columns.
 
     Args:
-      tables: RCE or CE → what `scoring.evaluate_rounds` returned.
+      tables: RCE or CE → what `evaluate_rounds` returned.
 
     Returns:
       Lines of text; "n/a" where no image counts, "-" where an objective lacks the eps.

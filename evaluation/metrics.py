@@ -95,7 +95,7 @@ def separation(normal: np.ndarray, adversarial: np.ndarray, *, seed: int = 0,
       adversarial: float [n], of the same images attacked: an image is drawn with both its scores.
       seed: of the resampling.
       num_resamples: how many samples the intervals are taken from.
-      matlab_ties: equal scores count against detection in the AUROC, as in `scoring.auc`.
+      matlab_ties: equal scores count against detection in the AUROC, as in `auc`.
 
     Returns:
       Name of SEPARATION → estimate; ties count half (AUROC), or as one threshold.

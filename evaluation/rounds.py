@@ -28,7 +28,7 @@ def score_images(results: Mapping[str, np.ndarray], kernels: np.ndarray, bandwid
     """Scores of the images that count, in the sense of `counted`.
 
     Args:
-      results: arrays of `data.artifacts.load_attack_results`.
+      results: arrays of `files.attack_results.load_attack_results`.
       kernels: float [num_kernels, d, num_classes].
       bandwidth: σ² > 0.
       rows: the rows to look at, e.g. those of one eps.
@@ -58,7 +58,7 @@ def evaluate_rounds(results: Mapping[str, np.ndarray], kernels: np.ndarray, band
     """AUC of the three scores in each round of an eps sweep.
 
     Args:
-      results: arrays of `data.artifacts.load_attack_results`, num_per_eps rows per eps.
+      results: arrays of `files.attack_results.load_attack_results`, num_per_eps rows per eps.
       kernels: float [num_kernels, d, num_classes].
       bandwidth: σ² > 0.
       eps_values: eps of each round (None where an attack has none).
@@ -115,7 +115,7 @@ class Round:
       attack: name of the attack.
       eps: None for an attack without.
       image: which picture each is, as `AttackResults.image_digests` tells, uint64 [n].
-      normal: by name of `defenses.detector.SCORES`, float [n].
+      normal: by name of `defenses.SCORES`, float [n].
       adversarial: as `normal`.
       right_normal: whether the normal image is classified correctly, bool [n].
       right_adversarial: whether the adversarial one is, bool [n].
@@ -143,7 +143,7 @@ def rounds_of(attack: str, results: Mapping[str, np.ndarray], image: np.ndarray,
 
     Args:
       attack: name of the attack.
-      results: arrays of `data.artifacts.load_attack_results`.
+      results: arrays of `files.attack_results.load_attack_results`.
       image: uint64 [rows], which picture each row is.
       is_fitted: bool [rows], whether the detector was fitted on it.
       eps_values: of each round.

@@ -1,6 +1,6 @@
 """The figures of the first paper version (arXiv 1706.00633v1) and of the last, from attacked images.
 
-Each function turns the rounds of an evaluation into panels, bars or clouds of plots.py; `drawings`
+Each function turns the rounds of an evaluation into panels, bars or clouds of drawing.py; `drawings`
 says which of them belong to the attacks there are.
 """
 
@@ -187,14 +187,14 @@ def roc_curve(name: str, score: str, normal: np.ndarray, adversarial: np.ndarray
 
     Args:
       name: in front of the area.
-      score: of `plots.SCORE_STYLE`, for the colour.
+      score: of `drawing.SCORE_STYLE`, for the colour.
       normal: scores float [n], n ≥ 1.
       adversarial: float [m], m ≥ 1.
       auroc: the area, where it is known already.
       line: style of the line.
 
     Returns:
-      The curve of `scoring.roc`, of more than 200 images thinned: no point left out lies 0.01 or more
+      The curve of `metrics.roc`, of more than 200 images thinned: no point left out lies 0.01 or more
       from the line in either rate.
     """
     fpr, tpr = metrics.roc(normal, adversarial)
@@ -211,7 +211,7 @@ def minimal_distortions(per_image: Mapping[str, np.ndarray]) -> np.ndarray:
     """RMS of the smallest perturbation that succeeds, for pixels of 0 to 255.
 
     Args:
-      per_image: of `data.artifacts.load_per_image`.
+      per_image: of `files.attack_results.load_per_image`.
 
     Returns:
       float [m], of each image that is kept at any eps the RMS at the smallest such eps. As nothing is
@@ -314,7 +314,7 @@ def against_threshold(rounds: Mapping[str, Round], score: str = "j_score") -> li
 
     Args:
       rounds: objective, or the name of another network, → one round.
-      score: of `defenses.detector.SCORES`, in [0, 1].
+      score: of `defenses.SCORES`, in [0, 1].
 
     Returns:
       Against T the accuracy of the answers (where there are any), over normal and adversarial images

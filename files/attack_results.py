@@ -155,7 +155,7 @@ class AttackResults:
     Attributes:
       objective: "ce" or "rce".
       folder: where the files lie.
-      arrays: of `artifacts.load_attack_results`, the rounds one after the other.
+      arrays: of `load_attack_results`, the rounds one after the other.
       eps_values: of each round; None for an attack without.
       num_per_eps: rows per round.
       network: which network was attacked, JSON values; None where no run record tells.
@@ -177,7 +177,7 @@ class AttackResults:
 
     @functools.cached_property
     def per_image(self) -> Mapping[str, np.ndarray] | None:
-        """Arrays of `artifacts.load_per_image`, read when asked for; None for the original's files."""
+        """Arrays of `load_per_image`, read when asked for; None for the original's files."""
         return load_per_image(self.folder)
 
     @property
@@ -222,7 +222,7 @@ def load(objective: str, folder: str | os.PathLike, num_per_eps: int = 0) -> Att
       num_per_eps: rows per round; 0: what the run record says, without one ten equal rounds.
 
     Raises:
-      InputError: as `artifacts.load_attack_results`; or num_per_eps does not divide the rows.
+      InputError: as `load_attack_results`; or num_per_eps does not divide the rows.
     """
     folder = Path(folder)
     arrays = load_attack_results(folder)

@@ -36,8 +36,8 @@ class TrainingRun:
 
     Attributes: as the flags of train.py they come from (`_FLAG_OF_FIELD`); `objective` is "ce" or
     "rce", `image_shape` (height, width, channels), `lr_boundaries` steps. Of another model than the
-    ResNet `blocks_per_stage` is 0, and the numbers are those of recipes.py. Fields with a default are
-    those that older checkpoints lack.
+    ResNet `blocks_per_stage` is 0, and the numbers are those of networks/recipes.py. Fields with a
+    default are those that older checkpoints lack.
     """
 
     dataset: str
@@ -366,7 +366,7 @@ def check_record(path: str, found: TrainingRun, wanted, fields: tuple[str, ...])
       path: of the checkpoint, for the message.
       found: the record in the checkpoint.
       wanted: anything with the attributes `fields`.
-      fields: names of `RunRecord` fields.
+      fields: names of `TrainingRun` fields.
     """
     for field in fields:
         stored, asked = getattr(found, field), getattr(wanted, field)

@@ -43,13 +43,17 @@ class Network:
         raw_logits, features = self.model(images, training=False)
         return self.objective.attack_logits(raw_logits), features
 
+    def variables(self) -> dict[str, tf.Variable]:
+        """Weights and moving averages by name, as checkpoints call them."""
+        return resnet_model.named_variables(self.model)
+
     def weights_sha256(self) -> str:
         """SHA-256 of all weights and moving averages (of an ensemble, of the members'): which network
         this is."""
         if self.members:
             digests = [bytes.fromhex(member.weights_sha256()) for member in self.members]
             return hashlib.sha256(b"".join(digests)).hexdigest()
-        variables = resnet_model.named_variables(self.model)
+        variables = self.variables()
         return sha256(*(variables[name].numpy() for name in sorted(variables)))
 
     def identity(self) -> dict[str, object]:

@@ -17,7 +17,7 @@ def portable_model(network: Network) -> keras.Model:
     """The network rebuilt from layers that Keras itself has, with equal weights.
 
     Args:
-      network: to copy, from `inference.build_network`.
+      network: to copy, from `networks.restoring.build_network`.
 
     Returns:
       A model from "images" float32 [n, h, w, c] in [-0.5, 0.5] to a dict: "logits" float32 [n, L],

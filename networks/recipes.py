@@ -1,4 +1,4 @@
-"""How arXiv 1706.00633v1 trains the networks of v1_networks.py (its table 3)."""
+"""How arXiv 1706.00633v1 trains the networks of networks/v1.py (its table 3)."""
 
 import dataclasses
 
@@ -34,7 +34,7 @@ class Recipe:
         return (*(int(share * total_steps) for share in self.falls), total_steps)
 
     def numbers(self, optimizer: str) -> dict[str, float]:
-        """Fields of a `checkpoints.RunRecord` for an optimizer, the recipe's or another.
+        """Fields of a `files.checkpoints.TrainingRun` for an optimizer, the recipe's or another.
 
         Rate and epsilon are the recipe's optimizer's: another takes those of the ResNet.
         """

@@ -34,9 +34,9 @@ BUILDERS = {"resnet": _resnet, "simple_cnn": _simple_cnn, "mlp": _mlp}
 
 def build_model(run, *, seed: int = 0, batch_norm=resnet_model.FusedBatchNorm,
                 dropout=v1.Dropout, mixed_precision: str = "") -> keras.Model:
-    """The Keras model of `run`, an `Expected` or a `checkpoints.RunRecord`.
+    """The Keras model of `run`, a `NetworkSpec` or a `files.checkpoints.TrainingRun`.
 
-    Args and result as of `v1_networks.build_simple_cnn`; a network ignores the layers it lacks.
+    Args and result as of `networks.v1.build_simple_cnn`; a network ignores the layers it lacks.
     """
     return BUILDERS[run.model](run, seed=seed, batch_norm=batch_norm, dropout=dropout,
                                mixed_precision=mixed_precision)
@@ -44,7 +44,7 @@ def build_model(run, *, seed: int = 0, batch_norm=resnet_model.FusedBatchNorm,
 
 def build_network(strategy: tf.distribute.Strategy, run, *, seed: int = 0,
                   sync_batch_norm: bool = False, mixed_precision: str = "") -> Network:
-    """A freshly initialised network for `run`, an `Expected` or a `checkpoints.RunRecord`.
+    """A freshly initialised network for `run`, a `NetworkSpec` or a `files.checkpoints.TrainingRun`.
 
     What it is computed in, and whether training shares its batch statistics among the replicas,
     belongs to a training run: see `resnet_model.build_resnet` and `FusedBatchNorm`.

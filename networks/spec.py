@@ -5,7 +5,7 @@ import dataclasses
 
 @dataclasses.dataclass(frozen=True)
 class NetworkSpec:
-    """What a script's flags and data say about the network; fields as in `checkpoints.RunRecord`."""
+    """What a script's flags and data say about the network; fields as in `TrainingRun`."""
 
     dataset: str
     image_shape: tuple[int, int, int]
@@ -16,5 +16,5 @@ class NetworkSpec:
 
 
 def spec_of(run) -> NetworkSpec:
-    """What a `checkpoints.RunRecord` says of its network."""
+    """What a `files.checkpoints.TrainingRun` says of its network."""
     return NetworkSpec(*(getattr(run, field.name) for field in dataclasses.fields(NetworkSpec)))

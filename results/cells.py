@@ -69,7 +69,7 @@ class Tested(NamedTuple):
     """What the accuracy of the tables is of.
 
     Attributes:
-      network: of `inference.Network.identity`; None where no run record tells.
+      network: of `Network.identity`; None where no run record tells.
       step: its training steps; None without a record.
       folder: where the record lies.
     """

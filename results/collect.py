@@ -176,10 +176,10 @@ def flagged(results: attack_results.AttackResults, kernels: np.ndarray,
     Args:
       results: of an attack.
       kernels: float [num_kernels, d, num_classes].
-      medians: float [num_classes], the densities of `scoring.density_medians`.
+      medians: float [num_classes], the densities of `density_medians`.
 
     Returns:
-      bool [m], of `scoring.counted`: whose density lies below the median of the predicted class.
+      bool [m], of `counted`: whose density lies below the median of the predicted class.
     """
     counted = rounds.counted(results.arrays)
     classes = results.arrays["labels_adv"][counted]

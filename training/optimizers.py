@@ -125,7 +125,7 @@ def make_optimizer(name: str, learning_rate, *, momentum=None, mixed_precision: 
 
 
 def build_for(run, strategy: tf.distribute.Strategy, model: keras.Model) -> keras.optimizers.Optimizer:
-    """The optimizer of a `checkpoints.RunRecord`, with its slots for the model built in `strategy`."""
+    """The optimizer of a `TrainingRun`, with its slots for the model built in `strategy`."""
     with strategy.scope():
         optimizer = make_optimizer(
             run.optimizer, rate_of(run), momentum=momentum_of(run), mixed_precision=run.mixed_precision,
@@ -169,7 +169,7 @@ class PiecewiseLinear(keras.optimizers.schedules.LearningRateSchedule):
 
 
 def rate_of(run) -> keras.optimizers.schedules.LearningRateSchedule:
-    """The learning rate by step of a `checkpoints.RunRecord`.
+    """The learning rate by step of a `files.checkpoints.TrainingRun`.
 
     step: `learning_rate_schedule`. cosine: rate · (1 + cos(π · step / total_steps)) / 2. one_cycle:
     linear from a tenth of the rate to the rate in 45 % of the steps, back in 45 %, then to a

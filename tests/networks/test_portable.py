@@ -1,0 +1,141 @@
+"""model.keras and SavedModel: equal outputs, and nothing of this project needed to load them."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from data import inputs
+from data.pixels import to_network_input
+from files import provenance, tf1_checkpoints
+from networks import portable, restoring
+from networks.spec import NetworkSpec
+from resnet_model import named_variables
+from tests.helpers import script_runner
+from tests.helpers.golden import GOLDEN, golden
+from tests.helpers.script_runner import NETWORK, run, succeeded
+
+TF1_PATH = str(GOLDEN / "tf1_checkpoint_mnist_u1_rce" / "model.ckpt-1501")
+# Run outside of the project, without its folder on the path.
+LOAD = """
+import sys
+import keras
+import numpy as np
+
+model = keras.models.load_model(sys.argv[1])
+outputs = model.predict(np.load(sys.argv[2]), verbose=0)
+np.savez(sys.argv[3], **outputs)
+print(model.inputs[0].name, sorted({"networks", "resnet_model", "files"} & set(sys.modules)))
+"""
+
+
+def assert_outputs(found, network, images):
+    """The dict of outputs equals what the network gives."""
+    logits, features = network.logits_and_features(images)
+    expected = {"logits": logits, "features": features, "probabilities": tf.nn.softmax(logits)}
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        scale = max(1.0, float(np.abs(value).max()))
+        np.testing.assert_allclose(found[name], value, rtol=0, atol=1e-6 * scale, err_msg=name)
+
+
+def load_elsewhere(path, images, folder):
+    """Outputs of model.keras in a fresh process."""
+    np.save(folder / "images.npy", images)
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    done = subprocess.run(
+        [sys.executable, "-c", LOAD, str(path), "images.npy", "out.npz"], cwd=folder, timeout=300,
+        env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "images []\n"), done.stderr
+    return dict(np.load(folder / "out.npz"))
+
+
+@pytest.fixture(scope="module")
+def tiny_export(tmp_path_factory, cpu):
+    """(folder of the exported files, the tiny run's network, test images as network inputs)."""
+    tiny = script_runner.tiny_run(tmp_path_factory)
+    folder = tmp_path_factory.mktemp("export")
+    succeeded("others", "--mode=export_model", *NETWORK, f"--log_root={tiny}/models/tiny",
+              "--output_dir=out", cwd=folder)
+    network = restoring.restore(
+        cpu, f"{tiny}/models/tiny", NetworkSpec("digits", (8, 8, 1), 10, 1, "rce"))
+    images = to_network_input(inputs.load("digits", "", "test").images[:7])
+    return folder / "out", network, images
+
+
+def test_the_files(tiny_export):
+    folder, _, _ = tiny_export
+    assert {path.name for path in folder.iterdir()} == {
+        "model.keras", "saved_model", "export_model_run.json"}
+    assert provenance.read(folder, "export_model")["metrics"]["step"] == script_runner.STEPS
+
+
+def test_keras_loads_it_without_this_project(tiny_export, tmp_path):
+    folder, network, images = tiny_export
+    assert_outputs(load_elsewhere(folder / "model.keras", images, tmp_path), network, images)
+
+
+@pytest.mark.parametrize("count", [1, 7])
+def test_the_saved_model_takes_any_number_of_images(tiny_export, count):
+    folder, network, images = tiny_export
+    loaded = tf.saved_model.load(str(folder / "saved_model"))
+    assert_outputs(loaded.serve(tf.constant(images[:count])), network, images[:count])
+    named = loaded.signatures["serving_default"](images=tf.constant(images[:count]))
+    assert_outputs(named, network, images[:count])
+
+
+@pytest.mark.parametrize("objective", ["ce", "rce"])
+def test_a_checkpoint_of_the_original_as_a_model(cpu, tmp_path, objective):
+    network = restoring.build_network(
+        cpu, NetworkSpec("mnist", (28, 28, 1), 10, 1, objective))
+    tf1_checkpoints.restore_network(TF1_PATH, named_variables(network.model))
+    model = portable.portable_model(network)
+    images = golden("forward_mnist_u1_rce")["images"]
+    assert_outputs(model(images), network, images)
+    if objective == "rce":
+        portable.save_model(model, str(tmp_path))
+        found = load_elsewhere(tmp_path / "model.keras", images, tmp_path)
+        assert_outputs(found, network, images)
+        forward = golden("forward_mnist_u1_rce")
+        np.testing.assert_allclose(found["logits"], -forward["eval_logits"], rtol=0, atol=1e-5)
+
+
+def test_a_failed_export_leaves_nothing(cpu, tmp_path, monkeypatch):
+    network = restoring.build_network(cpu, NetworkSpec("digits", (8, 8, 1), 10, 1, "ce"))
+    model = portable.portable_model(network)
+
+    def fail(*_, **__):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(type(model), "export", fail)
+    with pytest.raises(OSError, match="disk full"):
+        portable.save_model(model, str(tmp_path))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("change", "words"), [
+    ("--RCE_train=False", "--RCE_train contradicts the checkpoint"),
+    ("--num_residual_units=2", "--num_residual_units contradicts the checkpoint"),
+    ("--dataset=mnist", "--dataset contradicts the checkpoint"),
+    ("--output_dir=", "--output_dir must be given"),
+    ("--log_root=none", "a checkpoint written by train.py"),
+])
+def test_export_model_refuses(tmp_path, tmp_path_factory, change, words):
+    tiny = script_runner.tiny_run(tmp_path_factory)
+    result = run("others", "--mode=export_model", *NETWORK, f"--log_root={tiny}/models/tiny",
+                 "--output_dir=out", change, cwd=tmp_path)
+    assert (result.code, result.out) == (1, "")
+    assert words in result.err and "Received: " in result.err and result.err.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_earlier_model_is_kept(tiny_export, tmp_path_factory):
+    folder, _, _ = tiny_export
+    tiny = script_runner.tiny_run(tmp_path_factory)
+    result = run("others", "--mode=export_model", *NETWORK, f"--log_root={tiny}/models/tiny",
+                 f"--output_dir={folder}", cwd=folder)
+    assert result.code == 1
+    assert "earlier model.keras" in result.err
