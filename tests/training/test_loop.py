@@ -52,7 +52,8 @@ def golden_steps(tmp_path_factory):
         # With oneDNN on the threads stay as a user has them: the error depends on their number.
         processes[name] = subprocess.Popen(
             [sys.executable, str(root / "tests" / "helpers" / "golden_steps.py"),
-             str(folder / f"{name}.npz"), extent], env=environment, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+             str(folder / f"{name}.npz"), extent],
+            env=environment, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     for process in processes.values():
         output, _ = process.communicate()
         assert process.returncode == 0, output.decode()
