@@ -496,7 +496,8 @@ def _apply_mode(_, tag, kernel_folder):
     from defenses import deployed  # TensorFlow, which nothing else here needs
 
     answer = deployed.load_detector(
-        _detector_path(kernel_folder, tag), log_root=F.log_root, score=score,
+        _detector_path(kernel_folder, tag), log_root=F.log_root, model=F.model,
+        trust_model=network_options.trusts_model(), score=score,
         false_refusal_rate=_rates()[0])(images)
     words = answer.words()
     atomic.write_csv(

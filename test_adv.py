@@ -31,11 +31,8 @@ from files import atomic, attack_parts, attack_results, provenance
 from files.arrays import sha256
 from files.features import KERNEL_MODES, kernels_are_stale, kernels_path, load_kernels, save_tsne
 from files.names import IMAGE_GRID, kernel_dir, results_dir, tsne_dir
-from networks import heads, restoring
 from networks.network import Network
-from networks.spec import NetworkSpec
 from options import attack as attack_options
-from options import devices
 from options import network as network_options
 
 # The round of the sweep that the image grid shows.
@@ -236,8 +233,7 @@ def _sweep(network, strategy, image_set, spec) -> Sweep:
     atomic.require_folder(folder)
     sharding = {"num_shards": F.num_shards} if F.num_shards > 1 else {}
     parts = attack_parts.Parts(folder, job.identity | sharding | {
-        "weights_sha256": network.weights_sha256(),
-        "data_sha256": sha256(x, labels, job.indices)}, overwrite=F.overwrite)
+        **network.digests(), "data_sha256": sha256(x, labels, job.indices)}, overwrite=F.overwrite)
     part_size = _part_size(spec.part_size, job.crafter.unit, len(x))
     pieces = attack_parts.cut(len(eps_values), len(x), part_size, F.num_shards)
     return Sweep(job, x, labels, eps_values, folder, pieces, parts)
@@ -272,6 +268,8 @@ def attack(network: Network, strategy: tf.distribute.Strategy,
     Of several shards only the crafting, saved as parts.
     """
     work = _sweep(network, strategy, image_set, spec)
+    if not flags.FLAGS.overwrite:
+        attack_results.refuse_others(work.folder, network.identity())
     if spec.uses_gradient:
         _check_gradients(network, work.x[:FIRST_BATCH], spec)
     if flags.FLAGS.num_shards > 1:
@@ -501,7 +499,6 @@ def main() -> int:
     """Turns the flags into an attack."""
     F = flags.FLAGS
     mode = MODES[flags.check_choice("mode", MODES)]
-    blocks_per_stage = network_options.blocks_per_stage()
     flags.check_at_least("eval_batch_count", 1, or_all=True)
     flags.check_at_least("attack_batch_size", 0)
     _check_shards()
@@ -510,13 +507,7 @@ def main() -> int:
     spec = attacks.get(F.attack_method)
     if F["eps"].present and not spec.uses_eps:
         flags.warn(f"--eps does nothing for {F.attack_method}, as in the original.")
-    log_root = flags.require("log_root")
-    strategy = devices.make_strategy(F.num_gpus, F.num_cpu_replicas)
-    image_set = inputs.load(F.dataset, F.eval_data_path, "test", data_dir=F.data_dir,
-                            num_classes=F.num_classes)
-    network = restoring.restore(strategy, log_root, NetworkSpec(
-        F.dataset, image_set.images.shape[1:], image_set.num_classes, blocks_per_stage,
-        heads.name_of(F.RCE_train), F.model), flags.warn)
+    network, strategy, image_set = network_options.open_network()
     print(f"attacking method is {F.attack_method}")
     print(f"mode is {F.mode}")
     mode(network, strategy, image_set, spec)
@@ -524,4 +515,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    flags.run(main, network_options.define, attack_options.define)
+    flags.run(main, network_options.define, network_options.define_keras, attack_options.define)

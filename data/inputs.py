@@ -37,7 +37,8 @@ class ImageSet:
     has_splits: bool
 
 
-def load(dataset: str, path: str, split: str, *, data_dir: str = "", num_classes: int = 0) -> ImageSet:
+def load(dataset: str, path: str, split: str, *, data_dir: str = "", num_classes: int = 0,
+         any_size: bool = False) -> ImageSet:
     """Reads one split of a data set.
 
     Args:
@@ -47,6 +48,7 @@ def load(dataset: str, path: str, split: str, *, data_dir: str = "", num_classes
         split: "train" or "test".
         data_dir: folder of tensorflow-datasets; "" is its default.
         num_classes: for `npz` only, where 0 stands for the largest label plus one.
+        any_size: whether height and width need not be divisible by 4, as of a network of another hand.
 
     Returns:
         An `ImageSet` in stored form.
@@ -64,7 +66,8 @@ def load(dataset: str, path: str, split: str, *, data_dir: str = "", num_classes
     limit = spec.num_classes or num_classes
     if path:
         paths, has_splits = formats.find_files(dataset, path, split)
-        parts = [formats.checked(part, spec, limit) for part in formats.read_files(paths, spec)]
+        parts = [formats.checked(part, spec, limit, any_size=any_size)
+                 for part in formats.read_files(paths, spec)]
     elif dataset == "digits":
         parts = [formats.bundled_digits(split)]
     else:

@@ -324,7 +324,29 @@ def check_same_network(what: str, folder: str | os.PathLike, found: Mapping[str,
       wanted: the other network; None where nothing tells.
       whose: what that is the network of, for the message.
     """
-    if found and wanted and found["weights_sha256"] != wanted["weights_sha256"]:
-        raise InputError(f"expected {what} in {folder} of the network of {whose}, with weights of "
-                         f"SHA-256 {wanted['weights_sha256'][:12]}…. Received: {what} of "
-                         f"{found['weights_sha256'][:12]}….")
+    digest = found and wanted and provenance.digest_that_differs(found, wanted)
+    if digest:
+        raise InputError(f"expected {what} in {folder} of the network of {whose}, with "
+                         f"{provenance.DIGESTS[digest]} of SHA-256 {_shown(wanted, digest)}. "
+                         f"Received: {what} of {_shown(found, digest)}.")
+
+
+def refuse_others(folder: str | os.PathLike, network: Mapping[str, Any]) -> None:
+    """Raises an InputError when the finished results in a folder are of another network.
+
+    Args:
+      folder: of an attack's result files.
+      network: as `networks.network.Network.identity` tells it.
+    """
+    record = provenance.read(folder, "test_adv")
+    found = record and record["metrics"].get("network")
+    digest = found and provenance.digest_that_differs(found, network)
+    if digest and (Path(folder) / RESULT_TEXTS[0]).is_file():
+        raise InputError(
+            f"{folder} holds the results of another network, with {provenance.DIGESTS[digest]} of "
+            f"SHA-256 {_shown(found, digest)}: give --overwrite=True to replace them, or another "
+            f"--save_pwd. Received: a network with {_shown(network, digest)}.")
+
+
+def _shown(network, digest):
+    return f"{network.get(digest, 'unknown')[:12]}…"

@@ -20,7 +20,7 @@ from keras import layers
 from errors import InputError
 from networks import heads
 from networks.network import Network
-from networks.spec import Opening, NetworkSpec
+from networks.spec import NetworkSpec, Opening
 
 # --model_input: what a pixel of a model is, as (scale, offset) of ours in [-0.5, 0.5].
 RANGES = {"0..1": (1.0, 0.5), "0..255": (255.0, 127.5), "-1..1": (2.0, 0.0), "-0.5..0.5": (1.0, 0.0)}
@@ -71,7 +71,7 @@ def from_keras(model: keras.Model, *, model_input: str = "", logits_layer: str =
     _refuse_probabilities(keras.Model(graph.images, raw_logits), classifier)
     features, source = _features(graph, features_layer, classifier)
     built = keras.Model(graph.images, [raw_logits, _as_rows(graph, features, "features")])
-    note(f"{model.name}: images {shape} of pixels in {opened}, logits {_shape_of(built.outputs[0])} of "
+    note(f"images {shape} of pixels in {opened}, logits {_shape_of(built.outputs[0])} of "
          f"layer {classifier.name}, features {_shape_of(built.outputs[1])}, the {source}.")
     opening = Opening(opened, logits_layer, features_layer)
     spec = NetworkSpec(dataset, shape, num_classes, 0, head, model.name)
@@ -200,8 +200,8 @@ def _functional(model, x):
     except Exception as error:  # whatever the code of another hand raises
         raise InputError(
             f"expected a model of Keras layers and operations, whose graph can be seen: write it as "
-            f"keras.Model(inputs, outputs). Received: {model.name}, a {type(model).__name__}, whose call "
-            f"takes no symbolic tensor ({type(error).__name__}).") from error
+            f"keras.Model(inputs, outputs). Received: {model.name}, a {type(model).__name__}, whose "
+            f"call takes no symbolic tensor ({type(error).__name__}).") from error
 
 
 # --- Images in ---
@@ -372,6 +372,6 @@ def _refuse_probabilities(model, classifier):
     images = np.random.default_rng(0).uniform(-0.5, 0.5, (_PROBES, *model.input_shape[1:]))
     outputs = keras.ops.convert_to_numpy(model(images.astype(np.float32), training=False))
     if outputs.min() >= 0 and np.allclose(outputs.sum(axis=-1), 1, atol=1e-3):
-        raise InputError("expected logits or a softmax of them as the last layer; logits_layer can name "
-                         f"another one. Received: probabilities of layer {classifier.name}, a "
-                         f"{type(classifier.layer).__name__}.")
+        raise InputError("expected logits or a softmax of them as the last layer; logits_layer can "
+                         f"name another one. Received: probabilities of layer {classifier.name}, a "
+                         f"layer {type(classifier.layer).__name__}.")

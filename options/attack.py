@@ -36,7 +36,8 @@ def define() -> None:
         "distance_from", "attack1", "Where the white-box attacks measure distance from: attack1 "
         "(the result of their first stage) or clean.")
     flags.define_kernel_dir()
-    absl_flags.DEFINE_bool("overwrite", False, "Delete unfinished parts of another run.")
+    absl_flags.DEFINE_bool("overwrite", False, "Delete unfinished parts of another run and replace "
+                           "results of another network.")
     define_shards()
 
 

@@ -6,6 +6,7 @@ from absl import flags as absl_flags
 
 from data import DATASETS
 from defenses import SCORES
+from options import network
 
 
 def define() -> None:
@@ -49,6 +50,10 @@ def define_detector() -> None:
         "5 to 30 seconds per objective. Empty: none.")
     absl_flags.DEFINE_string("images", "", "Images for apply: a .npy file or a folder of PNG files.")
     absl_flags.DEFINE_string("log_root", "", "Network for apply. Empty: where the detector lies.")
+    absl_flags.DEFINE_string(
+        "model", "", "Network for apply, a file of Keras. Empty: <its name>.keras where the detector "
+        "lies, of a detector of one.")
+    network.define_trust_model()
     absl_flags.DEFINE_string("answers", "answers.csv", "File that apply writes.")
     absl_flags.DEFINE_string(
         "output_dir", "", "Folder that evaluate and figures write. Empty: detection_<dataset>.")
