@@ -23,6 +23,7 @@ import flags
 
 import numpy as np
 
+from attacks import ATTACKS
 from data import DATASETS, inputs
 from defenses import PUBLISHED_SCORES, SCORES
 from defenses import detector as detectors
@@ -385,7 +386,7 @@ def _finished(dataset, objective, work):
     if F.save_pwd and work is None:
         found = attack_results.find(F.attack_method, dataset, F.objective_tag, F.save_pwd)
         return [(F.attack_method, found[objective])] if objective in found else []
-    attacks = [F.attack_method] if F["attack_method"].present else flags.ATTACK_METHODS
+    attacks = [F.attack_method] if F["attack_method"].present else tuple(ATTACKS)
     folders = {attack: (work or Path()) / results_dir(attack, dataset, objective)
                for attack in attacks}
     finished = []

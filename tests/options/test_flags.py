@@ -9,7 +9,9 @@ import pytest
 import tensorflow as tf
 from absl import flags as absl_flags
 
+from attacks import ATTACKS
 from errors import InputError
+from options import attack as attack_options
 from options import devices
 from tests.helpers import script_runner
 
@@ -105,7 +107,7 @@ def test_tensorflow_is_told_before_it_is_loaded():
 
 
 def test_sweep_is_that_of_the_original():
-    assert flags.SWEEP_EPS == (0.02, 0.04, 0.06, 0.08, 0.1, 0.12, 0.14, 0.16, 0.18, 0.2)
+    assert attack_options.SWEEP_EPS == (0.02, 0.04, 0.06, 0.08, 0.1, 0.12, 0.14, 0.16, 0.18, 0.2)
 
 
 # --- Checks of the command line ---
@@ -146,7 +148,7 @@ def test_other_errors_pass():
     ("train", "Optimizer", ("sgd", "mom", "adam", "rmsprop")),
     ("train", "model", ("resnet", "simple_cnn", "mlp")),
     ("others", "model", flags.MODELS),
-    ("test_adv", "attack_method", flags.ATTACK_METHODS),
+    ("test_adv", "attack_method", tuple(ATTACKS)),
     ("detect", "dataset", flags.DATASETS),
 ])  # fmt: skip
 def test_unknown_choices_list_what_is_allowed(script, name, allowed, capfd):
