@@ -33,9 +33,6 @@ MIXED_PRECISIONS = ("bfloat16", "float16")
 _UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EEXIST,
                errno.ENOTDIR, errno.EISDIR)
 
-# In the order of tables; a test holds them against defenses.detector.SCORES.
-DETECTOR_SCORES = ("confidence", "non_me", "kernel_non_me", "j_score", "k_density")
-
 # Of the flags that set an attack's numbers.
 LARGEST_NUMBER = 10**7
 

@@ -15,9 +15,9 @@ import numpy as np
 import tensorflow as tf
 
 from data import inputs
+from defenses import detector as detectors
 from defenses.detector import Detector
 from errors import InputError
-from files import detectors as detector_files
 from networks import restoring
 from networks.network import Network
 from networks.spec import NetworkSpec
@@ -34,7 +34,7 @@ class Answer:
     Attributes:
       labels: predicted classes int [n], of the refused images too.
       accepted: bool [n], whether the detector answers.
-      scores: float64 [n] by name of `defenses.SCORES`.
+      scores: float64 [n] by name of the detector's scores.
       threshold: T of the score that decided.
     """
 
@@ -56,7 +56,7 @@ class LoadedDetector:
       network: restored.
       detector: fitted on this network.
       strategy: whose replicas share the images.
-      score: of `defenses.SCORES`, which decides.
+      score: of the detector's, which decides.
       false_refusal_rate: one of the rates the detector was fitted at.
 
     Raises:
@@ -100,14 +100,14 @@ def load_detector(path: str | os.PathLike, *, log_root: str | os.PathLike = "",
     Args:
       path: of detector.npz.
       log_root: folder of the network's checkpoint; "": where detector.npz lies.
-      score: of `defenses.SCORES`, which decides.
+      score: of the detector's, which decides.
       false_refusal_rate: one of the rates the detector was fitted at.
       strategy: None is the CPU.
 
     Raises:
       InputError: no detector or network there, or of another network.
     """
-    detector = Detector(**detector_files.load(path))
+    detector = detectors.load(path)
     strategy = strategy or tf.distribute.OneDeviceStrategy("/cpu:0")
     # One of an older version names no model.
     fields = {field.name: detector.network[field.name]
