@@ -11,7 +11,7 @@ import numpy as np
 from errors import InputError
 from files import atomic, pretrained
 from files.arrays import read_arrays
-from files.names import OBJECTIVE_TAG
+from files.names import tag_of_network
 
 FILE_NAME = "detector.npz"
 _ARRAYS = {"kernels": 3, "thresholds": 2, "false_refusal_rates": 1, "fitted_on": 1,
@@ -20,9 +20,9 @@ _NUMBERS = ("bandwidth", "non_me_variance", "eta")
 _NETWORK_KEYS = {"dataset", "image_shape", "num_classes", "objective", "weights_sha256"}
 
 
-def default_path(kernel_folder: str | os.PathLike, objective: str) -> Path:
-    """Where `detect.py --mode=fit` leaves the detector of an objective."""
-    return Path(kernel_folder) / f"detector_{OBJECTIVE_TAG[objective]}.npz"
+def default_path(kernel_folder: str | os.PathLike, network: str) -> Path:
+    """Where `detect.py --mode=fit` leaves the detector of a network, told by its tag or head."""
+    return Path(kernel_folder) / f"detector_{tag_of_network(network)}.npz"
 
 
 def save(path: str | os.PathLike, detector: Mapping[str, Any]) -> None:
