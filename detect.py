@@ -58,8 +58,8 @@ from files.names import (
     results_dir,
     training_features_path,
 )
+from networks import title_of
 from options import detection as detection_options
-from options import network as network_options
 
 
 @dataclasses.dataclass
@@ -476,8 +476,7 @@ def _attacked(attack, results, rounds):
 
 def _what(dataset, networks):
     """Data set and networks as titles call them: mnist, ResNet-32."""
-    names = [network_options.resnet_name(network["blocks_per_stage"])
-             if network["model"] == "resnet" else network["model"]
+    names = [title_of(network["model"], network["blocks_per_stage"])
              for network in networks if "model" in network]
     return ", ".join(dict.fromkeys([dataset, *names]))
 

@@ -11,7 +11,6 @@ import flags
 import pytest
 
 import attacks
-from networks import restoring
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = {"train", "test_nor", "test_adv", "others", "detect"}
@@ -151,7 +150,6 @@ def test_an_attack_is_one_file_with_one_public_function(module):
 
 def test_names_in_flags_are_those_of_the_registries():
     assert tuple(attacks.ATTACKS) == flags.ATTACK_METHODS
-    assert tuple(restoring.BUILDERS) == flags.MODELS
 
 
 def _public_definitions(body):
