@@ -20,14 +20,11 @@ from absl import logging as absl_logging
 from attacks import ATTACKS
 from data import DATASETS
 from errors import InputError, RunError
+from networks import NETWORKS
+from training import LR_SCHEDULES, OPTIMIZERS
 
 FLAGS = absl_flags.FLAGS
 
-# In the order of the README; a test holds them against networks.restoring.BUILDERS.
-MODELS = ("resnet", "simple_cnn", "mlp")
-OPTIMIZERS = ("sgd", "mom", "adam", "rmsprop")
-LR_SCHEDULES = ("step", "cosine", "one_cycle")
-MIXED_PRECISIONS = ("bfloat16", "float16")
 
 # What a disk or a folder can refuse: not a defect of ours, so no traceback.
 _UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EEXIST,
@@ -128,7 +125,7 @@ def _check_command_line(argv):
     if len(argv) > 1:
         raise InputError(f"expected flags only, each as --name=value. Received: {argv[1]!r}.")
     for name, allowed in (("dataset", DATASETS), ("attack_method", ATTACKS),
-                          ("Optimizer", OPTIMIZERS), ("model", MODELS),
+                          ("Optimizer", OPTIMIZERS), ("model", NETWORKS),
                           ("lr_schedule", LR_SCHEDULES)):
         # No data set is one only to the modes that load images: they say so.
         if name in FLAGS and (FLAGS[name].value or name != "dataset"):

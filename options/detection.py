@@ -18,7 +18,6 @@ from evaluation.finding import Wanted
 from evaluation.fitting import Draw, Fit
 from files import detectors as detector_files
 from files.names import OBJECTIVE_OF_TAG, attack_dir, is_tag, kernel_dir
-from options import network as network_options
 
 
 def define() -> None:
@@ -147,8 +146,7 @@ def network_names(of_dataset: str, networks: Iterable[Mapping[str, Any]]) -> str
       of_dataset: name of the data set.
       networks: JSON values of detectors; one of an older version names no model.
     """
-    names = [network_options.resnet_name(network["blocks_per_stage"])
-             if network.get("blocks_per_stage") else network["model"]
+    names = [title_of(network["model"], network.get("blocks_per_stage", 0))
              for network in networks if "model" in network]
     return ", ".join(dict.fromkeys([of_dataset, *names]))
 

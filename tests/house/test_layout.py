@@ -6,11 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import flags
-
 import pytest
-
-from networks import restoring
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = {"train", "test_nor", "test_adv", "others", "detect"}
@@ -146,10 +142,6 @@ def test_an_attack_is_one_file_with_one_public_function(module):
     # Numbers by keyword only: what stands in front of the star are callables and images.
     assert {arg.arg for arg in public[0].args.args} <= {
         "logits_fn", "x", "logits_and_features_fn"}
-
-
-def test_names_in_flags_are_those_of_the_registries():
-    assert tuple(restoring.BUILDERS) == flags.MODELS
 
 
 def _public_definitions(body):

@@ -11,6 +11,7 @@ from absl import flags as absl_flags
 
 from attacks import ATTACKS
 from errors import InputError
+from networks import NETWORKS
 from options import attack as attack_options
 from options import devices
 from tests.helpers import script_runner
@@ -35,7 +36,7 @@ ORIGINAL = {
 }  # fmt: skip
 NEW = {
     "train": {**_NEW_COMMON, "batch_size": 128, "lr_boundaries": [], "learning_rate": None,
-              "lr_schedule": "step", "checkpoint_every": 2500,
+              "lr_schedule": "step", "objective": "plain", "checkpoint_every": 2500,
               "keep_checkpoints": 5, "steps_per_loop": 20, "sync_batch_norm": False,
               "mixed_precision": "", "jit_compile": False, "deterministic": False},
     "test_nor": {**_NEW_COMMON, "eval_timeout": None},
@@ -147,7 +148,7 @@ def test_other_errors_pass():
     ("train", "dataset", flags.DATASETS),
     ("train", "Optimizer", ("sgd", "mom", "adam", "rmsprop")),
     ("train", "model", ("resnet", "simple_cnn", "mlp")),
-    ("others", "model", flags.MODELS),
+    ("others", "model", NETWORKS),
     ("test_adv", "attack_method", tuple(ATTACKS)),
     ("detect", "dataset", flags.DATASETS),
 ])  # fmt: skip
