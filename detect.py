@@ -28,6 +28,7 @@ from files import judgements, provenance
 from files.features import KERNEL_MODES, save_kernels
 from files.names import head_of_tag
 from options import detection as detection_options
+from options import network as network_options
 
 
 def auc(dataset: str, tag: str, kernel_folder: Path) -> None:
@@ -191,7 +192,8 @@ def apply(_: str, tag: str, kernel_folder: Path) -> None:
     from defenses import deployed  # TensorFlow, which nothing else here needs
 
     answer = deployed.load_detector(
-        detection_options.detector_path(kernel_folder, tag), log_root=F.log_root, score=score,
+        detection_options.detector_path(kernel_folder, tag), log_root=F.log_root, model=F.model,
+        trust_model=network_options.trusts_model(), score=score,
         false_refusal_rate=detection_options.rates()[0])(images)
     judgements.save_answers(F.answers, names, answer)
     print(judging.format_answers(names, answer))

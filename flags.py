@@ -127,13 +127,19 @@ def _check_command_line(argv):
     for name, allowed in (("dataset", DATASETS), ("attack_method", ATTACKS),
                           ("Optimizer", OPTIMIZERS), ("model", NETWORKS),
                           ("lr_schedule", LR_SCHEDULES)):
-        # No data set is one only to the modes that load images: they say so.
-        if name in FLAGS and (FLAGS[name].value or name != "dataset"):
+        # No data set is one only to the modes that load images, no model to detect.py: they say so.
+        if name in FLAGS and FLAGS[name].value != FLAGS[name].default and not (
+                name == "model" and "trust_model" in FLAGS and is_model_file(FLAGS.model)):
             check_choice(name, allowed)
     if not 0 <= FLAGS.seed < 2**32:
         raise InputError(f"seed must lie in [0, 2**32). Received: seed={FLAGS.seed}.")
     if "lr_decay" in FLAGS and FLAGS.lr_decay:
         warn("--lr_decay does nothing, as in the original; the rate falls at --lr_boundaries.")
+
+
+def is_model_file(model: str) -> bool:
+    """Whether a --model is the path of a Keras model and not the name of a network."""
+    return "." in model or os.sep in model or os.path.isdir(model)
 
 
 def check_choice(name: str, allowed: Iterable[str]) -> str:

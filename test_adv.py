@@ -29,11 +29,8 @@ from files import atomic, attack_parts, attack_results, provenance
 from files.arrays import sha256
 from files.features import save_tsne
 from files.names import kernel_dir, results_dir, tsne_dir
-from networks import heads, restoring
 from networks.network import Network
-from networks.spec import NetworkSpec
 from options import attack as attack_options
-from options import devices
 from options import network as network_options
 
 # Images whose gradients are looked at before an attack.
@@ -108,8 +105,7 @@ def _sweep(victim: Victim) -> tuple[sweep.Sweep, str]:
         "device": "GPU" if gpus else "CPU", "tensorflow": tf.__version__,
         "attack_method": F.attack_method, "dataset": F.dataset, "eps": eps_values, "objective": head,
         "seed": F.seed, "target": victim.target, "num_images": len(indices), **named,
-        "weights_sha256": victim.network.weights_sha256(),
-        "data_sha256": sha256(x, labels, indices)}, overwrite=F.overwrite)
+        **victim.network.digests(), "data_sha256": sha256(x, labels, indices)}, overwrite=F.overwrite)
     pieces = attack_parts.cut(len(eps_values), len(x), size, F.num_shards, restarts)
     return sweep.Sweep(victim.network, victim.strategy, crafter, x, labels, indices, eps_values, pieces,
                        parts, partial(victim.targets, indices)), folder
@@ -121,6 +117,8 @@ def attack(victim: Victim) -> None:
     Of several shards only the crafting, saved as parts.
     """
     work, folder = _sweep(victim)
+    if not flags.FLAGS.overwrite:
+        attack_results.refuse_others(folder, victim.network.identity())
     if victim.attack.climbs:
         _check_gradients(victim, work.x[:FIRST_BATCH])
     if flags.FLAGS.num_shards > 1:
@@ -238,15 +236,8 @@ def main() -> int:
     """Turns the flags into an attack."""
     F = flags.FLAGS
     mode = MODES[flags.check_choice("mode", MODES)]
-    blocks_per_stage = network_options.blocks_per_stage()
     attack_row = attack_options.check()
-    log_root = flags.require("log_root")
-    strategy = devices.make_strategy(F.num_gpus, F.num_cpu_replicas)
-    image_set = inputs.load(F.dataset, F.eval_data_path, "test", data_dir=F.data_dir,
-                            num_classes=F.num_classes)
-    network = restoring.restore(strategy, log_root, NetworkSpec(
-        F.dataset, image_set.images.shape[1:], image_set.num_classes, blocks_per_stage,
-        heads.name_of(F.RCE_train), F.model), flags.warn)
+    network, strategy, image_set = network_options.open_network()
     print(f"attacking method is {F.attack_method}")
     print(f"mode is {F.mode}")
     target = attack_options.target(attack_row, image_set.num_classes)
@@ -257,4 +248,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    flags.run(main, network_options.define, attack_options.define)
+    flags.run(main, network_options.define, network_options.define_keras, attack_options.define)

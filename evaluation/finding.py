@@ -248,10 +248,11 @@ def check_same_network(what: str, folder: str | os.PathLike, found: Mapping[str,
       wanted: the other network; None where nothing tells.
       whose: what that is the network of, for the message.
     """
-    if found and wanted and found["weights_sha256"] != wanted["weights_sha256"]:
-        raise InputError(f"expected {what} in {folder} of the network of {whose}, with weights of "
-                         f"SHA-256 {wanted['weights_sha256'][:12]}…. Received: {what} of "
-                         f"{found['weights_sha256'][:12]}….")
+    digest = found and wanted and provenance.digest_that_differs(found, wanted)
+    if digest:
+        raise InputError(f"expected {what} in {folder} of the network of {whose}, with "
+                         f"{provenance.DIGESTS[digest]} of SHA-256 {provenance.shown(wanted, digest)}. "
+                         f"Received: {what} of {provenance.shown(found, digest)}.")
 
 
 def require_network(network: Mapping[str, Any] | None, path: str | os.PathLike) -> None:

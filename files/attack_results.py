@@ -275,3 +275,20 @@ def is_unfinished(folder: str | os.PathLike) -> bool:
     """Whether an attack has left parts in a folder, and no results yet."""
     has_results = (Path(folder) / RESULT_TEXTS[0]).is_file()
     return (Path(folder) / attack_parts.FOLDER).is_dir() and not has_results
+
+
+def refuse_others(folder: str | os.PathLike, network: Mapping[str, Any]) -> None:
+    """Raises an InputError when the finished results in a folder are of another network.
+
+    Args:
+      folder: of an attack's result files.
+      network: as `networks.network.Network.identity` tells it.
+    """
+    record = provenance.read(folder, "test_adv")
+    found = record and record["metrics"].get("network")
+    digest = found and provenance.digest_that_differs(found, network)
+    if digest and (Path(folder) / RESULT_TEXTS[0]).is_file():
+        raise InputError(
+            f"{folder} holds the results of another network, with {provenance.DIGESTS[digest]} of "
+            f"SHA-256 {provenance.shown(found, digest)}: give --overwrite=True to replace them, or "
+            f"another --save_pwd. Received: a network with {provenance.shown(network, digest)}.")

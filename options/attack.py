@@ -33,7 +33,8 @@ def define() -> None:
     for setting in attacks.settings().values():
         _define_setting(setting)
     flags.define_kernel_dir()
-    absl_flags.DEFINE_bool("overwrite", False, "Delete unfinished parts of another run.")
+    absl_flags.DEFINE_bool("overwrite", False, "Delete unfinished parts of another run and replace "
+                           "results of another network.")
     _define_shards()
 
 

@@ -18,6 +18,8 @@ from evaluation.finding import Wanted
 from evaluation.fitting import Draw, Fit
 from files import detectors as detector_files
 from files.names import OBJECTIVE_OF_TAG, attack_dir, is_tag, kernel_dir
+from networks import title_of
+from options import network as network_options
 
 
 def define() -> None:
@@ -63,6 +65,10 @@ def define_detector() -> None:
         "5 to 30 seconds per objective. Empty: none.")
     absl_flags.DEFINE_string("images", "", "Images for apply: a .npy file or a folder of PNG files.")
     absl_flags.DEFINE_string("log_root", "", "Network for apply. Empty: where the detector lies.")
+    absl_flags.DEFINE_string(
+        "model", "", "Network for apply, a file of Keras. Empty: <its name>.keras where the detector "
+        "lies, of a detector of one.")
+    network_options.define_trust_model()
     absl_flags.DEFINE_string("answers", "answers.csv", "File that apply writes.")
     absl_flags.DEFINE_string(
         "output_dir", "", "Folder that evaluate and figures write. Empty: detection_<dataset>.")
