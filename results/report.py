@@ -126,10 +126,10 @@ def readme_table(found) -> list[str]:
     """Accuracy and AUCs of ResNet-32 as published and as ours, the swept attacks in README_ROUND."""
     rows = []
     for dataset in found:
-        rows.append([short_name(dataset), "accuracy", *_accuracies(found, dataset)])
-        rows += [[short_name(dataset), attack, *_aucs(found, dataset, attack)]
+        rows.append([f"{short_name(dataset)} accuracy", *_accuracies(found, dataset)])
+        rows += [[f"{short_name(dataset)} {attack}", *_aucs(found, dataset, attack)]
                  for attack in PAPER_ATTACKS]
-    return _table(["data", "", "CE, published", "CE, ours", "RCE, published", "RCE, ours"], rows)
+    return _table(["", "CE, published", "CE, ours", "RCE, published", "RCE, ours"], rows)
 
 
 def _accuracies(found, dataset):
