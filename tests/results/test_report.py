@@ -376,6 +376,23 @@ def test_an_eps_that_is_not_that_of_the_head_is_named():
     assert "|  |  |  | 1.0 / 2.0 / 3.0 (eps 0.20) |" in table
 
 
+def test_the_readme_shows_one_round_and_says_what_was_not_run():
+    found = {"mnist": {"cells": [
+        cell(99.0, published=99.62, width=0.1, figure="accuracy", network="resnet32", objective="ce",
+             steps=20000),
+        *(c for number in (4, 8) for c in auc_cells(
+            "fgsm", "rce", (90.0 + number,) * 3, (98.8, 98.6, 80.0), 0.02 * number, number)),
+        *auc_cells("jsma", "ce", (1.0, 2.0, 3.0), eps=0.2)]}}
+    table = "\n".join(report.readme_table(found))
+    for words in ("| MNIST accuracy | 99.62 | 99.00 ▼ (20,000 steps) | 99.71 | not run |",
+                  "| MNIST fgsm | 79.7 / 66.8 / 98.8 | not run | 98.8 / 98.6 / 99.4 | "
+                  "98.0 / 98.0 / 98.0 |",
+                  "| MNIST jsma | 98.6 / 60.1 / 97.7 | 1.0 / 2.0 / 3.0 (eps 0.20) | "
+                  "100.0 / 99.4 / 99.0 | not run |"):
+        assert words in table, words
+    assert report.README_ROUND in cells.SHOWN_ROUNDS
+
+
 def test_white_box_examples_that_pass_the_detector_fall_short():
     flagged = cell(0.25, 0.77, 0.2, figure="flagged", attack="carliniL2_specific", objective="rce")
     found = {"mnist": {"cells": [flagged]}}
