@@ -22,7 +22,7 @@ from files import detectors as detector_files
 from files.features import save_training_features, save_training_scores, save_tsne
 from files.images import save_bin, save_pngs
 from files.names import OBJECTIVE_TAG, kernel_dir, normal_tsne_dir
-from networks import heads, portable, restoring
+from networks import get_network, heads, portable, restoring, title_of
 from networks.network import count_correct
 from networks.spec import spec_of
 from options import devices
@@ -158,7 +158,7 @@ def import_checkpoint() -> None:
     _make(folder)
     saved = checkpoints.Checkpoints(folder, run, network, optimizer).save(step)
     _record(folder, path, step)
-    print(f"Imported {path} as {saved}: {network_options.resnet_name(run.blocks_per_stage)} for "
+    print(f"Imported {path} as {saved}: {title_of(run.model, run.blocks_per_stage)} for "
           f"{F.dataset}, objective {run.objective}, --Optimizer={run.optimizer}, step {step}.")
 
 
@@ -244,7 +244,7 @@ def export_pretrained() -> None:
 
 def _check_convertible(model):
     """Raises an InputError for a network that the original lacks."""
-    if model != "resnet":
+    if not get_network(model).is_original:
         raise InputError(f"{flags.FLAGS.mode} expected a ResNet, the one network of the original code. "
                          f"Received: {model=}.")
 

@@ -16,9 +16,9 @@ import numpy as np
 import tensorflow as tf
 
 from data import inputs
+from defenses import detector as detectors
 from defenses.detector import Detector
 from errors import InputError
-from files import detectors as detector_files
 from files import provenance
 from networks import foreign, portable, restoring
 from networks.network import Network
@@ -36,7 +36,7 @@ class Answer:
     Attributes:
       labels: predicted classes int [n], of the refused images too.
       accepted: bool [n], whether the detector answers.
-      scores: float64 [n] by name of `defenses.SCORES`.
+      scores: float64 [n] by name of the detector's scores.
       threshold: T of the score that decided.
     """
 
@@ -58,7 +58,7 @@ class LoadedDetector:
       network: restored.
       detector: fitted on this network.
       strategy: whose replicas share the images.
-      score: of `defenses.SCORES`, which decides.
+      score: of the detector's, which decides.
       false_refusal_rate: one of the rates the detector was fitted at.
 
     Raises:
@@ -109,14 +109,14 @@ def load_detector(path: str | os.PathLike, *, log_root: str | os.PathLike = "",
       model: of a network of another hand its file or itself; "": `<name>.keras` where detector.npz
         lies.
       trust_model: as of `networks.portable.load_model`.
-      score: of `defenses.SCORES`, which decides.
+      score: of the detector's, which decides.
       false_refusal_rate: one of the rates the detector was fitted at.
       strategy: None is the CPU.
 
     Raises:
       InputError: no detector or network there, or of another network.
     """
-    detector = Detector(**detector_files.load(path))
+    detector = detectors.load(path)
     strategy = strategy or tf.distribute.OneDeviceStrategy("/cpu:0")
     network = _network_of(detector, os.path.dirname(path) or ".", str(log_root), model, trust_model,
                           strategy)

@@ -28,6 +28,11 @@ def digest_that_differs(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> 
     return next((key for key in DIGESTS if found.get(key) != wanted.get(key)), None)
 
 
+def shown(network: Mapping[str, Any], digest: str) -> str:
+    """The beginning of one of `DIGESTS` of a network."""
+    return f"{network.get(digest, 'unknown')[:12]}…"
+
+
 def write(folder: str | os.PathLike, name: str, *, flags: Mapping[str, Any],
           metrics: Mapping[str, Any]) -> Path:
     """Writes `<name>_run.json`: how the files beside it came about.

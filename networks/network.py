@@ -12,6 +12,7 @@ import tensorflow as tf
 import resnet_model
 from data import inputs
 from data.pixels import to_network_input
+from errors import InputError
 from files.arrays import sha256
 from networks import heads
 from networks.running import ChunkedFunction
@@ -26,6 +27,7 @@ class Network:
       model: from images [n, h, w, c] to raw logits [n, L] and features [n, d].
       objective: gives the sign of the logits.
       expected: what it was built for; None of a network that was built otherwise.
+      training_objective: what was minimised with its head, as in `training.OBJECTIVES`.
       members: of an ensemble, the networks it consists of.
       opening: of a network of another hand, how it was opened.
       architecture_sha256: of a network of another hand, which its layers are.
@@ -35,6 +37,7 @@ class Network:
     objective: heads.Head
     expected: "NetworkSpec | None" = None
     members: tuple["Network", ...] = ()
+    training_objective: str = "plain"
     opening: Opening | None = None
     architecture_sha256: str = ""
 
@@ -94,19 +97,23 @@ def ensemble(strategy: tf.distribute.Strategy, members: Sequence[Network]) -> Ne
     Its probabilities are the mean of the members', its features theirs side by side.
     """
     objective, expected = members[0].objective, members[0].expected
+    minimised = {member.training_objective for member in members}
+    if len(minimised) > 1:
+        raise InputError("expected networks of one training objective, which names their results. "
+                         f"Received: {sorted(minimised)}.")
     with strategy.scope():
         images = keras.Input(expected.image_shape, name="images")
         # Under names of their own, which Keras asks for.
         parts = [keras.Model(member.model.inputs, member.model.outputs, name=f"member_{k}")(images)
                  for k, member in enumerate(members)]
         raw_logits, features = zip(*parts, strict=True)
-        # As a factor, which Keras's symbolic tensors know; it is its own inverse.
-        sign = float(objective.attack_logits(tf.ones([])))
+        sign = objective.sign  # its own inverse
         mean = keras.ops.logsumexp(keras.ops.log_softmax(
             sign * keras.ops.stack(raw_logits), axis=-1), axis=0) - math.log(len(members))
         outputs = sign * mean, keras.ops.concatenate(features, axis=-1)
         model = keras.Model(images, outputs, name="ensemble")
-    return Network(model, objective, expected, tuple(members))
+    return Network(model, objective, expected, tuple(members),
+                   training_objective=members[0].training_objective)
 
 
 def count_correct(forward: ChunkedFunction, image_set: inputs.ImageSet, num_images: int) -> int:

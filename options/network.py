@@ -9,8 +9,10 @@ from absl import flags as absl_flags
 
 from data import DATASETS, inputs
 from errors import InputError
+from networks import NETWORKS, get_network
 from networks.spec import NetworkSpec, Opening
 from options import devices
+from training import OPTIMIZERS
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -36,12 +38,12 @@ def define() -> None:
     absl_flags.DEFINE_integer(
         "num_cpu_replicas", 1, "With --num_gpus=0: replicas on the CPU, as on so many GPUs.")
     absl_flags.DEFINE_string(
-        "model", "resnet", f"Network: {', '.join(flags.MODELS)}. Of the others than resnet training "
+        "model", "resnet", f"Network: {', '.join(NETWORKS)}. Of the others than resnet training "
         "has a recipe, which the flags that are given override.")
     absl_flags.DEFINE_integer(
         "num_residual_units", 5, "n of ResNet-(6n+2): 5, 9, 18 give ResNet-32, 56, 110.")
     absl_flags.DEFINE_bool("RCE_train", False, "The network is trained with RCE (False: CE).")
-    absl_flags.DEFINE_string("Optimizer", "mom", f"Optimizer: {', '.join(flags.OPTIMIZERS)}.")
+    absl_flags.DEFINE_string("Optimizer", "mom", f"Optimizer: {', '.join(OPTIMIZERS)}.")
     absl_flags.DEFINE_string("train_dir", "", "TensorBoard summaries and CSV of training.")
     flags.define_seed()
 
@@ -165,13 +167,8 @@ def _with_classes(network, strategy, image_set):
 def blocks_per_stage() -> int:
     """--num_residual_units; 0, with a warning where it was given, of a --model without them."""
     units = flags.check_at_least("num_residual_units", 1)
-    if flags.FLAGS.model == "resnet":
+    if get_network(flags.FLAGS.model).has_residual_units:
         return units
     if flags.FLAGS["num_residual_units"].present:
         flags.warn(f"--num_residual_units does nothing for --model={flags.FLAGS.model}.")
     return 0
-
-
-def resnet_name(blocks_per_stage: int) -> str:
-    """The name by its depth of a ResNet of --num_residual_units: ResNet-32 of 5."""
-    return f"ResNet-{6 * blocks_per_stage + 2}"

@@ -9,7 +9,10 @@ import pytest
 import tensorflow as tf
 from absl import flags as absl_flags
 
+from attacks import ATTACKS
 from errors import InputError
+from networks import NETWORKS
+from options import attack as attack_options
 from options import devices
 from tests.helpers import script_runner
 
@@ -34,7 +37,7 @@ ORIGINAL = {
 }  # fmt: skip
 NEW = {
     "train": {**_NEW_COMMON, "batch_size": 128, "lr_boundaries": [], "learning_rate": None,
-              "lr_schedule": "step", "checkpoint_every": 2500,
+              "lr_schedule": "step", "objective": "plain", "checkpoint_every": 2500,
               "keep_checkpoints": 5, "steps_per_loop": 20, "sync_batch_norm": False,
               "mixed_precision": "", "jit_compile": False, "deterministic": False},
     "test_nor": {**_NEW_COMMON, **_KERAS, "eval_timeout": None},
@@ -106,7 +109,7 @@ def test_tensorflow_is_told_before_it_is_loaded():
 
 
 def test_sweep_is_that_of_the_original():
-    assert flags.SWEEP_EPS == (0.02, 0.04, 0.06, 0.08, 0.1, 0.12, 0.14, 0.16, 0.18, 0.2)
+    assert attack_options.SWEEP_EPS == (0.02, 0.04, 0.06, 0.08, 0.1, 0.12, 0.14, 0.16, 0.18, 0.2)
 
 
 # --- Checks of the command line ---
@@ -146,8 +149,8 @@ def test_other_errors_pass():
     ("train", "dataset", flags.DATASETS),
     ("train", "Optimizer", ("sgd", "mom", "adam", "rmsprop")),
     ("train", "model", ("resnet", "simple_cnn", "mlp")),
-    ("others", "model", flags.MODELS),
-    ("test_adv", "attack_method", flags.ATTACK_METHODS),
+    ("others", "model", NETWORKS),
+    ("test_adv", "attack_method", tuple(ATTACKS)),
     ("detect", "dataset", flags.DATASETS),
 ])  # fmt: skip
 def test_unknown_choices_list_what_is_allowed(script, name, allowed, capfd):
