@@ -25,7 +25,8 @@ ATTACK = ("--mode=attack", "--attack_method=fgsm", "--eps=0.1", "--eval_batch_co
 def classifier(shape=(8, 8, 1), classes=10):
     return keras.Sequential([
         layers.Input(shape), layers.Rescaling(1 / 255),
-        layers.Conv2D(8, 3, strides=2, activation="relu"), layers.BatchNormalization(), layers.Flatten(), layers.Dropout(0.2), layers.Dense(12),
+        layers.Conv2D(8, 3, strides=2, activation="relu"), layers.BatchNormalization(),
+        layers.Flatten(), layers.Dropout(0.2), layers.Dense(12),
         layers.Dense(classes, activation="softmax")])
 
 
