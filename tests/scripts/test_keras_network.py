@@ -12,6 +12,7 @@ import networks
 from data import inputs
 from data.pixels import to_network_input
 from defenses import deployed
+from defenses import detector as detectors
 from errors import InputError
 from files import attack_results, provenance
 from files import detectors as detector_files
@@ -99,6 +100,24 @@ def test_a_detector_answers(work, tmp_path):
     for given in (keras.saving.load_model(work / "mine.keras"), work / "mine.keras"):
         answer = deployed.load_detector(path, model=given)(test.images[:9])
         assert answer.labels.tolist() == labels
+
+
+def test_a_detector_of_arrays_is_that_of_the_scripts(work, tmp_path):
+    train, test = (inputs.load("digits", "", split) for split in ("train", "test"))
+    network = networks.from_keras(keras.saving.load_model(work / "mine.keras"), dataset="digits")
+    found = deployed.fit_detector(network, train.images, train.labels, test.images[:90],
+                                  fit=deployed.Fit(num_kernels=20))
+    detectors.save(tmp_path / "detector.npz", found.detector)
+    theirs = detectors.load(work / "kernel_para_digits/detector_CE.npz")
+    for ours in (found.detector, detectors.load(tmp_path / "detector.npz")):
+        assert ours.score_names == theirs.score_names
+        np.testing.assert_array_equal(
+            ours.reference.kernels.features, theirs.reference.kernels.features)
+        assert ours.reference.non_me_variance == pytest.approx(theirs.reference.non_me_variance)
+    accepted = found(test.images[:90]).accepted
+    assert np.sum(~accepted) == 0  # 1 % of 90 is none
+    images = attack_results.load("ce", work / "fgsm_digits/CE").image_digests
+    assert np.isin(images, found.detector.fitted_images).any()
 
 
 @pytest.mark.parametrize(("given", "words"), [
