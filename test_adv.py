@@ -81,9 +81,13 @@ def _crafter(victim, num_images):
     if victim.density:
         settings |= victim.density.keywords()
         named |= victim.density.identity()
-    size = min(flags.FLAGS.attack_batch_size or victim.attack.batch_size, num_images)
-    return Crafter(victim.network, victim.strategy, victim.attack, seed=flags.FLAGS.seed,
-                   settings=settings, batch_size=size), named
+    F = flags.FLAGS
+    size = min(F.attack_batch_size or victim.attack.batch_size, num_images)
+    crafter = Crafter(victim.network, victim.strategy, victim.attack, seed=F.seed, settings=settings,
+                      batch_size=size, chunk=F.attack_chunk, jit_compile=F.jit_compile)
+    # They change last bits: parts are of another run.
+    changed = {"attack_chunk": F.attack_chunk, "jit_compile": F.jit_compile}
+    return crafter, named | {name: value for name, value in changed.items() if value}
 
 
 def _sweep(victim: Victim) -> tuple[sweep.Sweep, str]:
@@ -97,7 +101,7 @@ def _sweep(victim: Victim) -> tuple[sweep.Sweep, str]:
     print(f"Num of sample per eps is {len(labels)}")
     folder = results_dir(F.attack_method, F.dataset, head, F.save_pwd)
     atomic.require_folder(folder)
-    size = attack_parts.size_of_part(attack.part_size, crafter.unit, len(x), F.num_shards)
+    size = attack_parts.size_of_part(crafter.part_size, crafter.unit, len(x), F.num_shards)
     restarts = attack_parts.cut_restarts(
         crafter.num_restarts, min(size, len(x)) * crafter.gradients_per_restart)
     named |= {"num_shards": F.num_shards} if F.num_shards > 1 else {}
@@ -181,6 +185,7 @@ def _run_and_save(victim, work, folder):
     attack_results.save_attack_results(folder, results, per_image)
     provenance.write(folder, "test_adv", flags=flags.as_dict(), metrics={
         "eps": work.eps_values, "num_per_eps": num_images, "rounds": averages,
+        "attack_chunk": work.crafter.chunk,
         "network": victim.network.identity()})
     work.parts.discard()
     pictures = draw_grid(folder, results, work.eps_values, flags.FLAGS.attack_method)

@@ -3,13 +3,14 @@
 from collections.abc import Callable
 
 from attacks.loops.carlini import carlini_search
-from attacks.loops.search import Search
+from attacks.loops.search import SEARCH_CHUNK, Search
 
 
 def carliniL2(logits_and_features_fn: Callable, *, kappa: float = 0.0, num_steps: int = 10,
               learning_rate: float = 0.01, num_search_steps: int = 9,
               initial_tradeoff: float = 1.0, abort_group: int = 1, targeted: bool = True,
-              clip_min: float = -0.5, clip_max: float = 0.5, compact: bool = True) -> Search:
+              clip_min: float = -0.5, clip_max: float = 0.5, compact: bool = True,
+              chunk: int = SEARCH_CHUNK) -> Search:
     """The smallest L2 perturbation that makes the target class win.
 
     Args:
@@ -24,6 +25,7 @@ def carliniL2(logits_and_features_fn: Callable, *, kappa: float = 0.0, num_steps
       clip_min: lower edge of the box.
       clip_max: upper edge of the box.
       compact: see `Search`.
+      chunk: rows per gradient.
 
     Returns:
       A search that takes x float32 [n, h, w, c] and target int32 [n]; see `loops/carlini.py`.
@@ -32,4 +34,4 @@ def carliniL2(logits_and_features_fn: Callable, *, kappa: float = 0.0, num_steps
         logits_and_features_fn, kappa=kappa, num_steps=num_steps, learning_rate=learning_rate,
         num_search_steps=num_search_steps, initial_tradeoff=initial_tradeoff,
         abort_group=abort_group, targeted=targeted, clip_min=clip_min, clip_max=clip_max,
-        compact=compact)
+        compact=compact, chunk=chunk)

@@ -28,7 +28,8 @@ def carliniL2_highden(logits_and_features_fn: Callable, *, kernels: np.ndarray,
       learning_rate: of Adam.
       num_search_steps: values of the tradeoff per image.
       initial_tradeoff: the first of them.
-      **common: abort_group, distance_from_clean, clip_min, clip_max, compact of `carlini_search`.
+      **common: abort_group, distance_from_clean, clip_min, clip_max, compact and chunk of
+        `carlini_search`.
 
     Returns:
       A search of two stages that takes x float32 [n, h, w, c] and target int32 [n]; its results

@@ -30,7 +30,7 @@ def carlini_search(logits_and_features_fn: Callable, *, kappa: float, num_steps:
                    abort_group: int = 1, targeted: bool = True,
                    log_ratio_fn: Callable | None = None, distance_from_clean: bool = False,
                    first: Search | None = None, clip_min: float = -0.5, clip_max: float = 0.5,
-                   compact: bool = True) -> Search:
+                   compact: bool = True, chunk: int = SEARCH_CHUNK) -> Search:
     """Smallest L2 perturbation that reaches a class: min ‖x̂ − x‖² + c·max(0, margin + kappa).
 
     x̂ = tanh(arctanh(x) + δ) keeps to the box, margin = max_{i≠t} Z_i − Z_t. Per image, c is found by
@@ -54,6 +54,7 @@ def carlini_search(logits_and_features_fn: Callable, *, kappa: float, num_steps:
       clip_min: lower edge of the box.
       clip_max: upper edge of the box.
       compact: see `Search`.
+      chunk: rows per gradient, made a multiple of abort_group.
 
     Returns:
       A search that takes x and target int32 [n]. Its results also hold "tradeoff", c [n] after the
@@ -146,7 +147,7 @@ def carlini_search(logits_and_features_fn: Callable, *, kappa: float, num_steps:
 
     # Whole groups in every chunk: neighbours end their search steps, and leave, together.
     return Search(start, step, CHANGES, finish, first=first, compact=compact,
-                  chunk=math.lcm(SEARCH_CHUNK, abort_group))
+                  chunk=math.lcm(chunk, abort_group))
 
 
 def _group_sum(loss, group):
