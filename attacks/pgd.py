@@ -23,6 +23,8 @@ def pgd(logits_fn: Callable, x: tf.Tensor, *, eps: float | tf.Tensor, seed: int,
         clip_max: float = 0.5, chunk: int = GRADIENT_CHUNK) -> tf.Tensor | tuple[tf.Tensor, tf.Tensor]:
     """Sign steps from random starts within eps; per image the worst of all restarts is kept.
 
+    As many parameters as the attack has numbers: each is a keyword, which a flag sets.
+
     Not in the original. Worst is the largest margin of a wrong class over the label. The label is the
     prediction on the clean image, as for FGSM and BIM.
 
