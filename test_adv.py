@@ -81,9 +81,13 @@ def _crafter(victim, num_images):
     if victim.density:
         settings |= victim.density.keywords()
         named |= victim.density.identity()
-    size = min(flags.FLAGS.attack_batch_size or victim.attack.batch_size, num_images)
-    return Crafter(victim.network, victim.strategy, victim.attack, seed=flags.FLAGS.seed,
-                   settings=settings, batch_size=size), named
+    F = flags.FLAGS
+    size = min(F.attack_batch_size or victim.attack.batch_size, num_images)
+    crafter = Crafter(victim.network, victim.strategy, victim.attack, seed=F.seed, settings=settings,
+                      batch_size=size, chunk=F.attack_chunk, jit_compile=F.jit_compile)
+    # They change last bits: parts are of another run.
+    changed = {"attack_chunk": F.attack_chunk, "jit_compile": F.jit_compile}
+    return crafter, named | {name: value for name, value in changed.items() if value}
 
 
 def _sweep(victim: Victim) -> tuple[sweep.Sweep, str]:
@@ -97,7 +101,7 @@ def _sweep(victim: Victim) -> tuple[sweep.Sweep, str]:
     print(f"Num of sample per eps is {len(labels)}")
     folder = results_dir(F.attack_method, F.dataset, head, F.save_pwd)
     atomic.require_folder(folder)
-    size = attack_parts.size_of_part(attack.part_size, crafter.unit, len(x), F.num_shards)
+    size = attack_parts.size_of_part(crafter.part_size, crafter.unit, len(x), F.num_shards)
     restarts = attack_parts.cut_restarts(
         crafter.num_restarts, min(size, len(x)) * crafter.gradients_per_restart)
     named |= {"num_shards": F.num_shards} if F.num_shards > 1 else {}
@@ -175,22 +179,24 @@ def _run_and_save(victim, work, folder):
     """Crafts what is not finished yet, scores all of it, and leaves the results."""
     num_images = len(work.labels)
     with Progress(num_images, len(work.eps_values), victim.attack, tqdm.write) as progress:
-        results, per_image, averages = sweep.run_sweep(work, progress)
+        attacked, averages = sweep.run_sweep(work, progress)
     if victim.density:
-        averages[0] |= _saved_log_ratio(victim.density, results, per_image)
-    attack_results.save_attack_results(folder, results, per_image)
+        averages[0] |= _saved_log_ratio(victim.density, attacked)
+    attacked.save(folder)
     provenance.write(folder, "test_adv", flags=flags.as_dict(), metrics={
         "eps": work.eps_values, "num_per_eps": num_images, "rounds": averages,
+        "attack_chunk": work.crafter.chunk,
         "network": victim.network.identity()})
     work.parts.discard()
-    pictures = draw_grid(folder, results, work.eps_values, flags.FLAGS.attack_method)
+    pictures = draw_grid(folder, attacked, work.eps_values, flags.FLAGS.attack_method)
     print(f"Results are in {folder}{pictures}.")
 
 
-def _saved_log_ratio(density, results, per_image):
+def _saved_log_ratio(density, attacked):
     """The log density ratio of the saved images' features, in float64 and for the predicted class."""
-    ratio = density.log_ratio(results["logits_adv"], results["labels_adv"])
-    mean = sweep.mean_of(ratio, per_image["success"])
+    outputs = attacked.adversarial
+    ratio = density.log_ratio(outputs.features, outputs.predicted)
+    mean = sweep.mean_of(ratio, attacked.per_image["success"])
     print(f"Log-density-ratio in saving results of nor/adv is {mean:f}")
     return {"log_density_ratio_saved": mean}
 

@@ -4,7 +4,13 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from attacks.loops.ascent import in_chunks, own_and_other, predicted_one_hot, sign_ascent
+from attacks.loops.ascent import (
+    GRADIENT_CHUNK,
+    in_chunks,
+    own_and_other,
+    predicted_one_hot,
+    sign_ascent,
+)
 from attacks.random_noise import random_noise
 
 # Length of all steps together, in multiples of eps: a step is 2.5·eps / num_steps, as in the paper.
@@ -14,8 +20,10 @@ TRAVEL = 2.5
 def pgd(logits_fn: Callable, x: tf.Tensor, *, eps: float | tf.Tensor, seed: int,
         image_index: tf.Tensor, num_steps: int = 40, num_restarts: int | tf.Tensor = 1,
         first_restart: int | tf.Tensor = 0, with_margin: bool = False, clip_min: float = -0.5,
-        clip_max: float = 0.5) -> tf.Tensor | tuple[tf.Tensor, tf.Tensor]:
+        clip_max: float = 0.5, chunk: int = GRADIENT_CHUNK) -> tf.Tensor | tuple[tf.Tensor, tf.Tensor]:
     """Sign steps from random starts within eps; per image the worst of all restarts is kept.
+
+    As many parameters as the attack has numbers: each is a keyword, which a flag sets.
 
     Not in the original. Worst is the largest margin of a wrong class over the label. The label is the
     prediction on the clean image, as for FGSM and BIM.
@@ -34,6 +42,7 @@ def pgd(logits_fn: Callable, x: tf.Tensor, *, eps: float | tf.Tensor, seed: int,
       with_margin: also returns by how much each image is wrong, to compare restarts of several calls.
       clip_min: lower edge of the box.
       clip_max: upper edge of the box.
+      chunk: rows that share a gradient, see `loops/ascent.py`.
 
     Returns:
       Adversarial images like x, within eps of x in every pixel; and, if asked for, the margin float32
@@ -69,5 +78,5 @@ def pgd(logits_fn: Callable, x: tf.Tensor, *, eps: float | tf.Tensor, seed: int,
     begin = tf.convert_to_tensor(first_restart)
     end = begin + num_restarts
     images, margin = in_chunks(
-        attack_chunk, x, image_index, outputs=(x.dtype, x.dtype))
+        attack_chunk, x, image_index, chunk=chunk, outputs=(x.dtype, x.dtype))
     return (images, margin) if with_margin else images

@@ -11,11 +11,10 @@ import numpy as np
 import tensorflow as tf
 
 import attacks
-from attacks.loops.ascent import GRADIENT_CHUNK
 from attacks.loops.search import Search
 from errors import InputError
 from networks.network import Network
-from networks.running import ChunkedFunction, collect, spread
+from networks.running import ROWS_PER_GRADIENT, ChunkedFunction, collect, device_kind, spread
 
 CLIP_MIN, CLIP_MAX = -0.5, 0.5
 # What an attack takes first → the method of `Network` that it is.
@@ -57,20 +56,32 @@ class Crafter:
       seed: of whatever the attack draws.
       settings: keywords of the attack.
       batch_size: images per call; 0 is the attack's own. No influence on results.
+      chunk: images that share a gradient; 0 is what suits the device. Another one changes last bits.
+      jit_compile: whether XLA compiles the network and its gradients.
+
+    Attributes:
+      chunk: images that share a gradient; 0 of an attack without.
+      part_size: images that are saved together.
     """
 
     def __init__(self, network: Network, strategy: tf.distribute.Strategy,
                  attack: attacks.Attack, *, seed: int, settings: Mapping[str, Any] | None = None,
-                 batch_size: int = 0):
+                 batch_size: int = 0, chunk: int = 0, jit_compile: bool = False):
         self._attack = attack
         self._iterations = _gradients_per_image(attack, settings or {})
         settings = {"clip_min": CLIP_MIN, "clip_max": CLIP_MAX, **(settings or {})}
+        self.chunk = chunk or default_chunk(attack, strategy) if attack.climbs else 0
+        if attack.climbs:
+            settings["chunk"] = self.chunk
+        self.part_size = max(attack.part_size, self.chunk)
         # More rows than a part has would be padding.
-        batch_size = min(batch_size or attack.batch_size, attack.part_size)
+        batch_size = min(max(batch_size or attack.batch_size, self.chunk), self.part_size)
         self._targeted = settings.get("targeted", True)
-        self._unit, self._num_restarts = GRADIENT_CHUNK, 1
+        self._unit, self._num_restarts = self.chunk or default_chunk(attack, strategy), 1
         first = [getattr(network, _NETWORK_FUNCTIONS[name]) for name in attack.takes
                  if name in _NETWORK_FUNCTIONS]
+        if jit_compile:
+            first = [tf.function(function, jit_compile=True) for function in first]
         if "head_sign" in attack.takes:
             settings["head_sign"] = float(network.objective.attack_logits(tf.ones([])))
         if attack.stages:
@@ -166,6 +177,12 @@ class Crafter:
         iterations = result["iterations"] + earlier.pop("iterations", 0)
         told = target if self._targeted else np.full_like(target, -1)
         return {**result, **earlier, "iterations": iterations, "target": told}
+
+
+def default_chunk(attack: attacks.Attack, strategy: tf.distribute.Strategy) -> int:
+    """Images that share a gradient of an attack on the devices of a strategy."""
+    rows = ROWS_PER_GRADIENT[device_kind(strategy)]
+    return rows.search if attack.stages else rows.call
 
 
 def _gradients_per_image(attack, settings):

@@ -16,6 +16,7 @@ from evaluation import checks
 from evaluation.crafter import CLIP_MAX, CLIP_MIN, Crafter, Listener, worse
 from evaluation.progress import NOBODY
 from files import attack_parts, attack_results
+from files.attack_results import Attacked, Outputs
 from networks.network import Network
 
 # Pixels of float images count as changed (L0) from half a grey level on.
@@ -73,8 +74,7 @@ def choose_images(image_set: ImageSet, seed: int, target: str = "") -> np.ndarra
     return order
 
 
-def run_sweep(work: Sweep,
-              progress=NOBODY) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], list[dict]]:
+def run_sweep(work: Sweep, progress=NOBODY) -> tuple[Attacked, list[dict]]:
     """Attacks the same images at each eps and scores them; what is finished is read.
 
     Args:
@@ -82,33 +82,32 @@ def run_sweep(work: Sweep,
       progress: told of it, as `evaluation.progress.Progress`.
 
     Returns:
-      The arrays of the result files (`names.RESULT_TEXTS` and `RESULT_IMAGES`), those of
-      `attack_results.PER_IMAGE`, both with the rounds one after the other, and per round its averages.
+      What came of it, the rounds one after the other, and per round its averages.
 
     Raises:
       InputError: images outside the box, NaN, or a network that returns probabilities.
     """
     forward = work.network.forward(work.strategy)
     logits, features = _checked_outputs(forward, work.x)
-    clean = _scores("nor", logits, features)
+    clean = _outputs(logits, features)
     targets = work.choose_targets(logits)
-    rounds, per_image, averages = [], [], []
+    x_adv, outputs, per_image, averages = [], [], [], []
     for number, eps in enumerate(work.eps_values):
         listener = Listener(partial(progress.rows_done, eps), progress.stage_done)
         crafted = _crafted([(piece, _craft_part(work, targets, piece, listener))
                             for piece in work.pieces if piece.round_number == number])
-        scored = _scores("adv", *forward(crafted["adversarial"]))
-        image_rows = _per_image(eps, work, {**clean, **scored}, crafted)
-        rounds.append(scored | {"L2_distance": image_rows["rms"], "adv_img": crafted["adversarial"]})
-        per_image.append(image_rows)
-        averages.append(_averages(eps, work.labels, {**clean, **scored}, image_rows)
+        x_adv.append(crafted["adversarial"])
+        outputs.append(_outputs(*forward(crafted["adversarial"])))
+        per_image.append(_per_image(eps, work, clean, outputs[-1], crafted))
+        averages.append(_averages(eps, work.labels, clean, outputs[-1], per_image[-1])
                         | {"seconds": float(crafted["seconds"].sum())})
         progress.round_done(averages[-1])
     # The clean images are scored once; the files repeat them for each round, as the original's do.
-    repeated = {**clean, "labels_true": work.labels, "nor_img": work.x}
-    results = {name: np.concatenate([array] * len(rounds)) for name, array in repeated.items()}
-    results |= _joined(rounds)
-    return results, _joined(per_image), averages
+    num_rounds = len(x_adv)
+    return Attacked(
+        np.concatenate([work.labels] * num_rounds), np.concatenate([work.x] * num_rounds),
+        np.concatenate(x_adv), attack_results.joined([clean] * num_rounds),
+        attack_results.joined(outputs), _joined(per_image)), averages
 
 
 def craft_pieces(work: Sweep, pieces: Sequence[attack_parts.Piece], progress=NOBODY) -> None:
@@ -178,48 +177,44 @@ def _joined(arrays):
     return {name: np.concatenate([part[name] for part in arrays]) for name in arrays[0]}
 
 
-def _scores(suffix, logits, features):
-    return {f"entropy_{suffix}": non_me(logits),
-            f"confidence_{suffix}": confidence(logits),
-            f"logits_{suffix}": features,
-            f"labels_{suffix}": np.argmax(logits, axis=-1)}
+def _outputs(logits, features):
+    return Outputs(confidence(logits), non_me(logits), features, np.argmax(logits, axis=-1))
 
 
-def _per_image(eps, work, scores, crafted):
+def _per_image(eps, work, clean, attacked, crafted):
     """The arrays of `attack_results.PER_IMAGE` of one round."""
     x, labels = work.x, work.labels
     change = (crafted["adversarial"] - x).reshape(len(x), -1)
     # An attack that does not judge its own success has it where the class is wrong.
-    success = crafted.get("success", scores["labels_adv"] != labels)
+    success = crafted.get("success", attacked.predicted != labels)
     squares = np.square(change).sum(axis=1, dtype=np.float64)
     return {
         "eps": np.full(len(x), np.nan if eps is None else eps), "image_index": work.image_index,
         "label": labels, "target": crafted.get("target", np.full(len(x), -1)),
-        "predicted_before": scores["labels_nor"], "predicted_after": scores["labels_adv"],
-        "success": success, "kept": success & (scores["labels_nor"] == labels),
+        "predicted_before": clean.predicted, "predicted_after": attacked.predicted,
+        "success": success, "kept": success & (clean.predicted == labels),
         "iterations": crafted["iterations"], "rms": np.sqrt(squares / change.shape[1]),
         "l2": np.sqrt(squares), "linf": np.abs(change).max(axis=1),
         "l0": np.count_nonzero(np.abs(change) > HALF_GREY_LEVEL, axis=1),
-        "confidence_before": scores["confidence_nor"],
-        "confidence_after": scores["confidence_adv"],
-        "non_me_before": scores["entropy_nor"], "non_me_after": scores["entropy_adv"],
+        "confidence_before": clean.confidence, "confidence_after": attacked.confidence,
+        "non_me_before": clean.non_me, "non_me_after": attacked.non_me,
         **{name: crafted[name] for name in attack_results.PER_IMAGE_WHITE_BOX if name in crafted},
     }
 
 
-def _averages(eps, labels, scores, image_rows):
+def _averages(eps, labels, clean, attacked, image_rows):
     kept = image_rows["kept"]
     # Differs from the original: of this eps, not of all rounds so far. As there, without eps of
     # the images that count.
     rms = image_rows["rms"][kept] if eps is None else image_rows["rms"]
     return {
         "eps": eps,
-        "precision_nor": float(np.mean(scores["labels_nor"] == labels)),
-        "precision_adv": float(np.mean(scores["labels_adv"] == labels)),
-        "confidence_nor": float(scores["confidence_nor"].mean()),
-        "confidence_adv": float(scores["confidence_adv"].mean()),
-        "non_me_nor": float(scores["entropy_nor"].mean()),
-        "non_me_adv": float(scores["entropy_adv"].mean()),
+        "precision_nor": float(np.mean(clean.predicted == labels)),
+        "precision_adv": float(np.mean(attacked.predicted == labels)),
+        "confidence_nor": float(clean.confidence.mean()),
+        "confidence_adv": float(attacked.confidence.mean()),
+        "non_me_nor": float(clean.non_me.mean()),
+        "non_me_adv": float(attacked.non_me.mean()),
         "L2_distance": float(rms.mean()) if rms.size else math.nan,
         "num_success": int(image_rows["success"].sum()), "num_kept": int(kept.sum()),
         **({"num_first_success": int(image_rows["first_success"].sum()),

@@ -155,6 +155,43 @@ class Outputs:
                        self.predicted[chosen])
 
 
+def joined(parts: Sequence[Outputs]) -> Outputs:
+    """Those of several groups of images as one."""
+    return Outputs(*(np.concatenate([getattr(part, field.name) for part in parts])
+                     for field in dataclasses.fields(Outputs)))
+
+
+@dataclasses.dataclass(frozen=True)
+class Attacked:
+    """What an attack has made, the rounds one after the other.
+
+    Attributes:
+      labels: true classes, int [rows].
+      x: the normal images, network inputs float32 [rows, h, w, c].
+      x_adv: the adversarial ones, like x.
+      normal: what the network makes of x.
+      adversarial: what it makes of x_adv.
+      per_image: arrays [rows] under the names PER_IMAGE and any of PER_IMAGE_WHITE_BOX.
+    """
+
+    labels: np.ndarray
+    x: np.ndarray
+    x_adv: np.ndarray
+    normal: Outputs
+    adversarial: Outputs
+    per_image: Mapping[str, np.ndarray]
+
+    def save(self, folder: str | os.PathLike) -> None:
+        """Writes the result files, as `save_attack_results`."""
+        sides = {"nor": (self.normal, self.x), "adv": (self.adversarial, self.x_adv)}
+        results = {"labels_true": self.labels, "L2_distance": self.per_image["rms"]}
+        for side, (outputs, images) in sides.items():
+            results |= {f"confidence_{side}": outputs.confidence, f"entropy_{side}": outputs.non_me,
+                        f"logits_{side}": outputs.features, f"labels_{side}": outputs.predicted,
+                        f"{side}_img": images}
+        save_attack_results(folder, results, self.per_image)
+
+
 @dataclasses.dataclass(frozen=True)
 class AttackResults:
     """One attack on one network, the rounds one after the other.

@@ -27,6 +27,11 @@ def define() -> None:
     absl_flags.DEFINE_integer(
         "attack_batch_size", 0,
         "Images per call of the attack; 0: the fastest measured. No influence on results.")
+    absl_flags.DEFINE_integer(
+        "attack_chunk", 0,
+        "Images that share a gradient; 0: what suits the device, 100 on a CPU and 1024 on a GPU, of "
+        "searches 16 and 512. Another number changes last bits.")
+    absl_flags.DEFINE_bool("jit_compile", False, "Compile the network and its gradients with XLA.")
     absl_flags.DEFINE_string(
         "target", "", "random, least_likely, all (the smallest success), none (untargeted) or a "
         "class. Empty: the original's for the attack.")
@@ -70,6 +75,7 @@ def check() -> attacks.Attack:
     F = flags.FLAGS
     flags.check_at_least("eval_batch_count", 1, or_all=True)
     flags.check_at_least("attack_batch_size", 0)
+    flags.check_at_least("attack_chunk", 0)
     _check_shards()
     if not 0 < F.eps <= 1:
         raise InputError(f"eps must lie in (0, 1]. Received: eps={F.eps}.")

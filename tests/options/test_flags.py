@@ -45,7 +45,7 @@ NEW = {
         **_NEW_COMMON, **_KERAS, "attack_batch_size": 0, "target": "", "attack_confidence": [],
         "attack_iterations": [], "attack_learning_rate": [], "attack_search_steps": [],
         "attack_initial_const": [], "jsma_pair": False, "num_restarts": 1, "attack_cost": "ce",
-        "eps_sweep": [],
+        "eps_sweep": [], "attack_chunk": 0, "jit_compile": False,
         "cw_abort": "image",
         "density_form": "log", "distance_from": "attack1", "kernel_dir": "", "overwrite": False,
         "num_shards": 1, "shard_index": 0},
