@@ -24,7 +24,6 @@ from files import attack_results
 from files.features import load_kernels, load_training_features
 from files.images import save_bin
 from files.names import RESULT_TEXTS
-from networks import network as network_module
 from networks import restoring
 from networks.network import count_correct
 from networks.spec import NetworkSpec
@@ -295,7 +294,7 @@ def test_nor_eval_once_ends_at_once(log_root, tmp_path, monkeypatch):
 def test_nor_keeps_the_best_and_ends_at_total_steps(
         tiny, cpu, tmp_path, capsys, monkeypatch, total_steps, evaluated):
     correct = iter((30, 50, 20))
-    monkeypatch.setattr(network_module, "count_correct", lambda *_: next(correct))
+    monkeypatch.setattr(nor_script, "count_correct", lambda *_: next(correct))
     paths = [f"{tiny}/models/tiny/model.ckpt-{step}" for step in (25, 50, 60)]
     figures = nor_script.evaluate(
         restoring.build_network(cpu, DIGITS), cpu, iter(paths), DIGITS,
