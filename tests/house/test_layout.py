@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from defenses import SCORES
+from files.names import RESULT_IMAGES, RESULT_TEXTS
+
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = {"train", "test_nor", "test_adv", "others", "detect"}
 GROUND = {"errors", "environment"}
@@ -142,6 +145,36 @@ def test_an_attack_is_one_file_with_one_public_function(module):
     # Numbers by keyword only: what stands in front of the star are callables and images.
     assert {arg.arg for arg in public[0].args.args} <= {
         "logits_fn", "x", "logits_and_features_fn"}
+
+
+# Above files/, arrays have the names of the house.
+DISK_NAMES = {*RESULT_TEXTS, *RESULT_IMAGES, "training_logits", "training_logitslabels",
+              "training_scores"}
+STEMS = ("entropy_", "confidence_", "logits_", "labels_", "training_logits", "training_scores")
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if _room(name) != "files"])
+def test_names_on_disk_end_at_files(module):
+    named = [node.lineno for node in ast.walk(_tree(module))
+             if isinstance(node, ast.Constant) and node.value in DISK_NAMES]
+    made = [node.lineno for node in ast.walk(_tree(module)) if isinstance(node, ast.JoinedStr)
+            and isinstance(node.values[0], ast.Constant) and node.values[0].value.startswith(STEMS)]
+    assert not named + made
+
+
+def _arguments(function):
+    return [arg.arg for arg in function.args.args + function.args.kwonlyargs]
+
+
+def test_a_score_is_a_row_and_its_formula():
+    """Each row names a function f(outputs, reference) of defenses/scores.py; nobody else lists them."""
+    functions = {node.name: _arguments(node) for node in _tree("defenses.scores").body
+                 if isinstance(node, ast.FunctionDef)}
+    assert all(functions.get(row.function) == ["outputs", "reference"] for row in SCORES.values())
+    others = [(module, node.lineno) for module in MODULES if module != "defenses"
+              for node in ast.walk(_tree(module)) if isinstance(node, ast.List | ast.Tuple | ast.Set)
+              and {getattr(item, "value", None) for item in node.elts} >= set(SCORES)]
+    assert [module for module, _ in others] == ["files.detectors"]  # those of version 0.1
 
 
 def _public_definitions(body):
