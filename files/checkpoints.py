@@ -34,10 +34,10 @@ UNREADABLE = (tf.errors.OpError, ValueError, KeyError, IndexError, AssertionErro
 class TrainingRun:
     """What a training run is; stored in each of its checkpoints and checked before a restore.
 
-    Attributes: as the flags of train.py they come from (`_FLAG_OF_FIELD`); `objective` is the head, "ce" or
-    "rce", `image_shape` (height, width, channels), `lr_boundaries` steps; `training_objective` is what
-    was minimised with the head, `objective_weights` the (term, weight) of each of its terms. Of a model
-    without residual units `blocks_per_stage` is 0. Fields with a default are those that older
+    Attributes: as the flags of train.py they come from (`_FLAG_OF_FIELD`); `objective` is the head,
+    "ce" or "rce", `image_shape` (height, width, channels), `lr_boundaries` steps; `training_objective`
+    is what was minimised with the head, `objective_weights` the (term, weight) of each of its terms. Of
+    a model without residual units `blocks_per_stage` is 0. Fields with a default are those that older
     checkpoints lack.
     """
 

@@ -1,4 +1,4 @@
-"""Training objectives: rows and terms, one toy objective from the command line to the restored network."""
+"""Training objectives: rows and terms, a toy objective from the command line to the network."""
 
 import json
 
