@@ -231,7 +231,8 @@ def test_scripts_come_in_one_order(module):
 
 
 def test_detect_flags_options_and_rows_start_light():
-    rooms = ", ".join(sorted(ROW_ROOMS - {"attacks"} | {name for name in MODULES if _room(name) == "options"}))
+    options = {name for name in MODULES if _room(name) == "options"}
+    rooms = ", ".join(sorted(ROW_ROOMS - {"attacks"} | options))
     code = (f"import sys, detect, flags, {rooms}; "
             "print(sorted({'tensorflow', 'keras', 'sklearn', 'scipy', 'matplotlib', "
             "'tensorflow_datasets'} & set(sys.modules)))")
