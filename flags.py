@@ -17,6 +17,7 @@ from absl import app
 from absl import flags as absl_flags
 from absl import logging as absl_logging
 
+from attacks import ATTACKS
 from data import DATASETS
 from errors import InputError, RunError
 from networks import NETWORKS
@@ -24,22 +25,14 @@ from training import LR_SCHEDULES, OPTIMIZERS
 
 FLAGS = absl_flags.FLAGS
 
-# In the order of the README; a test holds them against attacks.ATTACKS.
-ATTACK_METHODS = ("random", "fgsm", "bim", "tgsm", "jsma", "smda", "carliniL2", "carliniL2_highcon",
-                  "carliniL2_highden", "carliniL2_specific", "pgd")
 
 # What a disk or a folder can refuse: not a defect of ours, so no traceback.
 _UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EEXIST,
                errno.ENOTDIR, errno.EISDIR)
 
-# In the order of tables; a test holds them against defenses.detector.SCORES.
-DETECTOR_SCORES = ("confidence", "non_me", "kernel_non_me", "j_score", "k_density")
-
 # Of the flags that set an attack's numbers.
 LARGEST_NUMBER = 10**7
 
-# The original's sweep of test_adv.py, used when --eps is not given.
-SWEEP_EPS = tuple(round(0.02 * k, 2) for k in range(1, 11))
 
 
 def define_mode(default: str, modes: str) -> None:
@@ -79,7 +72,7 @@ def define_kernel_dir() -> None:
 
 def define_attack() -> None:
     """The attack and the folder of its results."""
-    absl_flags.DEFINE_string("attack_method", "fgsm", f"Attack: {', '.join(ATTACK_METHODS)}.")
+    absl_flags.DEFINE_string("attack_method", "fgsm", f"Attack: {', '.join(ATTACKS)}.")
     absl_flags.DEFINE_string(
         "save_pwd", None, "Folder of the results. None: <attack>_<dataset>/<RCE or CE>.")
 
@@ -131,16 +124,22 @@ def _guarded(main, argv):
 def _check_command_line(argv):
     if len(argv) > 1:
         raise InputError(f"expected flags only, each as --name=value. Received: {argv[1]!r}.")
-    for name, allowed in (("dataset", DATASETS), ("attack_method", ATTACK_METHODS),
+    for name, allowed in (("dataset", DATASETS), ("attack_method", ATTACKS),
                           ("Optimizer", OPTIMIZERS), ("model", NETWORKS),
                           ("lr_schedule", LR_SCHEDULES)):
-        # No data set is one only to the modes that load images: they say so.
-        if name in FLAGS and (FLAGS[name].value or name != "dataset"):
+        # No data set is one only to the modes that load images, no model to detect.py: they say so.
+        if name in FLAGS and FLAGS[name].value != FLAGS[name].default and not (
+                name == "model" and "trust_model" in FLAGS and is_model_file(FLAGS.model)):
             check_choice(name, allowed)
     if not 0 <= FLAGS.seed < 2**32:
         raise InputError(f"seed must lie in [0, 2**32). Received: seed={FLAGS.seed}.")
     if "lr_decay" in FLAGS and FLAGS.lr_decay:
         warn("--lr_decay does nothing, as in the original; the rate falls at --lr_boundaries.")
+
+
+def is_model_file(model: str) -> bool:
+    """Whether a --model is the path of a Keras model and not the name of a network."""
+    return "." in model or os.sep in model or os.path.isdir(model)
 
 
 def check_choice(name: str, allowed: Iterable[str]) -> str:
@@ -150,6 +149,16 @@ def check_choice(name: str, allowed: Iterable[str]) -> str:
         raise InputError(
             f"{name} must be one of [{', '.join(allowed)}]. Received: {name}={value!r}.")
     return value
+
+
+def check_number(name: str, smallest: float, *, above: bool = False) -> float:
+    """Value of the number flag `name`, finite and from `smallest` (not itself if `above`), else an
+    InputError."""
+    value = FLAGS[name].value
+    if (value > smallest if above else value >= smallest) and value < float("inf"):
+        return value
+    raise InputError(f"{name} must be {'above' if above else 'at least'} {smallest}. "
+                     f"Received: {name}={value}.")
 
 
 def check_at_least(name: str, smallest: int, *, or_all: bool = False) -> int:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from attacks.loops.ascent import predicted_one_hot, sign_steps
+from attacks.loops.ascent import ascend_from_clean, predicted_one_hot
 
 
 def bim(logits_fn: Callable, x: tf.Tensor, *, eps: float | tf.Tensor, num_steps: int = 10,
@@ -22,5 +22,6 @@ def bim(logits_fn: Callable, x: tf.Tensor, *, eps: float | tf.Tensor, num_steps:
     Returns:
       Adversarial images like x, within eps of x in every pixel.
     """
-    return sign_steps(logits_fn, x, target_from=predicted_one_hot, total=eps, num_steps=num_steps,
-                      clip_min=clip_min, clip_max=clip_max)
+    return ascend_from_clean(
+        logits_fn, x, target_from=predicted_one_hot, total=eps, num_steps=num_steps,
+        clip_min=clip_min, clip_max=clip_max)

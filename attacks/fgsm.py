@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from attacks.loops.ascent import predicted_one_hot, sign_steps
+from attacks.loops.ascent import ascend_from_clean, predicted_one_hot
 
 
 def fgsm(logits_fn: Callable, x: tf.Tensor, *, eps: float | tf.Tensor, clip_min: float = -0.5,
@@ -27,12 +27,12 @@ def fgsm(logits_fn: Callable, x: tf.Tensor, *, eps: float | tf.Tensor, clip_min:
       Adversarial images like x, within eps of x in every pixel.
     """
     if not reverse_cost:
-        return sign_steps(logits_fn, x, target_from=predicted_one_hot, total=eps, num_steps=1,
+        return ascend_from_clean(logits_fn, x, target_from=predicted_one_hot, total=eps, num_steps=1,
                           clip_min=clip_min, clip_max=clip_max)
 
     def reverse_label(raw_logits):
         wrong = 1.0 - predicted_one_hot(head_sign * raw_logits)
         return wrong / (raw_logits.shape[-1] - 1.0)
 
-    return sign_steps(lambda images: head_sign * logits_fn(images), x, target_from=reverse_label,
+    return ascend_from_clean(lambda images: head_sign * logits_fn(images), x, target_from=reverse_label,
                       total=eps, num_steps=1, clip_min=clip_min, clip_max=clip_max)

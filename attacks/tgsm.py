@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from attacks.loops.ascent import sign_steps
+from attacks.loops.ascent import ascend_from_clean
 
 
 def tgsm(logits_fn: Callable, x: tf.Tensor, *, eps: float | tf.Tensor, num_steps: int = 10,
@@ -29,5 +29,5 @@ def tgsm(logits_fn: Callable, x: tf.Tensor, *, eps: float | tf.Tensor, num_steps
         return tf.one_hot(tf.argmin(logits, axis=-1), logits.shape[-1], on_value=clip_max,
                           off_value=clip_min, dtype=logits.dtype)
 
-    return sign_steps(logits_fn, x, target_from=least_likely, total=-eps, num_steps=num_steps,
-                      clip_min=clip_min, clip_max=clip_max)
+    return ascend_from_clean(logits_fn, x, target_from=least_likely, total=-eps, num_steps=num_steps,
+        clip_min=clip_min, clip_max=clip_max)

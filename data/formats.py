@@ -161,16 +161,20 @@ def _read_npz(file: str) -> tuple[np.ndarray, np.ndarray, str]:
 
 
 def checked(
-    part: tuple[np.ndarray, np.ndarray, str], spec, num_classes: int
+    part: tuple[np.ndarray, np.ndarray, str], spec, num_classes: int, *, any_size: bool = False
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Returns (images, int32 labels) or raises InputError; num_classes 0 sets no upper bound."""
+    """Returns (images, int32 labels) or raises InputError; num_classes 0 sets no upper bound.
+
+    `any_size` allows heights and widths that are not divisible by 4.
+    """
     images, labels, source = part
     shape = images.shape[1:]
     if spec.image_shape and shape != spec.image_shape:
         raise InputError(f"{source}: images must be {spec.image_shape}. Received: {shape=}")
-    if len(shape) != 3 or shape[0] % 4 or shape[1] % 4 or 0 in shape:
+    step, words = (1, "") if any_size else (4, " with h and w divisible by 4")
+    if len(shape) != 3 or shape[0] % step or shape[1] % step or 0 in shape:
         raise InputError(
-            f"{source}: images must be [n, h, w] or [n, h, w, c] with h and w divisible by 4. "
+            f"{source}: images must be [n, h, w] or [n, h, w, c]{words}. "
             f"Received: shape={images.shape}"
         )
     if len(images) != len(labels):

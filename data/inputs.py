@@ -32,7 +32,8 @@ class ImageSet:
     has_splits: bool
 
 
-def load(dataset: str, path: str, split: str, *, data_dir: str = "", num_classes: int = 0) -> ImageSet:
+def load(dataset: str, path: str, split: str, *, data_dir: str = "", num_classes: int = 0,
+         any_size: bool = False) -> ImageSet:
     """Reads one split of a data set.
 
     Args:
@@ -42,6 +43,7 @@ def load(dataset: str, path: str, split: str, *, data_dir: str = "", num_classes
         split: "train" or "test".
         data_dir: folder of tensorflow-datasets; "" is its default.
         num_classes: for `npz` only, where 0 stands for the largest label plus one.
+        any_size: whether height and width need not be divisible by 4, as of a network of another hand.
 
     Returns:
         An `ImageSet` in stored form.
@@ -62,7 +64,7 @@ def load(dataset: str, path: str, split: str, *, data_dir: str = "", num_classes
         parts = formats.read_files(paths, spec)
     else:
         parts = [formats.load_without_files(spec, split, data_dir)]
-    parts = [formats.checked(part, spec, limit) for part in parts]
+    parts = [formats.checked(part, spec, limit, any_size=any_size) for part in parts]
     shapes = {images.shape[1:] for images, _ in parts}
     if len(shapes) > 1:
         raise InputError(f"{path}: all files must hold one image shape. Received: shapes={shapes}")

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from errors import InputError
-from files import atomic, attack_results
-from files.arrays import check_lengths, read_arrays, read_text
+from files import atomic
+from files.arrays import as_labels, check_lengths, check_numbers, read_arrays, read_text
 from files.names import (
     KERNEL_NAMES,
     tag_of_network,
@@ -55,9 +55,9 @@ def load_training_features(folder: str | os.PathLike,
     features = read_text(features_path, ndim=2)
     labels = read_text(labels_path, ndim=1)
     check_lengths({features_path.name: len(features), labels_path.name: len(labels)}, folder)
-    attack_results._check_values(features_path, features_path.name, features)
-    attack_results._check_values(labels_path, labels_path.name, labels)
-    return features, attack_results._as_labels(labels_path, labels)
+    check_numbers(features_path, features)
+    check_numbers(labels_path, labels)
+    return features, as_labels(labels_path, labels)
 
 
 def save_training_scores(folder: str | os.PathLike, network: str,
@@ -138,6 +138,12 @@ def load_kernels(folder: str | os.PathLike, network: str, kind: str = "kernels")
         array = array[:, 0]  # a column in Matlab's file
     _KERNEL_CHECKS[kind](array, path)
     return array
+
+
+def no_training_features(folder: str | os.PathLike, tag: str) -> InputError:
+    """The error that names the missing training features and the command that writes them."""
+    return InputError(f"expected training_logits_{tag} in {folder}, which `python others.py "
+                      "--mode=kernel_para` writes. Received: no such file.")
 
 
 def no_kernels(folder: str | os.PathLike, tag: str, kind: str) -> InputError:

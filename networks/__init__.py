@@ -96,3 +96,10 @@ def title_of(model: str, blocks_per_stage: int) -> str:
     """What figures call a network: ResNet-32 of 5 blocks; one that has no row, by its name."""
     title = NETWORKS[model].title if model in NETWORKS else ""
     return title.format(depth=6 * blocks_per_stage + 2) or model
+
+
+def from_keras(model, **options):
+    """A Keras classifier of another hand as a `Network`; arguments of `networks.foreign.from_keras`."""
+    from networks import foreign  # TensorFlow, which the rows of this room do not need
+
+    return foreign.from_keras(model, **options)

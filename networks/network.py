@@ -16,7 +16,7 @@ from errors import InputError
 from files.arrays import sha256
 from networks import heads
 from networks.running import ChunkedFunction
-from networks.spec import NetworkSpec
+from networks.spec import NetworkSpec, Opening
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +29,8 @@ class Network:
       expected: what it was built for; None of a network that was built otherwise.
       training_objective: what was minimised with its head, as in `training.OBJECTIVES`.
       members: of an ensemble, the networks it consists of.
+      opening: of a network of another hand, how it was opened.
+      architecture_sha256: of a network of another hand, which its layers are.
     """
 
     model: keras.Model
@@ -36,6 +38,8 @@ class Network:
     expected: "NetworkSpec | None" = None
     members: tuple["Network", ...] = ()
     training_objective: str = "plain"
+    opening: Opening | None = None
+    architecture_sha256: str = ""
 
     def logits(self, images: tf.Tensor) -> tf.Tensor:
         """Sign-adjusted logits float32 [n, L]: their softmax are the class probabilities."""
@@ -56,13 +60,22 @@ class Network:
         if self.members:
             digests = [bytes.fromhex(member.weights_sha256()) for member in self.members]
             return hashlib.sha256(b"".join(digests)).hexdigest()
+        if self.opening:
+            # Their names are Keras's numbers: the order of the layers is what stays.
+            return sha256(*(_bytes(weight) for weight in self.model.weights))
         variables = self.variables()
         return sha256(*(variables[name].numpy() for name in sorted(variables)))
 
+    def digests(self) -> dict[str, str]:
+        """What no other network has: "weights_sha256", of another hand "architecture_sha256" too."""
+        architecture = {"architecture_sha256": self.architecture_sha256} if self.opening else {}
+        return {"weights_sha256": self.weights_sha256(), **architecture}
+
     def identity(self) -> dict[str, object]:
-        """Which network this is, as JSON values: the fields of `expected`, and "weights_sha256"."""
-        fields = dataclasses.asdict(self.expected) if self.expected else {}
-        return {**fields, "weights_sha256": self.weights_sha256()}
+        """Which network this is, as JSON values: the fields of `expected` and of `opening`, and
+        `digests`."""
+        fields = [dataclasses.asdict(value) for value in (self.expected, self.opening) if value]
+        return {key: value for part in (*fields, self.digests()) for key, value in part.items()}
 
     def forward(self, strategy: tf.distribute.Strategy) -> ChunkedFunction:
         """`logits_and_features` over network inputs float32 in [-0.5, 0.5], any number of them."""
@@ -71,6 +84,11 @@ class Network:
     def forward_stored(self, strategy: tf.distribute.Strategy) -> ChunkedFunction:
         """As `forward`, over images as they are stored: uint8, or float in [0, 1]."""
         return ChunkedFunction(strategy, self.logits_and_features, prepare=to_network_input)
+
+
+def _bytes(variable):
+    # bfloat16 is no type that hashlib knows.
+    return np.frombuffer(keras.ops.convert_to_numpy(variable).tobytes(), np.uint8)
 
 
 def ensemble(strategy: tf.distribute.Strategy, members: Sequence[Network]) -> Network:

@@ -442,7 +442,7 @@ SHORT = {"jsma": {"num_steps": 12}, "smda": {"num_steps": 12},
 def make(name, network_fn, compact=True, **settings):
     """A short search of that name on a function to logits and features."""
     attack = attacks.get(name)
-    if attack.uses_kernels:
+    if "kernels" in attack.takes:
         settings = {"kernels": kernels(), "density_medians": MEDIANS, "bandwidth": BANDWIDTH,
                     **settings}
     function = (lambda x: network_fn(x)[0]) if attack.uses_eps else network_fn

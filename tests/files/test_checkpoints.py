@@ -170,7 +170,8 @@ def test_the_record_comes_back_as_it_was(tmp_path):
 
 
 @pytest.mark.parametrize("fields", [
-    {}, {"training_objective": "at50", "objective_weights": (("head_loss", 0.5), ("attacked", 0.5))}])
+    {}, {"training_objective": "at50",
+         "objective_weights": (("head_loss", 0.5), ("adversarial", 0.5))}])
 def test_the_record_names_an_objective_that_is_not_plain(tmp_path, fields):
     path = save_toy(str(tmp_path), dataclasses.replace(RUN, **fields), step=4)
     stored = json.loads(tf.train.load_checkpoint(path).get_tensor(checkpoints._RECORD))["run"]

@@ -1,5 +1,6 @@
-"""The commands of README and MIGRATING parse with the scripts' flags; the files they name exist."""
+"""The pages' commands parse with the scripts' flags; the files, links and names on them exist."""
 
+import ast
 import importlib
 import re
 import shlex
@@ -9,14 +10,16 @@ import flags
 import pytest
 from absl import flags as absl_flags
 
+from results import report
 from tests.helpers import script_runner
 from tests.helpers.script_runner import ROOT
 
 # Every script whose commands may stand in the README; programs of other folders have own flags.
 COMMAND = re.compile(r"^(?:\$ )?(?:\w+=\S+ )*python3? (?:\./)?(\w+)\.py\b")
-
-
-PAGES = ("README.md", "MIGRATING.md")
+DOCS = sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))
+PAGES = ("README.md", "MIGRATING.md", *DOCS)
+LONGEST_README = 220
+WIDTH = 128
 
 
 def _text(page):
@@ -28,10 +31,12 @@ def _readme():
     return _text("README.md")
 
 
+FENCE = re.compile(r"^[ \t]*```(\w*)[^\n]*\n(.*?)^[ \t]*```[^\n]*\n?", re.MULTILINE | re.DOTALL)
+
+
 def _fenced_lines(text):
     """Lines inside fences, those that end in a backslash joined to the next."""
-    blocks = re.findall(r"^[ \t]*```[^\n]*\n(.*?)^[ \t]*```", text, re.MULTILINE | re.DOTALL)
-    for block in blocks:
+    for _, block in FENCE.findall(text):
         yield from (line.strip() for line in re.sub(r"\\\n\s*", "", block).splitlines())
 
 
@@ -63,9 +68,7 @@ def test_there_are_commands_of_every_script():
 
 @pytest.mark.parametrize("page", PAGES)
 def test_every_command_parses(page):
-    commands = commands_of(_text(page))
-    assert commands
-    for script, arguments in commands:
+    for script, arguments in commands_of(_text(page)):
         assert script in script_runner.SCRIPTS, script
         try:
             rest = script_runner.parse(script, *arguments)
@@ -102,12 +105,104 @@ def test_modes_named_exist(page):
 
 @pytest.mark.parametrize("page", PAGES)
 def test_files_named_exist(page):
-    """Every file of the source in backticks or in the finder; results files are made by running."""
-    text = _text(page)
-    paths = set(re.findall(r"(?<![\w./-])((?:\w+/)*\w+\.(?:py|toml|sh|cff|sbatch|yaml))\b", text))
-    paths |= set(re.findall(r"\]\((?!https?:|#|mailto:)([^)#\s]+)", text))
+    """Every file of the source in backticks or in a finder; results files are made by running."""
+    paths = set(re.findall(
+        r"(?<![\w./-])((?:\w+/)*\w+\.(?:py|toml|sh|cff|sbatch|yaml))\b", _text(page)))
     missing = sorted(path for path in paths if not (ROOT / path).exists())
     assert not missing
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_rooms_named_exist(page):
+    """Of the folders in tables and prose; those in code end in a name."""
+    named = set(re.findall(r"(?<![\w./<>-])((?:[a-z_]+/)+)(?=[\s,;.:|`])", FENCE.sub("", _text(page))))
+    of_runs = {"parts/", "saved_model/"}
+    assert not sorted(path for path in named - of_runs if not (ROOT / path).is_dir())
+
+
+LINK = re.compile(r"(?:\]\(|<img src=\")(?!https?:|mailto:)([^)#\"\s]*)(?:#([^)\"\s]*))?")
+
+
+def _anchors(text):
+    """The anchors that GitHub gives the headings."""
+    headings = re.findall(r"^#+ (.+)$", FENCE.sub("", text), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_resolve(page):
+    broken = []
+    for path, anchor in LINK.findall(_text(page)):
+        target = (ROOT / page).parent / path if path else ROOT / page
+        if not target.exists() or (
+                anchor and anchor not in _anchors(target.read_text(encoding="utf-8"))):
+            broken.append((path, anchor))
+    assert not broken
+
+
+def test_anchors_are_those_of_github():
+    text = "# A title: `code`, C&W\n```\n# no heading\n```\n## One more\n"
+    assert _anchors(text) == {"a-title-code-cw", "one-more"}
+
+
+def test_every_page_is_linked_from_the_readme():
+    assert {path for path, _ in LINK.findall(_readme())} >= {"MIGRATING.md", *DOCS}
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page != "README.md"])
+def test_a_page_says_first_whom_it_is_for(page):
+    title, _, first = _text(page).split("\n")[:3]
+    assert title.startswith("# ")
+    assert first.startswith("For ")
+
+
+def test_the_readme_is_short():
+    assert len(_readme().splitlines()) <= LONGEST_README
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_no_line_but_of_tables_is_wide(page):
+    wide = [line for line in _text(page).splitlines()
+            if len(line) > WIDTH and not line.startswith("|")]
+    assert not wide
+
+
+def _python_blocks(page):
+    return [block for language, block in FENCE.findall(_text(page)) if language == "python"]
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if _python_blocks(page)])
+def test_python_parses_and_imports_what_there_is(page):
+    for block in _python_blocks(page):
+        for node in ast.walk(ast.parse(block)):
+            if isinstance(node, ast.ImportFrom):
+                _check_import(node)
+
+
+def _check_import(node):
+    path = ROOT.joinpath(*node.module.split("."))
+    for alias in node.names:
+        if path.is_dir() and (path / f"{alias.name}.py").is_file():
+            continue
+        source = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+        defined = {name for child in ast.parse(source.read_text(encoding="utf-8")).body
+                   for name in [getattr(child, "name", None), *(
+                       target.id for target in getattr(child, "targets", ()))]}
+        assert alias.name in defined, ast.unparse(node)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_modules_that_are_run_exist(page):
+    """Of `python -m <module>`, but those that pip installs."""
+    modules = set(re.findall(r"\bpython3?(?:\.\d+)? -m ([\w.]+)", _text(page)))
+    assert not [name for name in modules - {"venv", "pip", "pytest"}
+                if not ROOT.joinpath(*name.split(".")).with_suffix(".py").is_file()]
+
+
+def test_attackers_who_know_the_detector_stand_above_the_table():
+    text = _readme()
+    warning = text.index("Do not rely on these detectors against an attacker who knows them")
+    assert warning < text.index(report.BEGIN)
 
 
 def test_the_finder_is_there():
@@ -120,10 +215,11 @@ def test_the_finder_is_there():
         assert path in finder[1], path
 
 
-def test_make_targets_exist():
+@pytest.mark.parametrize("page", PAGES)
+def test_make_targets_exist(page):
     targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"),
                              re.MULTILINE))
-    assert set(re.findall(r"\bmake ([a-z][\w-]*)`", _readme())) <= targets
-    for line in _fenced_lines(_readme()):
+    assert set(re.findall(r"`make ([a-z][\w-]*)", _text(page))) <= targets
+    for line in _fenced_lines(_text(page)):
         if line.startswith("make "):
             assert line.split()[1] in targets

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from attacks import ATTACKS
 from data import inputs
 from data.pixels import to_network_input
 from defenses import deployed
@@ -440,7 +441,7 @@ QUICK = {("mlp", "jsma"), ("simple_cnn", "carliniL2_specific")}
 
 @pytest.mark.parametrize(("model", "attack"), [
     pytest.param(model, attack, marks=() if (model, attack) in QUICK else pytest.mark.slow)
-    for model in MODELS for attack in flags.ATTACK_METHODS])
+    for model in MODELS for attack in tuple(ATTACKS)])
 def test_every_attack(prepared, model, attack, tmp_path):
     folder = prepared(model)
     swept = attack in ("random", "fgsm", "bim", "tgsm", "jsma", "smda", "pgd")

@@ -1,4 +1,4 @@
-"""Training objectives: rows and terms, a toy objective from the command line to the network."""
+"""Training objectives: rows and terms, one toy objective from command line to restored network."""
 
 import json
 
