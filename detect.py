@@ -16,6 +16,10 @@ from pathlib import Path
 
 import flags
 
+from options import detection as detection_options
+
+flags.start(__name__, detection_options.define)
+
 from data import inputs
 from defenses import PUBLISHED_SCORES, SCORES
 from defenses import detector as detectors
@@ -27,7 +31,6 @@ from figures import curves, detection, drawing
 from files import judgements, provenance
 from files.features import KERNEL_MODES, save_kernels
 from files.names import head_of_tag
-from options import detection as detection_options
 from options import network as network_options
 
 
@@ -225,4 +228,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    flags.run(main, detection_options.define)
+    flags.run(main)

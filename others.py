@@ -10,6 +10,11 @@ from pathlib import Path
 
 import flags
 
+from options import jobs as job_options
+from options import network as network_options
+
+flags.start(__name__, network_options.define, network_options.define_keras, job_options.define)
+
 from tqdm import tqdm
 
 from data import get_spec, inputs
@@ -26,8 +31,6 @@ from networks import get_network, heads, portable, restoring, title_of
 from networks.network import count_correct
 from networks.spec import spec_of
 from options import devices
-from options import jobs as job_options
-from options import network as network_options
 from resnet_model import named_variables
 from training import optimizers
 
@@ -302,4 +305,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    flags.run(main, network_options.define, network_options.define_keras, job_options.define)
+    flags.run(main)

@@ -12,6 +12,11 @@ from functools import partial
 
 import flags
 
+from options import attack as attack_options
+from options import network as network_options
+
+flags.start(__name__, network_options.define, network_options.define_keras, attack_options.define)
+
 import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
@@ -30,8 +35,6 @@ from files.arrays import sha256
 from files.features import save_tsne
 from files.names import kernel_dir, results_dir, tsne_dir
 from networks.network import Network
-from options import attack as attack_options
-from options import network as network_options
 
 # Images whose gradients are looked at before an attack.
 FIRST_BATCH = 100
@@ -248,4 +251,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    flags.run(main, network_options.define, network_options.define_keras, attack_options.define)
+    flags.run(main)

@@ -11,6 +11,12 @@ import os
 
 import flags
 
+from options import network as network_options
+from options import training as training_options
+
+flags.start(__name__, network_options.define, network_options.define_keras,
+            training_options.define_test_nor)
+
 import tensorflow as tf
 
 from data import inputs
@@ -20,8 +26,6 @@ from networks import restoring
 from networks.network import Network, count_correct
 from networks.spec import NetworkSpec
 from options import devices
-from options import network as network_options
-from options import training as training_options
 
 # Differs from the original: its --mode=eval crashes; both modes do what it was to do.
 MODES = ("train", "eval")
@@ -168,5 +172,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    flags.run(main, network_options.define, network_options.define_keras,
-              training_options.define_test_nor)
+    flags.run(main)

@@ -8,12 +8,15 @@ import functools
 
 import flags
 
+from options import network as network_options
+from options import training as training_options
+
+flags.start(__name__, network_options.define, training_options.define)
+
 from tqdm import tqdm
 
 from data import inputs
 from files import provenance
-from options import network as network_options
-from options import training as training_options
 from training import loop
 
 MODES = ("train",)
@@ -42,4 +45,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    flags.run(main, network_options.define, training_options.define)
+    flags.run(main)

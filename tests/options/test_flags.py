@@ -115,7 +115,8 @@ def test_sweep_is_that_of_the_original():
 # --- Checks of the command line ---
 
 def _guarded(main, script, *arguments):
-    return flags._guarded(main, script_runner.parse(script, *arguments))
+    argv = script_runner.parse(script, *arguments)
+    return flags.guarded(lambda: (flags.check_command_line(argv), main())[1])
 
 
 def test_lr_decay_warns_once(capfd):
