@@ -8,8 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from data import DATASETS
 from defenses import SCORES
 from files.names import RESULT_IMAGES, RESULT_TEXTS
+from networks import NETWORKS
+from training import OBJECTIVES
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = {"train", "test_nor", "test_adv", "others", "detect"}
@@ -219,6 +222,23 @@ def test_only_heads_branches_on_the_head(module):
                 if getattr(child, "attr", getattr(child, "id", "")) == "RCE_train"]
 
 
+# Who may compare the names of its rows: the room that holds them.
+ROW_NAMES = {"networks": set(NETWORKS), "data": set(DATASETS),
+             "training": set(OBJECTIVES)}
+
+
+@pytest.mark.parametrize(("room", "module"), [
+    (room, module) for room in ROW_NAMES for module in sorted(MODULES)
+    if _room(module) not in {room, "results"}])
+def test_no_room_compares_the_names_of_another_rooms_rows(room, module):
+    """They ask the row."""
+    compared = [node.lineno for node in ast.walk(_tree(module))
+                if isinstance(node, ast.Compare | ast.MatchValue)
+                for child in ast.walk(node)
+                if isinstance(child, ast.Constant) and child.value in ROW_NAMES[room]]
+    assert not compared
+
+
 @pytest.mark.parametrize("module", sorted(SCRIPTS))
 def test_scripts_come_in_one_order(module):
     body = _tree(module).body
@@ -235,9 +255,12 @@ def test_scripts_come_in_one_order(module):
     assert not above & {"numpy", "tensorflow", "keras"}
 
 
-def test_detect_and_flags_start_light():
-    code = ("import sys, detect, flags; print(sorted({'tensorflow', 'keras', 'sklearn', 'scipy', "
-            "'matplotlib', 'tensorflow_datasets'} & set(sys.modules)))")
+def test_detect_flags_options_and_rows_start_light():
+    options = {name for name in MODULES if _room(name) == "options"}
+    rooms = ", ".join(sorted(ROW_ROOMS | options))
+    code = (f"import sys, detect, flags, {rooms}; "
+            "print(sorted({'tensorflow', 'keras', 'sklearn', 'scipy', 'matplotlib', "
+            "'tensorflow_datasets'} & set(sys.modules)))")
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True,
                           timeout=60)
     assert (done.returncode, done.stdout) == (0, "[]\n"), done.stderr
