@@ -77,7 +77,7 @@ def define_attack() -> None:
         "save_pwd", None, "Folder of the results. None: <attack>_<dataset>/<RCE or CE>.")
 
 
-def start(script: str, *groups: Callable[[], None]) -> None:
+def start(script: str, *groups: Callable[[], None], check: Callable[[], None] | None = None) -> None:
     """Where a script is run: defines its flags, answers --help, and checks the command line.
 
     Before TensorFlow is imported, so that a mistyped flag is told at once.
@@ -85,6 +85,7 @@ def start(script: str, *groups: Callable[[], None]) -> None:
     Args:
       script: its `__name__`; one that is imported defines nothing.
       *groups: the `define` functions of options/ that the script takes.
+      check: raises an InputError at what else can be told now; its main checks it, too.
     """
     if script != "__main__":
         return
@@ -96,7 +97,7 @@ def start(script: str, *groups: Callable[[], None]) -> None:
     if {"--help", "-help", "-h", "--helpshort", "--helpfull"} & set(sys.argv[1:]):
         print(help_text(sys.modules[script].__doc__))
         sys.exit(0)
-    code = guarded(lambda: check_command_line(_parsed(sys.argv)))
+    code = guarded(lambda: check_command_line(_parsed(sys.argv))) or (check and guarded(check))
     if code:
         sys.exit(code)
 

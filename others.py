@@ -26,7 +26,7 @@ from files import checkpoints, pretrained, provenance, tf1_checkpoints
 from files import detectors as detector_files
 from files.features import save_training_features, save_training_scores, save_tsne
 from files.images import save_bin, save_pngs
-from files.names import OBJECTIVE_TAG, kernel_dir, normal_tsne_dir
+from files.names import kernel_dir, normal_tsne_dir
 from networks import get_network, heads, portable, restoring, title_of
 from networks.network import count_correct
 from networks.spec import spec_of
@@ -47,12 +47,12 @@ def kernel_para() -> None:
     # The original passes the training file as --eval_data_path, and no other.
     path = F.train_data_path or F.eval_data_path
     network, logits, features, labels = _outputs_of("train", path, batches)
-    folder, objective = kernel_dir(F.dataset), network.objective.name
-    save_training_features(folder, objective, features, labels)
-    save_training_scores(folder, objective, {
+    folder = kernel_dir(F.dataset)
+    save_training_features(folder, network.tag, features, labels)
+    save_training_scores(folder, network.tag, {
         "confidence": scores.confidence(logits), "non_me": scores.non_me(logits)})
     provenance.write(
-        folder, f"kernel_para_{OBJECTIVE_TAG[objective]}", flags=flags.as_dict(),
+        folder, f"kernel_para_{network.tag}", flags=flags.as_dict(),
         metrics={"num_images": len(labels), "network": network.identity()})
     print(f"Features of {len(labels)} training images are in {folder}.")
 
@@ -63,7 +63,7 @@ def tsne_features() -> None:
     network, _, features, labels = _outputs_of("test", F.eval_data_path, TSNE_BATCHES)
     points = drawing.tsne(features, seed=F.seed)
     folder = normal_tsne_dir(F.dataset)
-    tag = save_tsne(folder, network.objective.name, points, labels)
+    tag = save_tsne(folder, network.tag, points, labels)
     picture = os.path.join(folder, f"{tag}.png")
     drawing.scatter(picture, [drawing.Cloud("", points, labels)],
                   f"t-SNE of features, normal images, {F.dataset}")
@@ -236,7 +236,7 @@ def export_pretrained() -> None:
     test_set = inputs.load(run.dataset, F.eval_data_path, "test", data_dir=F.data_dir,
                            num_classes=run.num_classes)
     network = restoring.restore(strategy, log_root, spec_of(run), flags.warn)
-    detector = detector_files.default_path(kernel_dir(run.dataset), run.objective)
+    detector = detector_files.default_path(kernel_dir(run.dataset), network.tag)
     shipping.check_detector(detector, network)
     num_images = len(test_set.labels)
     correct = count_correct(network.forward_stored(strategy), test_set, num_images)

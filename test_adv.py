@@ -184,7 +184,8 @@ def _run_and_save(victim, work, folder):
         averages[0] |= _saved_log_ratio(victim.density, attacked)
     attacked.save(folder)
     provenance.write(folder, "test_adv", flags=flags.as_dict(), metrics={
-        "eps": work.eps_values, "num_per_eps": num_images, "rounds": averages,
+        "eps": work.eps_values, "num_per_eps": num_images, "rounds": [
+            attack_results.recorded(average) for average in averages],
         "attack_chunk": work.crafter.chunk,
         "network": victim.network.identity()})
     work.parts.discard()

@@ -11,7 +11,7 @@ import flags
 from options import network as network_options
 from options import training as training_options
 
-flags.start(__name__, network_options.define, training_options.define)
+flags.start(__name__, network_options.define, training_options.define, check=training_options.check)
 
 from tqdm import tqdm
 

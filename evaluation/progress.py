@@ -79,11 +79,11 @@ class Progress(Silent):
     def round_done(self, averages):
         """As of `Silent`: the averages in the original's words."""
         a = averages
-        for words, name in (("Precision", "precision"), ("Confidence", "confidence"),
+        for words, name in (("Precision", "accuracy"), ("Confidence", "confidence"),
                             ("non-ME", "non_me")):
-            self._note(f"{words} on nor images is {a[name + '_nor']:f}, "
-                       f"on adv images is {a[name + '_adv']:f}")
-        self._note(f"Average L2-distance between nor and adv imgs is {a['L2_distance']:f}")
+            self._note(f"{words} on nor images is {a[name + '_before']:f}, "
+                       f"on adv images is {a[name + '_after']:f}")
+        self._note(f"Average L2-distance between nor and adv imgs is {a['rms_perturbation']:f}")
         if a["eps"] is None:
             first = a.get("num_first_success", a["num_success"])
             self._note(f"Num of attacking success is {a['num_success']}")

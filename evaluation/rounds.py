@@ -1,7 +1,7 @@
 """The images of an attack at one eps, with their scores: what figures and tables are made from."""
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 
@@ -64,7 +64,7 @@ def check_rounds(results: AttackResults, eps_round: int = 0) -> None:
                          f"Received: eps_round={eps_round}.")
 
 
-def rounds_of(attack: str, results: AttackResults, names: Iterable[str], reference: Reference, *,
+def rounds_of(attack: str, results: AttackResults, names: Collection[str], reference: Reference, *,
               rows: np.ndarray | None = None, image: np.ndarray | None = None) -> list[Round]:
     """The rounds of an attack's results, scored.
 

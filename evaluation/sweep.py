@@ -82,7 +82,8 @@ def run_sweep(work: Sweep, progress=NOBODY) -> tuple[Attacked, list[dict]]:
       progress: told of it, as `evaluation.progress.Progress`.
 
     Returns:
-      What came of it, the rounds one after the other, and per round its averages.
+      What came of it, the rounds one after the other; and per round its averages, by the keys of
+      `attack_results.AVERAGES` and "seconds".
 
     Raises:
       InputError: images outside the box, NaN, or a network that returns probabilities.
@@ -209,13 +210,13 @@ def _averages(eps, labels, clean, attacked, image_rows):
     rms = image_rows["rms"][kept] if eps is None else image_rows["rms"]
     return {
         "eps": eps,
-        "precision_nor": float(np.mean(clean.predicted == labels)),
-        "precision_adv": float(np.mean(attacked.predicted == labels)),
-        "confidence_nor": float(clean.confidence.mean()),
-        "confidence_adv": float(attacked.confidence.mean()),
-        "non_me_nor": float(clean.non_me.mean()),
-        "non_me_adv": float(attacked.non_me.mean()),
-        "L2_distance": float(rms.mean()) if rms.size else math.nan,
+        "accuracy_before": float(np.mean(clean.predicted == labels)),
+        "accuracy_after": float(np.mean(attacked.predicted == labels)),
+        "confidence_before": float(clean.confidence.mean()),
+        "confidence_after": float(attacked.confidence.mean()),
+        "non_me_before": float(clean.non_me.mean()),
+        "non_me_after": float(attacked.non_me.mean()),
+        "rms_perturbation": float(rms.mean()) if rms.size else math.nan,
         "num_success": int(image_rows["success"].sum()), "num_kept": int(kept.sum()),
         **({"num_first_success": int(image_rows["first_success"].sum()),
             "log_density_ratio": mean_of(image_rows["log_ratio"], image_rows["success"])}

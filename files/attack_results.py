@@ -26,6 +26,11 @@ PER_IMAGE = ("eps", "image_index", "label", "target", "predicted_before", "predi
              "confidence_after", "non_me_before", "non_me_after")
 # Of the white-box attacks too.
 PER_IMAGE_WHITE_BOX = ("first_success", "log_ratio")
+# Averages of a round → what the run record calls them, in the original's words; others keep their name.
+AVERAGES = {"accuracy_before": "precision_nor", "accuracy_after": "precision_adv",
+            "confidence_before": "confidence_nor", "confidence_after": "confidence_adv",
+            "non_me_before": "non_me_nor", "non_me_after": "non_me_adv",
+            "rms_perturbation": "L2_distance"}
 # Probabilities are computed in float32: a row may exceed 1 by rounding.
 _CONFIDENCE_SLACK = 1e-6
 
@@ -153,6 +158,11 @@ class Outputs:
         """Those of some images: bool [n], int [m] or a slice."""
         return Outputs(self.confidence[chosen], self.non_me[chosen], self.features[chosen],
                        self.predicted[chosen])
+
+
+def recorded(averages: Mapping[str, Any]) -> dict[str, Any]:
+    """The averages of a round under the names of the run record."""
+    return {AVERAGES.get(name, name): value for name, value in averages.items()}
 
 
 def joined(parts: Sequence[Outputs]) -> Outputs:

@@ -13,6 +13,7 @@ import resnet_model
 from data import inputs
 from data.pixels import to_network_input
 from errors import InputError
+from files import names
 from files.arrays import sha256
 from networks import heads
 from networks.running import ChunkedFunction
@@ -37,7 +38,7 @@ class Network:
     objective: heads.Head
     expected: "NetworkSpec | None" = None
     members: tuple["Network", ...] = ()
-    training_objective: str = "plain"
+    training_objective: str = names.PLAIN
     opening: Opening | None = None
     architecture_sha256: str = ""
 
@@ -72,10 +73,18 @@ class Network:
         return {"weights_sha256": self.weights_sha256(), **architecture}
 
     def identity(self) -> dict[str, object]:
-        """Which network this is, as JSON values: the fields of `expected` and of `opening`, and
-        `digests`."""
+        """Which network this is, as JSON values: the fields of `expected` and of `opening`, what was
+        minimised if not plain, and `digests`."""
         fields = [dataclasses.asdict(value) for value in (self.expected, self.opening) if value]
-        return {key: value for part in (*fields, self.digests()) for key, value in part.items()}
+        minimised = ({} if self.training_objective == names.PLAIN
+                     else {"training_objective": self.training_objective})
+        return {key: value for part in (*fields, minimised, self.digests())
+                for key, value in part.items()}
+
+    @property
+    def tag(self) -> str:
+        """What its files and folders are called: RCE, CE, or, not of plain training, RCE_at50."""
+        return names.tag_of(self.objective.name, self.training_objective)
 
     def forward(self, strategy: tf.distribute.Strategy) -> ChunkedFunction:
         """`logits_and_features` over network inputs float32 in [-0.5, 0.5], any number of them."""

@@ -76,7 +76,7 @@ def check() -> None:
     F = flags.FLAGS
     if not (F.dataset or F.log_root):
         raise InputError("--dataset and --log_root must be given; the shortest command that trains is "
-                         f"{SHORTEST}. Received: neither.")
+                         f"`{SHORTEST}`. Received: neither.")
     for name in ("total_steps", "batch_size", "checkpoint_every", "keep_checkpoints",
                  "steps_per_loop", "num_residual_units"):
         flags.check_at_least(name, 1)

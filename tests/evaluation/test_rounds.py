@@ -478,6 +478,20 @@ def test_the_program_prints_one_table_and_leaves_json_record_and_picture(workspa
     assert again.stdout in done.stdout
 
 
+def test_results_of_another_training_objective_have_their_own_names(workspace):
+    (workspace / "fgsm_digits/RCE").rename(workspace / "fgsm_digits/RCE_at50")
+    for path in (workspace / "kernel_para_digits").glob("*_RCE"):
+        path.rename(f"{path}_at50")
+    done = _run(workspace, "--dataset=digits", "--num_kernels=10", "--objective_tag=RCE_at50")
+    assert done.returncode == 0, done.stderr
+    assert (workspace / "kernel_para_digits/kernel1000_RCE_at50.npz").is_file()
+    results = attack_results.load_attack_results(workspace / "fgsm_digits/RCE_at50")
+    kernels = load_kernels(workspace / "kernel_para_digits", "RCE_at50")
+    written = json.loads((workspace / "fgsm_digits/auc_fgsm_digits.json").read_text())["objectives"]
+    # The bandwidth is that of the head.
+    assert written == {"RCE_at50": auc_table(results, kernels, RCE, [0.05, 0.12, 0.3], 20)}
+
+
 def test_select_kernel_draws_for_each_objective_or_the_one_named(workspace):
     folder = workspace / "kernel_para_digits"
     arguments = "--dataset=digits", "--mode=select_kernel", "--num_kernels=30"

@@ -1,12 +1,10 @@
-"""data/attack_results.py: whose the results are, and which image each row is. What a command line makes
-of them is in test_detect.py."""
+"""files/attack_results.py: whose the results are, and which image each row is."""
 
 import numpy as np
 import pytest
 
 from data.pixels import to_network_input
 from errors import InputError
-from evaluation import finding
 from files import attack_results, provenance
 from files.names import RESULT_IMAGES, RESULT_TEXTS
 
@@ -31,7 +29,6 @@ def test_files_of_the_original_tell_no_image_and_no_network(folder):
     assert results.per_image is None and results.network is None
     with pytest.raises(InputError, match=r"expected results\.npz in"):
         results.image_index  # noqa: B018 a property
-    finding.check_network(results, {"weights_sha256": "a" * 64}, "X")  # nothing says otherwise
 
 
 def test_a_run_record_tells_sweep_and_network(folder):
@@ -39,10 +36,7 @@ def test_a_run_record_tells_sweep_and_network(folder):
         "eps": [0.1, 0.3], "num_per_eps": 10, "network": {"weights_sha256": "b" * 64}})
     results = attack_results.load("ce", folder)
     assert (results.eps_values, results.num_per_eps) == ([0.1, 0.3], 10)
-    finding.check_network(results, {"weights_sha256": "b" * 64}, "X")
-    with pytest.raises(InputError, match=r"network of X.*results of bbbbbbbbbbbb…"):
-        finding.check_network(results, {"weights_sha256": "a" * 64}, "X")
-    assert finding.find("fgsm", "mnist", save_pwd=folder) == {"CE": folder}
+    assert results.network == {"weights_sha256": "b" * 64}
 
 
 def test_images_are_those_of_results_npz(folder):
@@ -70,9 +64,3 @@ def test_an_attack_with_parts_and_no_results_is_unfinished(folder):
     (folder / RESULT_TEXTS[0]).unlink()
     assert attack_results.is_unfinished(folder)
     assert not attack_results.is_unfinished(folder / "nowhere")
-
-
-def test_a_folder_of_unknown_objective_is_refused(folder):
-    with pytest.raises(InputError, match="objective_tag must be RCE or CE"):
-        finding.find("fgsm", "mnist", save_pwd=folder)
-    assert finding.find("fgsm", "mnist", "RCE", folder) == {"RCE": folder}

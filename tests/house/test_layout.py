@@ -8,6 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from attacks import ATTACKS
+from data import DATASETS
+from defenses import SCORES
+from files.names import RESULT_IMAGES, RESULT_TEXTS
+from networks import NETWORKS
+from training import OBJECTIVES
+
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = {"train", "test_nor", "test_adv", "others", "detect"}
 GROUND = {"errors", "environment"}
@@ -144,6 +151,36 @@ def test_an_attack_is_one_file_with_one_public_function(module):
         "logits_fn", "x", "logits_and_features_fn"}
 
 
+# Above files/, arrays have the names of the house.
+DISK_NAMES = {*RESULT_TEXTS, *RESULT_IMAGES, "training_logits", "training_logitslabels",
+              "training_scores"}
+STEMS = ("entropy_", "confidence_", "logits_", "labels_", "training_logits", "training_scores")
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if _room(name) != "files"])
+def test_names_on_disk_end_at_files(module):
+    named = [node.lineno for node in ast.walk(_tree(module))
+             if isinstance(node, ast.Constant) and node.value in DISK_NAMES]
+    made = [node.lineno for node in ast.walk(_tree(module)) if isinstance(node, ast.JoinedStr)
+            and isinstance(node.values[0], ast.Constant) and node.values[0].value.startswith(STEMS)]
+    assert not named + made
+
+
+def _arguments(function):
+    return [arg.arg for arg in function.args.args + function.args.kwonlyargs]
+
+
+def test_a_score_is_a_row_and_its_formula():
+    """Each row names a function f(outputs, reference) of defenses/scores.py; nobody else lists them."""
+    functions = {node.name: _arguments(node) for node in _tree("defenses.scores").body
+                 if isinstance(node, ast.FunctionDef)}
+    assert all(functions.get(row.function) == ["outputs", "reference"] for row in SCORES.values())
+    others = [(module, node.lineno) for module in MODULES if module != "defenses"
+              for node in ast.walk(_tree(module)) if isinstance(node, ast.List | ast.Tuple | ast.Set)
+              and {getattr(item, "value", None) for item in node.elts} >= set(SCORES)]
+    assert [module for module, _ in others] == ["files.detectors"]  # those of version 0.1
+
+
 def _public_definitions(body):
     for node in body:
         if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
@@ -186,6 +223,24 @@ def test_only_heads_branches_on_the_head(module):
                 if getattr(child, "attr", getattr(child, "id", "")) == "RCE_train"]
 
 
+# Who may compare the names of its rows: the room that holds them.
+ROW_NAMES = {"networks": set(NETWORKS), "data": set(DATASETS),
+             "training": set(OBJECTIVES), "attacks": set(ATTACKS) - {"random"},  # a kind of target, too
+             "defenses": set(SCORES)}
+
+
+@pytest.mark.parametrize(("room", "module"), [
+    (room, module) for room in ROW_NAMES for module in sorted(MODULES)
+    if _room(module) not in {room, "results"}])
+def test_no_room_compares_the_names_of_another_rooms_rows(room, module):
+    """They ask the row."""
+    compared = [node.lineno for node in ast.walk(_tree(module))
+                if isinstance(node, ast.Compare | ast.MatchValue)
+                for child in ast.walk(node)
+                if isinstance(child, ast.Constant) and child.value in ROW_NAMES[room]]
+    assert not compared
+
+
 @pytest.mark.parametrize("module", sorted(SCRIPTS))
 def test_scripts_come_in_one_order(module):
     body = _tree(module).body
@@ -202,9 +257,12 @@ def test_scripts_come_in_one_order(module):
     assert not above & {"numpy", "tensorflow", "keras"}
 
 
-def test_detect_and_flags_start_light():
-    code = ("import sys, detect, flags; print(sorted({'tensorflow', 'keras', 'sklearn', 'scipy', "
-            "'matplotlib', 'tensorflow_datasets'} & set(sys.modules)))")
+def test_detect_flags_options_and_rows_start_light():
+    options = {name for name in MODULES if _room(name) == "options"}
+    rooms = ", ".join(sorted(ROW_ROOMS | options))
+    code = (f"import sys, detect, flags, {rooms}; "
+            "print(sorted({'tensorflow', 'keras', 'sklearn', 'scipy', 'matplotlib', "
+            "'tensorflow_datasets'} & set(sys.modules)))")
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True,
                           timeout=60)
     assert (done.returncode, done.stdout) == (0, "[]\n"), done.stderr

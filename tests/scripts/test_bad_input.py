@@ -350,6 +350,13 @@ def test_mixed_precision(work):
             words=[r"mixed_precision must be one of \[bfloat16, float16\]", "'float8'"])
 
 
+def test_train_without_flags_shows_the_shortest_command_which_works(work):
+    sentence = refused("train", cwd=work, words=["--dataset and --log_root must be given"])
+    command = re.search(r"python train\.py( --[^ `]+)+", sentence)[0]
+    script_runner.succeeded("train", *command.split()[2:], cwd=work)
+    assert (work / "models/mlp/train/train_run.json").is_file()
+
+
 def test_compiled_steps_cannot_wait_for_other_replicas(work):
     refused("train", *NETWORK, "--log_root=m", "--jit_compile", "--sync_batch_norm", cwd=work,
             words=["jit_compile and sync_batch_norm exclude each other"])

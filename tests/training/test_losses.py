@@ -9,7 +9,6 @@ import tensorflow as tf
 
 from errors import InputError
 from files import checkpoints
-from files.names import tag_of
 from networks import heads, restoring
 from networks.spec import spec_of
 from resnet_model import weight_decay_loss
@@ -163,8 +162,11 @@ def test_the_toy_objective_from_the_command_line_to_the_network(cpu, toy, tmp_pa
         "--objective contradicts the checkpoint", "expected training_objective='toy'",
         "Received: training_objective='plain'"])
     network = restoring.restore(cpu, str(tmp_path / "m"), spec_of(run))
-    assert tag_of(network.objective.name, network.training_objective) == "RCE_toy"
+    assert network.tag == "RCE_toy" and network.identity()["training_objective"] == "toy"
     succeeded("test_nor", *NETWORK, "--log_root=m", "--mode=eval", "--eval_once", cwd=tmp_path)
+    succeeded("others", *NETWORK, "--log_root=m", "--mode=kernel_para", "--eval_batch_count=1",
+              cwd=tmp_path)
+    assert (tmp_path / "kernel_para_digits/training_logits_RCE_toy").is_file()
     succeeded("train", *command, "--total_steps=3", "--objective=toy", cwd=tmp_path)
     monkeypatch.setitem(OBJECTIVES, "toy", Objective("toy", TOY.weights[:1]))
     refused("train", *command, "--total_steps=4", "--objective=toy", cwd=tmp_path,
