@@ -1,47 +1,38 @@
 """The flags that several scripts share; reading and checking one; the start of every script.
 
 Scripts and options/ write `import flags` and read `flags.FLAGS.<name>`; nothing else in the project
-does. A script names the groups of options/ that it takes in `flags.run(main, network.define, ...)`, so
-importing it defines nothing. TensorFlow is not imported.
+does. A script names the groups of options/ that it takes in `flags.start(__name__, ...)`, above its
+other imports; importing it defines nothing. TensorFlow is not imported.
 """
 
+import difflib
 import errno
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import environment  # noqa: F401 before TensorFlow
 
-from absl import app
 from absl import flags as absl_flags
 from absl import logging as absl_logging
 
+from attacks import ATTACKS
 from data import DATASETS
 from errors import InputError, RunError
+from networks import NETWORKS
+from training import LR_SCHEDULES, OPTIMIZERS
 
 FLAGS = absl_flags.FLAGS
 
-# In the order of the README; tests hold them against attacks.ATTACKS and networks.restoring.BUILDERS.
-ATTACK_METHODS = ("random", "fgsm", "bim", "tgsm", "jsma", "smda", "carliniL2", "carliniL2_highcon",
-                  "carliniL2_highden", "carliniL2_specific", "pgd")
-MODELS = ("resnet", "simple_cnn", "mlp")
-OPTIMIZERS = ("sgd", "mom", "adam", "rmsprop")
-LR_SCHEDULES = ("step", "cosine", "one_cycle")
-MIXED_PRECISIONS = ("bfloat16", "float16")
 
 # What a disk or a folder can refuse: not a defect of ours, so no traceback.
 _UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EEXIST,
                errno.ENOTDIR, errno.EISDIR)
 
-# In the order of tables; a test holds them against defenses.detector.SCORES.
-DETECTOR_SCORES = ("confidence", "non_me", "kernel_non_me", "j_score", "k_density")
-
 # Of the flags that set an attack's numbers.
 LARGEST_NUMBER = 10**7
 
-# The original's sweep of test_adv.py, used when --eps is not given.
-SWEEP_EPS = tuple(round(0.02 * k, 2) for k in range(1, 11))
 
 
 def define_mode(default: str, modes: str) -> None:
@@ -81,36 +72,73 @@ def define_kernel_dir() -> None:
 
 def define_attack() -> None:
     """The attack and the folder of its results."""
-    absl_flags.DEFINE_string("attack_method", "fgsm", f"Attack: {', '.join(ATTACK_METHODS)}.")
+    absl_flags.DEFINE_string("attack_method", "fgsm", f"Attack: {', '.join(ATTACKS)}.")
     absl_flags.DEFINE_string(
         "save_pwd", None, "Folder of the results. None: <attack>_<dataset>/<RCE or CE>.")
 
 
-def run(main: Callable[[], int | None], *groups: Callable[[], None]) -> None:
-    """Defines the flag groups, parses the command line, checks the choices and runs `main`.
+def start(script: str, *groups: Callable[[], None]) -> None:
+    """Where a script is run: defines its flags, answers --help, and checks the command line.
+
+    Before TensorFlow is imported, so that a mistyped flag is told at once.
 
     Args:
-      main: called without arguments; what it returns is the exit code (None: 0).
+      script: its `__name__`; one that is imported defines nothing.
       *groups: the `define` functions of options/ that the script takes.
-
-    A value that the user can mend (`InputError`) or a run that cannot go on (`RunError`) ends the
-    program with its message on standard error and exit code 1, without a traceback.
     """
+    if script != "__main__":
+        return
     # Library notes at level INFO are not for the user, whose lines they would interrupt.
     logging.getLogger("tensorflow").setLevel(logging.WARNING)
     absl_logging.set_verbosity(absl_logging.WARNING)
     for define in groups:
         define()
-    # Without this `--help` of the script would list no flag: none is defined in it.
-    for flag in _of_the_project():
-        FLAGS.register_key_flag_for_module(sys.argv[0], flag)
-    app.run(lambda argv: _guarded(main, argv))
+    if {"--help", "-help", "-h", "--helpshort", "--helpfull"} & set(sys.argv[1:]):
+        print(help_text(sys.modules[script].__doc__))
+        sys.exit(0)
+    code = guarded(lambda: check_command_line(_parsed(sys.argv)))
+    if code:
+        sys.exit(code)
 
 
-def _guarded(main, argv):
+def run(main: Callable[[], int | None]) -> None:
+    """Runs `main` and ends with the exit code that it returns (None: 0).
+
+    A value that the user can mend (`InputError`) or a run that cannot go on (`RunError`) ends the
+    program with its message on standard error and exit code 1, without a traceback.
+    """
+    sys.exit(guarded(main))
+
+
+def help_text(description: str) -> str:
+    """What --help prints: a script's description, and its flags by subject with their defaults."""
+    parts = [description.strip()]
+    for module, defined in _by_module().items():
+        for flag in defined:
+            FLAGS.register_key_flag_for_module(module, flag)
+        title = (sys.modules[module].__doc__ or "").split("\n")[0].split(", and how")[0].rstrip(".")
+        # Without the line that absl puts first, the module's name.
+        parts.append(f"{title}:\n" + FLAGS.module_help(module).strip("\n").split("\n", 1)[1])
+    return "\n\n".join(parts)
+
+
+def _parsed(argv):
+    """What the flags leave of a command line; an InputError where one is wrong."""
     try:
-        _check_command_line(argv)
-        code = main()
+        return FLAGS(argv)
+    except absl_flags.UnrecognizedFlagError as error:
+        near = difflib.get_close_matches(error.flagname, as_dict(), 1)
+        hint = f"; the nearest is --{near[0]}" if near else ""
+        raise InputError(f"expected flags of {os.path.basename(argv[0])}, which --help lists{hint}. "
+                         f"Received: --{error.flagname}.") from None
+    except absl_flags.Error as error:
+        raise InputError(f"expected values as --help lists them. Received: {error}.") from None
+
+
+def guarded(function: Callable[[], int | None]) -> int | None:
+    """What `function` returns; where it raises what is told to the user, the exit code."""
+    try:
+        code = function()
         sys.stdout.flush()
         return code
     except (InputError, RunError) as error:
@@ -130,19 +158,30 @@ def _guarded(main, argv):
         return 130  # what a shell reports for SIGINT
 
 
-def _check_command_line(argv):
+def check_command_line(argv: Sequence[str]) -> None:
+    """Raises an InputError at what is no flag, and at a name that there is not.
+
+    Args:
+      argv: what the flags have left of the command line, the script first.
+    """
     if len(argv) > 1:
         raise InputError(f"expected flags only, each as --name=value. Received: {argv[1]!r}.")
-    for name, allowed in (("dataset", DATASETS), ("attack_method", ATTACK_METHODS),
-                          ("Optimizer", OPTIMIZERS), ("model", MODELS),
+    for name, allowed in (("dataset", DATASETS), ("attack_method", ATTACKS),
+                          ("Optimizer", OPTIMIZERS), ("model", NETWORKS),
                           ("lr_schedule", LR_SCHEDULES)):
-        # No data set is one only to the modes that load images: they say so.
-        if name in FLAGS and (FLAGS[name].value or name != "dataset"):
+        # No data set is one only to the modes that load images, no model to detect.py: they say so.
+        if name in FLAGS and FLAGS[name].value != FLAGS[name].default and not (
+                name == "model" and "trust_model" in FLAGS and is_model_file(FLAGS.model)):
             check_choice(name, allowed)
     if not 0 <= FLAGS.seed < 2**32:
         raise InputError(f"seed must lie in [0, 2**32). Received: seed={FLAGS.seed}.")
     if "lr_decay" in FLAGS and FLAGS.lr_decay:
         warn("--lr_decay does nothing, as in the original; the rate falls at --lr_boundaries.")
+
+
+def is_model_file(model: str) -> bool:
+    """Whether a --model is the path of a Keras model and not the name of a network."""
+    return "." in model or os.sep in model or os.path.isdir(model)
 
 
 def check_choice(name: str, allowed: Iterable[str]) -> str:
@@ -152,6 +191,16 @@ def check_choice(name: str, allowed: Iterable[str]) -> str:
         raise InputError(
             f"{name} must be one of [{', '.join(allowed)}]. Received: {name}={value!r}.")
     return value
+
+
+def check_number(name: str, smallest: float, *, above: bool = False) -> float:
+    """Value of the number flag `name`, finite and from `smallest` (not itself if `above`), else an
+    InputError."""
+    value = FLAGS[name].value
+    if (value > smallest if above else value >= smallest) and value < float("inf"):
+        return value
+    raise InputError(f"{name} must be {'above' if above else 'at least'} {smallest}. "
+                     f"Received: {name}={value}.")
 
 
 def check_at_least(name: str, smallest: int, *, or_all: bool = False) -> int:
@@ -208,8 +257,14 @@ def as_dict() -> dict[str, object]:
 
 def _of_the_project():
     """The flags that are defined here and in options/."""
-    return [flag for module, defined in FLAGS.flags_by_module_dict().items()
-            if module == __name__ or module.startswith("options.") for flag in defined]
+    return [flag for defined in _by_module().values() for flag in defined]
+
+
+def _by_module():
+    """Module → the flags that it defines, of options/ and of this one, which comes last."""
+    ours = {module: defined for module, defined in FLAGS.flags_by_module_dict().items()
+            if module.startswith("options.")}
+    return ours | {__name__: FLAGS.flags_by_module_dict().get(__name__, [])}
 
 
 def warn(message: str) -> None:

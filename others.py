@@ -10,6 +10,11 @@ from pathlib import Path
 
 import flags
 
+from options import jobs as job_options
+from options import network as network_options
+
+flags.start(__name__, network_options.define, network_options.define_keras, job_options.define)
+
 from tqdm import tqdm
 
 from data import get_spec, inputs
@@ -22,12 +27,10 @@ from files import detectors as detector_files
 from files.features import save_training_features, save_training_scores, save_tsne
 from files.images import save_bin, save_pngs
 from files.names import OBJECTIVE_TAG, kernel_dir, normal_tsne_dir
-from networks import heads, portable, restoring
+from networks import get_network, heads, portable, restoring, title_of
 from networks.network import count_correct
-from networks.spec import NetworkSpec, spec_of
+from networks.spec import spec_of
 from options import devices
-from options import jobs as job_options
-from options import network as network_options
 from resnet_model import named_variables
 from training import optimizers
 
@@ -71,14 +74,7 @@ def tsne_features() -> None:
 def _outputs_of(split, path, num_batches):
     """The network, and logits [n, L], features [n, d] and labels [n] of the split's first images in
     file order."""
-    F = flags.FLAGS
-    blocks_per_stage = network_options.blocks_per_stage()
-    log_root = flags.require("log_root")
-    strategy = devices.make_strategy(F.num_gpus, F.num_cpu_replicas)
-    image_set = inputs.load(F.dataset, path, split, data_dir=F.data_dir, num_classes=F.num_classes)
-    network = restoring.restore(strategy, log_root, NetworkSpec(
-        F.dataset, image_set.images.shape[1:], image_set.num_classes, blocks_per_stage,
-        heads.name_of(F.RCE_train), F.model), flags.warn)
+    network, strategy, image_set = network_options.open_network(split, path)
     count = flags.num_images(
         num_batches, COUNT_BATCH, len(image_set.labels), "each is used once")
     with tqdm(total=count, unit="image", disable=None) as bar:
@@ -165,7 +161,7 @@ def import_checkpoint() -> None:
     _make(folder)
     saved = checkpoints.Checkpoints(folder, run, network, optimizer).save(step)
     _record(folder, path, step)
-    print(f"Imported {path} as {saved}: {network_options.resnet_name(run.blocks_per_stage)} for "
+    print(f"Imported {path} as {saved}: {title_of(run.model, run.blocks_per_stage)} for "
           f"{F.dataset}, objective {run.objective}, --Optimizer={run.optimizer}, step {step}.")
 
 
@@ -213,7 +209,7 @@ def export_checkpoint() -> None:
 def export_model() -> None:
     """The network as model.keras and SavedModel, which load without this project."""
     F = flags.FLAGS
-    blocks_per_stage = network_options.blocks_per_stage()
+    units = network_options.blocks_per_stage()
     log_root = flags.require("log_root")
     folder = _output_dir(log_root, portable.KERAS_FILE, portable.SAVED_MODEL)
     path = checkpoints.require_whole(log_root, flags.warn)
@@ -221,9 +217,8 @@ def export_model() -> None:
     # Where the file decides the shape (npz), only the run record still knows it.
     known = spec if spec.image_shape else checkpoints.read_record(path)[0]
     strategy = devices.make_strategy(F.num_gpus, F.num_cpu_replicas)
-    network = restoring.restore(strategy, log_root, NetworkSpec(
-        F.dataset, known.image_shape, known.num_classes, blocks_per_stage,
-        heads.name_of(F.RCE_train), F.model), flags.warn)
+    network = restoring.restore(strategy, log_root, network_options.spec_of_flags(
+        known.image_shape, known.num_classes, units), flags.warn)
     _make(folder)
     portable.save_model(portable.portable_model(network), folder)
     _record(folder, path, checkpoints.step_of(path))
@@ -252,7 +247,7 @@ def export_pretrained() -> None:
 
 def _check_convertible(model):
     """Raises an InputError for a network that the original lacks."""
-    if model != "resnet":
+    if not get_network(model).is_original:
         raise InputError(f"{flags.FLAGS.mode} expected a ResNet, the one network of the original code. "
                          f"Received: {model=}.")
 
@@ -296,13 +291,18 @@ MODES = {"kernel_para": kernel_para, "tSNE_logits": tsne_features, "export_bin":
          "export_png": export_png, "info": info, "import_checkpoint": import_checkpoint,
          "export_checkpoint": export_checkpoint, "export_model": export_model,
          "export_pretrained": export_pretrained}
+# Those that need a checkpoint, which a network of another hand has not.
+OF_CHECKPOINTS = ("info", "import_checkpoint", "export_checkpoint", "export_model", "export_pretrained")
 
 
 def main() -> int:
     """Runs the job that --mode names."""
-    MODES[flags.check_choice("mode", MODES)]()
+    mode = flags.check_choice("mode", MODES)
+    if mode in OF_CHECKPOINTS:
+        network_options.refuse_a_file()
+    MODES[mode]()
     return 0
 
 
 if __name__ == "__main__":
-    flags.run(main, network_options.define, job_options.define)
+    flags.run(main)

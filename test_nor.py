@@ -11,17 +11,21 @@ import os
 
 import flags
 
+from options import network as network_options
+from options import training as training_options
+
+flags.start(__name__, network_options.define, network_options.define_keras,
+            training_options.define_test_nor)
+
 import tensorflow as tf
 
 from data import inputs
 from errors import InputError, RunError
 from files import checkpoints, provenance, tf1_checkpoints
-from networks import heads, restoring
+from networks import restoring
 from networks.network import Network, count_correct
 from networks.spec import NetworkSpec
 from options import devices
-from options import network as network_options
-from options import training as training_options
 
 # Differs from the original: its --mode=eval crashes; both modes do what it was to do.
 MODES = ("train", "eval")
@@ -47,7 +51,7 @@ def evaluate(network: Network, strategy: tf.distribute.Strategy, paths,
       Figures of the last evaluation: step, precision, best_precision, num_images.
     """
     forward = network.forward_stored(strategy)
-    best, figures, writer = 0.0, {}, None
+    best, figures, scalars = 0.0, {}, _Scalars(eval_dir)
     for newest in paths:
         run, path = _load_whole(network, newest, expected)
         if path is None or figures.get("step") == checkpoints.step_of(path):
@@ -55,23 +59,41 @@ def evaluate(network: Network, strategy: tf.distribute.Strategy, paths,
         step = checkpoints.step_of(path)
         precision = count_correct(forward, image_set, num_images) / num_images
         best = max(best, precision)
-        print(f"precision: {precision:.5f}, best precision: {best:.5f}", flush=True)
-        try:
-            # Not before a checkpoint has proved good: bad input leaves no file.
-            writer = writer or tf.summary.create_file_writer(eval_dir)
-            with writer.as_default(step=step):
-                tf.summary.scalar("Precision", precision)
-                tf.summary.scalar("Best Precision", best)
-            writer.flush()  # the next checkpoint may be hours away
-        except tf.errors.OpError as error:
-            raise RunError(f"could not write to eval_dir={eval_dir!r} "
-                           f"({checkpoints.first_line(error)}).") from error
+        scalars.tell(step, precision, best)
         figures = {"step": step, "precision": precision, "best_precision": best,
                    "num_images": num_images}
         # One of the original's, which tells no end, is the only one there will be.
         if run is None or step >= (total_steps or run.total_steps):
             break
     return figures
+
+
+def evaluate_fixed(opened: network_options.Opened, num_images: int, eval_dir: str) -> dict:
+    """Evaluates a network that trains no further, of a file of Keras; as `evaluate`, at step 0."""
+    precision = count_correct(opened.network.forward_stored(opened.strategy), opened.image_set,
+                              num_images) / num_images
+    _Scalars(eval_dir).tell(0, precision, precision)
+    return {"step": 0, "precision": precision, "best_precision": precision, "num_images": num_images}
+
+
+class _Scalars:
+    """The line of each evaluation, and its TensorBoard scalars in a folder."""
+
+    def __init__(self, eval_dir):
+        self._eval_dir, self._writer = eval_dir, None
+
+    def tell(self, step, precision, best):
+        print(f"precision: {precision:.5f}, best precision: {best:.5f}", flush=True)
+        try:
+            # Not before a checkpoint has proved good: bad input leaves no file.
+            self._writer = self._writer or tf.summary.create_file_writer(self._eval_dir)
+            with self._writer.as_default(step=step):
+                tf.summary.scalar("Precision", precision)
+                tf.summary.scalar("Best Precision", best)
+            self._writer.flush()  # the next checkpoint may be hours away
+        except tf.errors.OpError as error:
+            raise RunError(f"could not write to eval_dir={self._eval_dir!r} "
+                           f"({checkpoints.first_line(error)}).") from error
 
 
 def _load_whole(network, newest, expected):
@@ -101,20 +123,26 @@ def _watched_paths(log_root, timeout):
     return tf.train.checkpoints_iterator(log_root, timeout=timeout)
 
 
-def main() -> int:
-    """Turns the flags into an evaluation."""
+def _evaluate_file(batches):
+    """Network, figures and folder of a --model=<file>.keras."""
     F = flags.FLAGS
-    flags.check_choice("mode", MODES)
-    blocks_per_stage = network_options.blocks_per_stage()
-    batches = flags.check_at_least("eval_batch_count", 1, or_all=True)
+    opened = network_options.open_network()
+    eval_dir = F.eval_dir or os.path.join(os.path.dirname(F.model), "eval")
+    count = _count(batches, opened.image_set)
+    return opened.network, evaluate_fixed(opened, count, eval_dir), eval_dir
+
+
+def _evaluate_checkpoints(batches):
+    """Network, figures and folder of the checkpoints in --log_root."""
+    F = flags.FLAGS
+    units = network_options.blocks_per_stage()
     log_root = flags.require("log_root")
     strategy = devices.make_strategy(F.num_gpus, F.num_cpu_replicas)
     image_set = inputs.load(F.dataset, F.eval_data_path, "test", data_dir=F.data_dir,
                             num_classes=F.num_classes)
-    expected = NetworkSpec(
-        F.dataset, image_set.images.shape[1:], image_set.num_classes, blocks_per_stage,
-        heads.name_of(F.RCE_train), F.model)
-    count = flags.num_images(batches, COUNT_BATCH, len(image_set.labels), "each is evaluated once")
+    expected = network_options.spec_of_flags(
+        image_set.images.shape[1:], image_set.num_classes, units)
+    count = _count(batches, image_set)
     paths = ([checkpoints.require_whole(log_root, flags.warn)] if F.eval_once
              else _watched_paths(log_root, F.eval_timeout))
     total_steps = F.total_steps if F["total_steps"].present else None
@@ -125,10 +153,23 @@ def main() -> int:
     if not figures:
         raise InputError(f"expected a checkpoint in log_root within --eval_timeout={F.eval_timeout} "
                          f"seconds. Received: none in log_root={log_root!r}.")
+    return network, figures, eval_dir
+
+
+def _count(batches, image_set):
+    return flags.num_images(batches, COUNT_BATCH, len(image_set.labels), "each is evaluated once")
+
+
+def main() -> int:
+    """Turns the flags into an evaluation."""
+    flags.check_choice("mode", MODES)
+    batches = flags.check_at_least("eval_batch_count", 1, or_all=True)
+    network, figures, eval_dir = (_evaluate_file if network_options.names_a_file()
+                                  else _evaluate_checkpoints)(batches)
     provenance.write(eval_dir, "test_nor", flags=flags.as_dict(),
                       metrics=figures | {"network": network.identity()})
     return 0
 
 
 if __name__ == "__main__":
-    flags.run(main, network_options.define, training_options.define_test_nor)
+    flags.run(main)

@@ -1,22 +1,44 @@
-"""The attacks: each one file with one public function of arrays and callables, and their registry."""
+"""The attacks, a row each. An attack is one file with one public function of arrays and callables.
+
+A row holds plain values; the function is imported when it is used. To add an attack, write
+attacks/<file>.py and a row here: flags, checks, help and tables are made from the rows.
+"""
 
 import dataclasses
+import functools
+import importlib
 from collections.abc import Callable, Mapping
+from typing import Any
 
-from attacks.bim import bim
-from attacks.carliniL2 import carliniL2
-from attacks.carliniL2_highcon import carliniL2_highcon
-from attacks.carliniL2_highden import carliniL2_highden
-from attacks.carliniL2_specific import carliniL2_specific
-from attacks.fgsm import fgsm
-from attacks.jsma import jsma
-from attacks.pgd import pgd
-from attacks.random_noise import random_noise
-from attacks.smda import smda
-from attacks.tgsm import tgsm
 from errors import InputError
 
-TARGETED = ("random", "least_likely", "all")
+# What an attack can be given besides the images; evaluation/crafter.py provides it.
+TAKES = ("logits", "features", "seed", "head_sign", "kernels", "restarts")
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """A flag that sets one number or switch of some attacks.
+
+    Attributes:
+      flag: its name.
+      help: what it sets.
+      keyword: of the attack's function, for `kind` and `default`.
+      kind: int or float: a number, of two stages one or a pair; bool: a switch.
+      smallest: of a number.
+      above: whether the smallest itself is refused.
+      default: of the flag; None: the function's own.
+      choices: instead of a keyword, value of the flag → keywords of the function.
+    """
+
+    flag: str
+    help: str
+    keyword: str = ""
+    kind: type = float
+    smallest: float = 0.0
+    above: bool = False
+    default: Any = None
+    choices: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,63 +46,109 @@ class Attack:
     """How test_adv.py runs an attack.
 
     Attributes:
-      function: the attack.
+      file: of attacks/; its public function has the same name.
+      title: in tables.
+      takes: names of TAKES. "logits" or "features": its first argument is the network, from images to
+        logits, or to logits and features. "seed": keywords seed and image_index. "restarts": keywords
+        num_restarts, first_restart and with_margin, so that parts can be cut along them.
+      climbs: "cross_entropy" of the predicted class or the "margin" of its logit, whose gradient must
+        not vanish at the clean images; "" for an attack without a gradient.
+      uses_eps: takes eps, over which test_adv.py sweeps.
+      stages: 0 where a call crafts the images; else the function returns a `Search` of so many stages.
+      target: default of --target; "" where there is no choice.
+      targets: kinds of --target allowed besides a class number.
+      settings: flags that set its numbers.
       count_batch: images that one of --eval_batch_count stands for, as in the original.
       batch_size: images per call, the fastest measured (benchmarks/attack_throughput.py).
       part_size: images that are saved together while it runs; fixed, whatever runs it.
-      uses_gradient: takes the network's logits first.
-      uses_features: takes the network's logits and features first.
-      uses_seed: takes a seed and the images' indices.
-      stages: 0 where a call crafts the images; else `function` returns a `Search` of so many stages.
-      uses_eps: takes eps, over which test_adv.py sweeps.
-      uses_kernels: takes kernels and density medians.
-      ascends_cross_entropy: of the predicted class; there its gradient is what must not vanish.
-      target: default of --target; "" where there is no choice.
-      targets: kinds of --target allowed besides a class number.
-      settings: flag → keyword of `function`, of the numbers a user may override.
+      tsne: batches and their size of --mode=tSNE_logits, and whether a tenth is drawn, as in the
+        original.
     """
 
-    function: Callable
+    file: str
+    title: str
+    takes: tuple[str, ...] = ("logits",)
+    climbs: str = "margin"
+    uses_eps: bool = True
+    stages: int = 0
+    target: str = ""
+    targets: tuple[str, ...] = ()
+    settings: tuple[Setting, ...] = ()
     count_batch: int = 200
     batch_size: int = 200
     part_size: int = 1000
-    uses_gradient: bool = True
-    uses_features: bool = False
-    uses_seed: bool = False
-    stages: int = 0
-    uses_eps: bool = True
-    uses_kernels: bool = False
-    ascends_cross_entropy: bool = False
-    target: str = ""
-    targets: tuple[str, ...] = ()
-    settings: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    tsne: tuple[int, int, bool] = (5, 200, False)
+
+    @functools.cached_property
+    def function(self) -> Callable:
+        """The attack itself."""
+        return getattr(importlib.import_module(f"attacks.{self.file}"), self.file)
 
 
-_STEPS = {"attack_iterations": "num_steps"}
+_TARGETED = ("random", "least_likely", "all")
+_PER_STAGE = "white-box: one for both stages or two, a,b. Empty: the original's."
+_CONFIDENCE = Setting(
+    "attack_confidence", f"Confidence (kappa) of C&W; {_PER_STAGE}", "kappa")
+_STEPS = Setting(
+    "attack_iterations", f"Steps per image; of C&W per search step; {_PER_STAGE}", "num_steps", int, 1)
+_RATE = Setting(
+    "attack_learning_rate", f"Learning rate of C&W; {_PER_STAGE}", "learning_rate", above=True)
+_SEARCH_STEPS = Setting(
+    "attack_search_steps", f"Binary search steps of C&W; {_PER_STAGE}", "num_search_steps", int, 1)
+_CONST = Setting(
+    "attack_initial_const", f"First tradeoff constant of C&W; {_PER_STAGE}", "initial_tradeoff",
+    above=True)
+_PAIR = Setting("jsma_pair", "jsma raises the best pair of pixels per step.", "pair", bool,
+                default=False)
+_RESTARTS = Setting("num_restarts", "Random starts of pgd.", "num_restarts", int, 1, default=1)
+_COST = Setting(
+    "attack_cost", "What fgsm ascends: ce, or rce of the raw logits (figure 4 of arXiv v1).",
+    default="ce", choices={"ce": {}, "rce": {"reverse_cost": True}})
+_ABORT = Setting(
+    "cw_abort", "Which images of C&W share the abort rule: image (each its own) or batch (the "
+    "original's ten).", default="image", choices={"image": {"abort_group": 1},
+                                                  "batch": {"abort_group": 10}})
+_DENSITY = Setting(
+    "density_form", "Density of the white-box attacks: log (logsumexp) or original.", default="log",
+    choices={"log": {"density_form": "log"}, "original": {"density_form": "original"}})
+_DISTANCE = Setting(
+    "distance_from", "Where the white-box attacks measure distance from: attack1 (the result of their "
+    "first stage) or clean.", default="attack1", choices={"attack1": {"distance_from_clean": False},
+                                                          "clean": {"distance_from_clean": True}})
+
 _CARLINI = {
-    "stages": 1, "uses_eps": False, "target": "random", "uses_features": True,
-    "count_batch": 10, "batch_size": 160, "part_size": 160, "targets": (*TARGETED, "none"),
-    "settings": _STEPS | {
-        "attack_confidence": "kappa", "attack_learning_rate": "learning_rate",
-        "attack_search_steps": "num_search_steps", "attack_initial_const": "initial_tradeoff"}}
-_SALIENCY = {"stages": 1, "count_batch": 1, "batch_size": 192, "part_size": 192,
-             "target": "least_likely", "targets": TARGETED, "settings": _STEPS}
-_WHITE_BOX = _CARLINI | {"stages": 2, "uses_kernels": True, "count_batch": 1, "batch_size": 64,
-                         "part_size": 64, "targets": TARGETED}
+    "takes": ("features",), "stages": 1, "uses_eps": False, "target": "random",
+    "targets": (*_TARGETED, "none"), "count_batch": 10, "batch_size": 160, "part_size": 160,
+    "tsne": (100, 10, False),
+    "settings": (_CONFIDENCE, _STEPS, _RATE, _SEARCH_STEPS, _CONST, _ABORT)}
+_SALIENCY = {"stages": 1, "target": "least_likely", "targets": _TARGETED, "count_batch": 1,
+             "batch_size": 192, "part_size": 192, "tsne": (1000, 1, False)}
+_WHITE_BOX = _CARLINI | {
+    "takes": ("features", "kernels"), "stages": 2, "targets": _TARGETED, "count_batch": 1,
+    "batch_size": 64, "part_size": 64,
+    "settings": (_CONFIDENCE, _STEPS, _RATE, _SEARCH_STEPS, _CONST, _DENSITY, _DISTANCE)}
 
+# By --attack_method, in the order of the README.
 ATTACKS = {
-    "random": Attack(random_noise, uses_gradient=False, uses_seed=True),
-    "fgsm": Attack(fgsm, ascends_cross_entropy=True),
-    "bim": Attack(bim, ascends_cross_entropy=True, settings=_STEPS),
-    "tgsm": Attack(tgsm, settings=_STEPS),
-    "jsma": Attack(jsma, **_SALIENCY),
-    "smda": Attack(smda, **_SALIENCY),
-    "carliniL2": Attack(carliniL2, **_CARLINI),
-    "carliniL2_highcon": Attack(carliniL2_highcon, **_CARLINI),
-    "carliniL2_highden": Attack(carliniL2_highden, **_WHITE_BOX),
-    "carliniL2_specific": Attack(carliniL2_specific, **_WHITE_BOX),
-    "pgd": Attack(pgd, uses_seed=True, ascends_cross_entropy=True, settings=_STEPS),
+    "random": Attack("random_noise", "random noise", takes=("seed",), climbs=""),
+    "fgsm": Attack("fgsm", "FGSM", takes=("logits", "head_sign"), climbs="cross_entropy",
+                   settings=(_COST,), tsne=(5, 200, True)),
+    "bim": Attack("bim", "BIM", climbs="cross_entropy", settings=(_STEPS,)),
+    "tgsm": Attack("tgsm", "ILCM", settings=(_STEPS,), tsne=(5, 200, True)),
+    "jsma": Attack("jsma", "JSMA", settings=(_STEPS, _PAIR), **_SALIENCY),
+    "smda": Attack("smda", "SMDA", settings=(_STEPS,), **_SALIENCY),
+    "carliniL2": Attack("carliniL2", "C&W L2", **_CARLINI),
+    "carliniL2_highcon": Attack("carliniL2_highcon", "C&W L2 hc", **_CARLINI),
+    "carliniL2_highden": Attack("carliniL2_highden", "white-box", **_WHITE_BOX),
+    "carliniL2_specific": Attack("carliniL2_specific", "white-box hc", **_WHITE_BOX),
+    "pgd": Attack("pgd", "PGD", takes=("logits", "seed", "restarts"), climbs="cross_entropy",
+                  settings=(_STEPS, _RESTARTS)),
 }
+
+
+def settings() -> dict[str, Setting]:
+    """The settings of all attacks by flag, each once."""
+    return {setting.flag: setting for attack in ATTACKS.values() for setting in attack.settings}
 
 
 def get(name: str) -> Attack:

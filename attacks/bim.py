@@ -4,11 +4,12 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from attacks.loops.ascent import predicted_one_hot, sign_steps
+from attacks.loops.ascent import GRADIENT_CHUNK, ascend_from_clean, predicted_one_hot
 
 
 def bim(logits_fn: Callable, x: tf.Tensor, *, eps: float | tf.Tensor, num_steps: int = 10,
-        clip_min: float = -0.5, clip_max: float = 0.5) -> tf.Tensor:
+        clip_min: float = -0.5, clip_max: float = 0.5,
+        chunk: int = GRADIENT_CHUNK) -> tf.Tensor:
     """`num_steps` FGSM steps of eps / num_steps; the label is the prediction on the clean image.
 
     Args:
@@ -18,9 +19,11 @@ def bim(logits_fn: Callable, x: tf.Tensor, *, eps: float | tf.Tensor, num_steps:
       num_steps: number of steps.
       clip_min: lower edge of the box.
       clip_max: upper edge of the box.
+      chunk: rows that share a gradient, see `loops/ascent.py`.
 
     Returns:
       Adversarial images like x, within eps of x in every pixel.
     """
-    return sign_steps(logits_fn, x, target_from=predicted_one_hot, total=eps, num_steps=num_steps,
-                      clip_min=clip_min, clip_max=clip_max)
+    return ascend_from_clean(
+        logits_fn, x, target_from=predicted_one_hot, total=eps, num_steps=num_steps,
+        clip_min=clip_min, clip_max=clip_max, chunk=chunk)

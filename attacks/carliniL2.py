@@ -2,15 +2,18 @@
 
 from collections.abc import Callable
 
-from attacks.loops.carlini import carlini_search
-from attacks.loops.search import Search
+from attacks.loops.carlini import Numbers, carlini_search
+from attacks.loops.search import SEARCH_CHUNK, Search
 
 
 def carliniL2(logits_and_features_fn: Callable, *, kappa: float = 0.0, num_steps: int = 10,
               learning_rate: float = 0.01, num_search_steps: int = 9,
               initial_tradeoff: float = 1.0, abort_group: int = 1, targeted: bool = True,
-              clip_min: float = -0.5, clip_max: float = 0.5, compact: bool = True) -> Search:
+              clip_min: float = -0.5, clip_max: float = 0.5, compact: bool = True,
+              chunk: int = SEARCH_CHUNK) -> Search:
     """The smallest L2 perturbation that makes the target class win.
+
+    As many parameters as the attack has numbers: each is a keyword, which a flag sets.
 
     Args:
       logits_and_features_fn: from images to sign-adjusted logits [n, L] and features [n, d].
@@ -24,12 +27,11 @@ def carliniL2(logits_and_features_fn: Callable, *, kappa: float = 0.0, num_steps
       clip_min: lower edge of the box.
       clip_max: upper edge of the box.
       compact: see `Search`.
+      chunk: rows per gradient.
 
     Returns:
       A search that takes x float32 [n, h, w, c] and target int32 [n]; see `loops/carlini.py`.
     """
-    return carlini_search(
-        logits_and_features_fn, kappa=kappa, num_steps=num_steps, learning_rate=learning_rate,
-        num_search_steps=num_search_steps, initial_tradeoff=initial_tradeoff,
-        abort_group=abort_group, targeted=targeted, clip_min=clip_min, clip_max=clip_max,
-        compact=compact)
+    numbers = Numbers(kappa, num_steps, learning_rate, num_search_steps, initial_tradeoff, abort_group,
+                      targeted, clip_min, clip_max)
+    return carlini_search(logits_and_features_fn, numbers, compact=compact, chunk=chunk)

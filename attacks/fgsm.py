@@ -4,11 +4,12 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from attacks.loops.ascent import predicted_one_hot, sign_steps
+from attacks.loops.ascent import GRADIENT_CHUNK, ascend_from_clean, predicted_one_hot
 
 
 def fgsm(logits_fn: Callable, x: tf.Tensor, *, eps: float | tf.Tensor, clip_min: float = -0.5,
-         clip_max: float = 0.5, reverse_cost: bool = False, head_sign: float = 1.0) -> tf.Tensor:
+         clip_max: float = 0.5, reverse_cost: bool = False, head_sign: float = 1.0,
+         chunk: int = GRADIENT_CHUNK) -> tf.Tensor:
     """One step of eps along the sign of the gradient of the cross entropy.
 
     The label is the model's own prediction on x, so no true label leaks into the image.
@@ -22,17 +23,18 @@ def fgsm(logits_fn: Callable, x: tf.Tensor, *, eps: float | tf.Tensor, clip_min:
       reverse_cost: ascends the reverse cross entropy −(1/(L−1)) Σ_{i≠t} log softmax(Z)_i of the raw
         logits Z instead, t the predicted class (arXiv 1706.00633v1, figure 4).
       head_sign: Z is head_sign · logits: −1 for a network with a reversed head.
+      chunk: rows that share a gradient, see `loops/ascent.py`.
 
     Returns:
       Adversarial images like x, within eps of x in every pixel.
     """
     if not reverse_cost:
-        return sign_steps(logits_fn, x, target_from=predicted_one_hot, total=eps, num_steps=1,
-                          clip_min=clip_min, clip_max=clip_max)
+        return ascend_from_clean(logits_fn, x, target_from=predicted_one_hot, total=eps, num_steps=1,
+                          clip_min=clip_min, clip_max=clip_max, chunk=chunk)
 
     def reverse_label(raw_logits):
         wrong = 1.0 - predicted_one_hot(head_sign * raw_logits)
         return wrong / (raw_logits.shape[-1] - 1.0)
 
-    return sign_steps(lambda images: head_sign * logits_fn(images), x, target_from=reverse_label,
-                      total=eps, num_steps=1, clip_min=clip_min, clip_max=clip_max)
+    return ascend_from_clean(lambda images: head_sign * logits_fn(images), x, target_from=reverse_label,
+                      total=eps, num_steps=1, clip_min=clip_min, clip_max=clip_max, chunk=chunk)

@@ -4,7 +4,13 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from attacks.loops.ascent import in_chunks, own_and_other, predicted_one_hot
+from attacks.loops.ascent import (
+    GRADIENT_CHUNK,
+    in_chunks,
+    own_and_other,
+    predicted_one_hot,
+    sign_ascent,
+)
 from attacks.random_noise import random_noise
 
 # Length of all steps together, in multiples of eps: a step is 2.5·eps / num_steps, as in the paper.
@@ -12,9 +18,12 @@ TRAVEL = 2.5
 
 
 def pgd(logits_fn: Callable, x: tf.Tensor, *, eps: float | tf.Tensor, seed: int,
-        image_index: tf.Tensor, num_steps: int = 40, num_restarts: int = 1,
-        clip_min: float = -0.5, clip_max: float = 0.5) -> tf.Tensor:
+        image_index: tf.Tensor, num_steps: int = 40, num_restarts: int | tf.Tensor = 1,
+        first_restart: int | tf.Tensor = 0, with_margin: bool = False, clip_min: float = -0.5,
+        clip_max: float = 0.5, chunk: int = GRADIENT_CHUNK) -> tf.Tensor | tuple[tf.Tensor, tf.Tensor]:
     """Sign steps from random starts within eps; per image the worst of all restarts is kept.
+
+    As many parameters as the attack has numbers: each is a keyword, which a flag sets.
 
     Not in the original. Worst is the largest margin of a wrong class over the label. The label is the
     prediction on the clean image, as for FGSM and BIM.
@@ -28,11 +37,16 @@ def pgd(logits_fn: Callable, x: tf.Tensor, *, eps: float | tf.Tensor, seed: int,
         the restart it determines the start.
       num_steps: steps per restart.
       num_restarts: random starts, at least 1.
+      first_restart: number of the first of them: the worst of restarts 0 to 9 is the worse of the
+        worst of 0 to 4 and that of 5 to 9.
+      with_margin: also returns by how much each image is wrong, to compare restarts of several calls.
       clip_min: lower edge of the box.
       clip_max: upper edge of the box.
+      chunk: rows that share a gradient, see `loops/ascent.py`.
 
     Returns:
-      Adversarial images like x, within eps of x in every pixel.
+      Adversarial images like x, within eps of x in every pixel; and, if asked for, the margin float32
+      [n]: the largest wrong logit minus the label's.
     """
     step_size = tf.cast(TRAVEL * tf.cast(eps, tf.float64) / num_steps, x.dtype)
     radius = tf.cast(eps, x.dtype)
@@ -42,18 +56,14 @@ def pgd(logits_fn: Callable, x: tf.Tensor, *, eps: float | tf.Tensor, seed: int,
         low = tf.maximum(clean - radius, clip_min)
         high = tf.minimum(clean + radius, clip_max)
 
-        def ascend(image):
-            with tf.GradientTape() as tape:
-                tape.watch(image)
-                loss = tf.nn.softmax_cross_entropy_with_logits(label, logits_fn(image))
-            moved = image + step_size * tf.sign(tape.gradient(loss, image))
-            return tf.clip_by_value(moved, low, high)
+        def loss_fn(images):
+            return tf.nn.softmax_cross_entropy_with_logits(label, logits_fn(images))
 
         def restart(number, worst, worst_margin):
             image = random_noise(clean, eps=eps, seed=seed, image_index=index, draw=number,
                                  clip_min=clip_min, clip_max=clip_max)
-            image = tf.while_loop(lambda i, _: i < num_steps, lambda i, im: (i + 1, ascend(im)),
-                                  (0, image), parallel_iterations=1)[1]
+            image = sign_ascent(
+                loss_fn, image, num_steps=num_steps, step_size=step_size, low=low, high=high)
             # Unlike the cross entropy, the margin does not saturate.
             own, other = own_and_other(logits_fn(image), tf.argmax(label, axis=-1))
             margin = other - own
@@ -62,7 +72,11 @@ def pgd(logits_fn: Callable, x: tf.Tensor, *, eps: float | tf.Tensor, seed: int,
                     tf.where(worse, margin, worst_margin))
 
         none_yet = tf.fill([clean.shape[0]], -tf.constant(float("inf")))
-        return tf.while_loop(lambda number, *_: number < num_restarts, restart,
-                             (0, clean, none_yet), parallel_iterations=1)[1]
+        return tf.while_loop(lambda number, *_: number < end, restart,
+                             (begin, clean, none_yet), parallel_iterations=1)[1:]
 
-    return in_chunks(attack_chunk, x, image_index)
+    begin = tf.convert_to_tensor(first_restart)
+    end = begin + num_restarts
+    images, margin = in_chunks(
+        attack_chunk, x, image_index, chunk=chunk, outputs=(x.dtype, x.dtype))
+    return (images, margin) if with_margin else images

@@ -256,7 +256,7 @@ def bind_searches(network):
     searches = {}
     for name, keywords in settings.items():
         attack = attacks.get(name)
-        network_fn = network.logits_and_features if attack.uses_features else network.logits
+        network_fn = network.logits_and_features if "features" in attack.takes else network.logits
         searches[name] = attack.batch_size, attack.function(network_fn, **keywords).stages[-1]
     return searches
 

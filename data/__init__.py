@@ -14,22 +14,47 @@ class DatasetSpec:
         image_shape: (height, width, channels), or None where the file decides.
         num_classes: number of classes, or None where the file decides.
         augment: whether training crops and flips at random.
+        loader: "module:function" from a split, "train" or "test", to images [n, h, w, c] in stored
+            form and labels int [n], without any path; "" of a data set without one.
+        download_host: URL that has to answer before tensorflow-datasets, which knows the data set
+            under the same name, downloads it; "" of a data set that it lacks.
+        labels_per_record: label bytes in front of a colour image in a .bin file; the last counts.
+        is_archive: whether the files are .npz; else .bin or IDX.
+        lr_boundaries: steps at which the learning rate of the ResNet falls tenfold; empty: 1/2, 3/4
+            and all of a training.
     """
 
     name: str
     image_shape: tuple[int, int, int] | None
     num_classes: int | None
     augment: bool
+    loader: str = ""
+    download_host: str = ""
+    labels_per_record: int = 1
+    is_archive: bool = False
+    lr_boundaries: tuple[int, ...] = ()
 
+    @property
+    def needs_path(self) -> bool:
+        """Whether its images come from files alone."""
+        return not (self.loader or self.download_host)
+
+
+_TORONTO = "https://www.cs.toronto.edu"
 
 DATASETS: dict[str, DatasetSpec] = {
     spec.name: spec
     for spec in (
-        DatasetSpec("mnist", (28, 28, 1), 10, augment=False),
-        DatasetSpec("cifar10", (32, 32, 3), 10, augment=True),
-        DatasetSpec("cifar100", (32, 32, 3), 100, augment=True),
-        DatasetSpec("digits", (8, 8, 1), 10, augment=False),
-        DatasetSpec("npz", None, None, augment=False),
+        DatasetSpec("mnist", (28, 28, 1), 10, augment=False,
+                    download_host="https://storage.googleapis.com",
+                    lr_boundaries=(10000, 15000, 20000)),
+        DatasetSpec("cifar10", (32, 32, 3), 10, augment=True, download_host=_TORONTO,
+                    lr_boundaries=(40000, 60000, 80000)),
+        # Its records hold the coarse label and then the fine one.
+        DatasetSpec("cifar100", (32, 32, 3), 100, augment=True, download_host=_TORONTO,
+                    labels_per_record=2, lr_boundaries=(40000, 60000, 80000)),
+        DatasetSpec("digits", (8, 8, 1), 10, augment=False, loader="data.formats:bundled_digits"),
+        DatasetSpec("npz", None, None, augment=False, is_archive=True),
     )
 }
 

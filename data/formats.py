@@ -1,4 +1,4 @@
-"""The file formats of images: the original's .bin, IDX and .npz, and the two sources without a path.
+"""The file formats of images: the original's .bin, IDX and .npz, and the sources without a path.
 
 Readers return (images, labels, source) in the stored form: uint8, or float32 in [0, 1]. NumPy alone;
 TFDS and scikit-learn are imported where they are used.
@@ -8,6 +8,7 @@ import contextlib
 import glob
 import gzip
 import os
+import pkgutil
 import urllib.error
 import urllib.request
 import zipfile
@@ -16,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from data import DATASETS, DatasetSpec
 from errors import InputError
 
 SPLITS = ("train", "test")
@@ -33,14 +35,8 @@ _FOLDER_NAMES = {
     "test": ("data_test.bin", "test_batch.bin", "test.bin", "t10k-*ubyte", "t10k-*ubyte.gz"),
 }  # fmt: skip
 
-_DOWNLOAD_HOSTS = {
-    "mnist": "https://storage.googleapis.com",
-    "cifar10": "https://www.cs.toronto.edu",
-    "cifar100": "https://www.cs.toronto.edu",
-}
 
-
-def find_files(dataset: str, path: str, split: str) -> tuple[list[str], bool]:
+def find_files(spec: DatasetSpec, path: str, split: str) -> tuple[list[str], bool]:
     """Returns the files of a split and whether the path itself tells the splits apart."""
     path = os.path.expanduser(path)
     if not os.path.isdir(path):
@@ -48,7 +44,7 @@ def find_files(dataset: str, path: str, split: str) -> tuple[list[str], bool]:
         if not paths:
             raise InputError(f"no file is at this path or matches this pattern. Received: {path=}")
         return paths, False
-    names = {key: (f"{key}.npz",) for key in SPLITS} if dataset == "npz" else _FOLDER_NAMES
+    names = {key: (f"{key}.npz",) for key in SPLITS} if spec.is_archive else _FOLDER_NAMES
     found = {}
     for key in SPLITS:
         matches = (sorted(glob.glob(os.path.join(glob.escape(path), n))) for n in names[key])
@@ -61,9 +57,9 @@ def find_files(dataset: str, path: str, split: str) -> tuple[list[str], bool]:
     return found[split], all(found.values())
 
 
-def read_files(paths: list[str], spec) -> list[tuple[np.ndarray, np.ndarray, str]]:
+def read_files(paths: list[str], spec: DatasetSpec) -> list[tuple[np.ndarray, np.ndarray, str]]:
     """Returns one unchecked (images, labels, file name) per file or per pair of IDX files."""
-    if spec.name == "npz":
+    if spec.is_archive:
         return [_read_npz(file) for file in paths]
     idx_files = [file for file in paths if _is_idx(file)]
     if not idx_files:
@@ -114,9 +110,15 @@ def _read_idx(file: str) -> np.ndarray:
 
 
 def record_layout(dataset: str, channels: int) -> tuple[str, int]:
-    """Returns the element type of the original's .bin records and the number of label elements."""
-    # CIFAR-100 stores the coarse label and then the fine one, which is the one that counts.
-    return ("<f4", 1) if channels == 1 else ("u1", 2 if dataset == "cifar100" else 1)
+    """Returns the element type of the original's .bin records and the number of label elements.
+
+    Args:
+        dataset: key in `DATASETS`; one that is none has one label.
+        channels: 1 (float records) or 3 (bytes).
+    """
+    if channels == 1:
+        return "<f4", 1
+    return "u1", DATASETS[dataset].labels_per_record if dataset in DATASETS else 1
 
 
 def _read_bin(file: str, spec) -> tuple[np.ndarray, np.ndarray, str]:
@@ -159,16 +161,20 @@ def _read_npz(file: str) -> tuple[np.ndarray, np.ndarray, str]:
 
 
 def checked(
-    part: tuple[np.ndarray, np.ndarray, str], spec, num_classes: int
+    part: tuple[np.ndarray, np.ndarray, str], spec, num_classes: int, *, any_size: bool = False
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Returns (images, int32 labels) or raises InputError; num_classes 0 sets no upper bound."""
+    """Returns (images, int32 labels) or raises InputError; num_classes 0 sets no upper bound.
+
+    `any_size` allows heights and widths that are not divisible by 4.
+    """
     images, labels, source = part
     shape = images.shape[1:]
     if spec.image_shape and shape != spec.image_shape:
         raise InputError(f"{source}: images must be {spec.image_shape}. Received: {shape=}")
-    if len(shape) != 3 or shape[0] % 4 or shape[1] % 4 or 0 in shape:
+    step, words = (1, "") if any_size else (4, " with h and w divisible by 4")
+    if len(shape) != 3 or shape[0] % step or shape[1] % step or 0 in shape:
         raise InputError(
-            f"{source}: images must be [n, h, w] or [n, h, w, c] with h and w divisible by 4. "
+            f"{source}: images must be [n, h, w] or [n, h, w, c]{words}. "
             f"Received: shape={images.shape}"
         )
     if len(images) != len(labels):
@@ -193,6 +199,16 @@ def checked(
     return images, labels.astype(np.int32)
 
 
+def load_without_files(
+    spec: DatasetSpec, split: str, data_dir: str
+) -> tuple[np.ndarray, np.ndarray, str]:
+    """Returns one unchecked split of a data set that has a source of its own."""
+    if not spec.loader:
+        return download(spec, split, data_dir)
+    images, labels = pkgutil.resolve_name(spec.loader)(split)
+    return images, labels, spec.name
+
+
 def bundled_digits(split: str) -> tuple[np.ndarray, np.ndarray]:
     """Returns scikit-learn's 8x8 digits, 1,437 for training and 360 for testing."""
     from sklearn.datasets import load_digits
@@ -209,26 +225,26 @@ def bundled_digits(split: str) -> tuple[np.ndarray, np.ndarray]:
     return images, digits.target[rows].astype(np.int32)
 
 
-def download(dataset: str, split: str, data_dir: str) -> tuple[np.ndarray, np.ndarray, str]:
+def download(spec: DatasetSpec, split: str, data_dir: str) -> tuple[np.ndarray, np.ndarray, str]:
     """Returns one unchecked split from tensorflow-datasets."""
     try:
         import tensorflow_datasets as tfds
 
-        builder = tfds.builder(dataset, data_dir=os.path.expanduser(data_dir) or None)
+        builder = tfds.builder(spec.name, data_dir=os.path.expanduser(data_dir) or None)
         if not builder.is_prepared():
-            _require_host(_DOWNLOAD_HOSTS[dataset])
+            _require_host(spec.download_host)
             builder.download_and_prepare()
         batches = list(tfds.as_numpy(builder.as_dataset(split=split, batch_size=1024)))
     except Exception as error:  # TFDS raises many kinds; to the user all mean "no data"
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(
-            f"{dataset} could not be had from tensorflow-datasets: give --train_data_path and "
+            f"{spec.name} could not be had from tensorflow-datasets: give --train_data_path and "
             f"--eval_data_path with .bin or IDX files, or a --data_dir which already holds it. "
             f"Received: data_dir={data_dir!r} ({reason})"
         ) from error
     images = np.concatenate([batch["image"] for batch in batches])
     labels = np.concatenate([batch["label"] for batch in batches])
-    return images, labels, f"tensorflow-datasets {dataset}"
+    return images, labels, f"tensorflow-datasets {spec.name}"
 
 
 def _require_host(url: str) -> None:
@@ -254,7 +270,6 @@ def read_pngs(folder: str) -> tuple[np.ndarray, list[str]]:
         raise InputError(f"expected PNG files of one size and kind in {folder}. Received: {odd.name} "
                          f"differs from {paths[0].name}.")
     return np.stack(pictures), [path.name for path in paths]
-
 
 
 

@@ -6,16 +6,11 @@ network's [-0.5, 0.5] happens once, in pixels.py. What the files look like is in
 
 import dataclasses
 import os
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from data import formats, get_spec
 from errors import InputError
-
-if TYPE_CHECKING:
-    pass
-
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -37,16 +32,18 @@ class ImageSet:
     has_splits: bool
 
 
-def load(dataset: str, path: str, split: str, *, data_dir: str = "", num_classes: int = 0) -> ImageSet:
+def load(dataset: str, path: str, split: str, *, data_dir: str = "", num_classes: int = 0,
+         any_size: bool = False) -> ImageSet:
     """Reads one split of a data set.
 
     Args:
         dataset: key in `DATASETS`.
         path: a file, a glob pattern (both taken as they are, whatever the split), a folder (its
-            file names tell the splits), or "": scikit-learn's digits or a TFDS download.
+            file names tell the splits), or "": the data set's own source.
         split: "train" or "test".
         data_dir: folder of tensorflow-datasets; "" is its default.
         num_classes: for `npz` only, where 0 stands for the largest label plus one.
+        any_size: whether height and width need not be divisible by 4, as of a network of another hand.
 
     Returns:
         An `ImageSet` in stored form.
@@ -58,17 +55,16 @@ def load(dataset: str, path: str, split: str, *, data_dir: str = "", num_classes
     spec = get_spec(dataset)
     if split not in formats.SPLITS:
         raise InputError(f"split must be one of {list(formats.SPLITS)}. Received: split={split!r}")
-    if not path and dataset == "npz":
-        raise InputError("dataset 'npz' needs the path of an .npz file. Received: path=''")
+    if not path and spec.needs_path:
+        raise InputError(f"dataset {dataset!r} needs the path of {_file_kind(spec)}. Received: path=''")
     has_splits = True
     limit = spec.num_classes or num_classes
     if path:
-        paths, has_splits = formats.find_files(dataset, path, split)
-        parts = [formats.checked(part, spec, limit) for part in formats.read_files(paths, spec)]
-    elif dataset == "digits":
-        parts = [formats.bundled_digits(split)]
+        paths, has_splits = formats.find_files(spec, path, split)
+        parts = formats.read_files(paths, spec)
     else:
-        parts = [formats.checked(formats.download(dataset, split, data_dir), spec, limit)]
+        parts = [formats.load_without_files(spec, split, data_dir)]
+    parts = [formats.checked(part, spec, limit, any_size=any_size) for part in parts]
     shapes = {images.shape[1:] for images, _ in parts}
     if len(shapes) > 1:
         raise InputError(f"{path}: all files must hold one image shape. Received: shapes={shapes}")
@@ -78,6 +74,10 @@ def load(dataset: str, path: str, split: str, *, data_dir: str = "", num_classes
     if limit < 2:
         raise InputError(f"{path}: at least 2 classes are needed. Received: num_classes={limit}")
     return ImageSet(images, labels, limit, path or dataset, has_splits)
+
+
+def _file_kind(spec):
+    return "an .npz file" if spec.is_archive else "a .bin or IDX file"
 
 
 def load_for_training(

@@ -1,12 +1,6 @@
 """The stored form of pixels (uint8, or float in [0, 1]) and the network's (float in [-0.5, 0.5])."""
 
-from typing import TYPE_CHECKING
-
 import numpy as np
-
-if TYPE_CHECKING:
-    pass
-
 
 
 def from_network_input(images: np.ndarray) -> np.ndarray:

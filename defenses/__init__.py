@@ -1,4 +1,9 @@
-"""What answers or refuses: the scores, a row each."""
+"""What answers or refuses: the scores, a row each.
+
+A new score is its formula in defenses/scores.py and a row here: `detect.py --mode=fit` then gives it
+thresholds, evaluate, figures and apply judge, draw and list it. A detector on disk has the scores it
+was fitted with, and keeps them.
+"""
 
 import dataclasses
 
@@ -8,13 +13,15 @@ class Score:
     """A score that tells normal from adversarial images; higher is more normal.
 
     Attributes:
-      function: name of its formula in defenses/scores.py or defenses/kernels.py.
+      function: its formula in defenses/scores.py, f(outputs, reference) → float64 [n].
       title: in pictures and tables.
       short: in the columns of detect.py.
       colour: of its lines. The colours differ in lightness by a fifth and the markers in form, so that
         pictures can be read in greyscale.
       marker: of its points.
       is_published: one of the paper's three, which `detect.py --mode=auc` tells.
+      same_order_as: the score that orders images as this one does (but where it underflows). Where
+        lines show the order alone, that one stands for both, or lies below the dots of this one.
     """
 
     function: str
@@ -23,13 +30,15 @@ class Score:
     colour: str
     marker: str
     is_published: bool = False
+    same_order_as: str = ""
 
 
 # In the order of tables.
 SCORES = {
     "confidence": Score("confidence_score", "confidence", "conf.", "#F0A500", "o", is_published=True),
     "non_me": Score("non_me_score", "non-ME", "non-ME", "#000000", "s", is_published=True),
-    "kernel_non_me": Score("kernel_non_me_score", "kernel non-ME", "k. nonME", "#C8F2BA", "v"),
+    "kernel_non_me": Score("kernel_non_me_score", "kernel non-ME", "k. nonME", "#C8F2BA", "v",
+                           same_order_as="non_me"),
     "j_score": Score("j_score_score", "J-score", "J-score", "#C0458A", "D"),
     "k_density": Score("k_density_score", "K-density", "K-dens.", "#004C8C", "^", is_published=True),
 }

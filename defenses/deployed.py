@@ -11,16 +11,18 @@ import os
 
 import environment  # noqa: F401 before TensorFlow
 
+import keras
 import numpy as np
 import tensorflow as tf
 
 from data import inputs
+from defenses import detector as detectors
 from defenses.detector import Detector
 from errors import InputError
-from files import detectors as detector_files
-from networks import restoring
+from files import provenance
+from networks import foreign, portable, restoring
 from networks.network import Network
-from networks.spec import NetworkSpec
+from networks.spec import NetworkSpec, Opening
 
 NOT_SURE = "NOT SURE"
 DEFAULT_SCORE = "k_density"
@@ -34,7 +36,7 @@ class Answer:
     Attributes:
       labels: predicted classes int [n], of the refused images too.
       accepted: bool [n], whether the detector answers.
-      scores: float64 [n] by name of `defenses.SCORES`.
+      scores: float64 [n] by name of the detector's scores.
       threshold: T of the score that decided.
     """
 
@@ -56,7 +58,7 @@ class LoadedDetector:
       network: restored.
       detector: fitted on this network.
       strategy: whose replicas share the images.
-      score: of `defenses.SCORES`, which decides.
+      score: of the detector's, which decides.
       false_refusal_rate: one of the rates the detector was fitted at.
 
     Raises:
@@ -66,10 +68,13 @@ class LoadedDetector:
     def __init__(self, network: Network, detector: Detector,
                  strategy: tf.distribute.Strategy, *, score: str = DEFAULT_SCORE,
                  false_refusal_rate: float = DEFAULT_RATE):
-        found, wanted = network.weights_sha256(), detector.network["weights_sha256"]
-        if found != wanted:
-            raise InputError("expected the network that the detector was fitted on, with weights of "
-                             f"SHA-256 {wanted[:12]}…. Received: a network with {found[:12]}….")
+        found, wanted = network.digests(), detector.network
+        digest = provenance.digest_that_differs(found, wanted)
+        if digest:
+            shown, of = (f"{of.get(digest, 'none')[:12]}…" for of in (wanted, found))
+            raise InputError(
+                "expected the network that the detector was fitted on, with "
+                f"{provenance.DIGESTS[digest]} of SHA-256 {shown}. Received: a network with {of}.")
         self.detector = detector
         self._score, self._rate = score, false_refusal_rate
         self._threshold = detector.threshold(score, false_refusal_rate)
@@ -93,6 +98,7 @@ class LoadedDetector:
 
 
 def load_detector(path: str | os.PathLike, *, log_root: str | os.PathLike = "",
+                  model: str | os.PathLike | keras.Model = "", trust_model: bool = False,
                   score: str = DEFAULT_SCORE, false_refusal_rate: float = DEFAULT_RATE,
                   strategy: tf.distribute.Strategy | None = None) -> LoadedDetector:
     """A detector with its network, ready for images.
@@ -100,19 +106,45 @@ def load_detector(path: str | os.PathLike, *, log_root: str | os.PathLike = "",
     Args:
       path: of detector.npz.
       log_root: folder of the network's checkpoint; "": where detector.npz lies.
-      score: of `defenses.SCORES`, which decides.
+      model: of a network of another hand its file or itself; "": `<name>.keras` where detector.npz
+        lies.
+      trust_model: as of `networks.portable.load_model`.
+      score: of the detector's, which decides.
       false_refusal_rate: one of the rates the detector was fitted at.
       strategy: None is the CPU.
 
     Raises:
       InputError: no detector or network there, or of another network.
     """
-    detector = Detector(**detector_files.load(path))
+    detector = detectors.load(path)
     strategy = strategy or tf.distribute.OneDeviceStrategy("/cpu:0")
-    # One of an older version names no model.
-    fields = {field.name: detector.network[field.name]
-              for field in dataclasses.fields(NetworkSpec) if field.name in detector.network}
-    expected = NetworkSpec(**fields | {"image_shape": tuple(fields["image_shape"])})
-    network = restoring.restore(strategy, str(log_root) or os.path.dirname(path) or ".", expected)
+    network = _network_of(detector, os.path.dirname(path) or ".", str(log_root), model, trust_model,
+                          strategy)
     return LoadedDetector(network, detector, strategy, score=score,
                           false_refusal_rate=false_refusal_rate)
+
+
+def _network_of(detector, folder, log_root, model, trust_model, strategy):
+    """The network of a detector in `folder`, a model of another hand or one of a checkpoint."""
+    is_foreign = "architecture_sha256" in detector.network
+    if (is_foreign and log_root) or (model and not is_foreign):
+        wanted, given = ("model", f"{log_root=}") if is_foreign else ("log_root", f"{model=}")
+        raise InputError(f"expected {wanted} of the network that the detector was fitted on. "
+                         f"Received: {given}.")
+    # One of an older version names no model.
+    fields = _fields(NetworkSpec, detector.network)
+    fields["image_shape"] = tuple(fields["image_shape"])
+    if not is_foreign:
+        return restoring.restore(strategy, log_root or folder, NetworkSpec(**fields))
+    opening = Opening(**_fields(Opening, detector.network))
+    options = {"head": fields["objective"], "dataset": fields["dataset"],
+               "image_shape": fields["image_shape"]}
+    if isinstance(model, keras.Model):
+        return foreign.from_keras(model, **dataclasses.asdict(opening), **options)
+    path = model or os.path.join(folder, f"{fields['model']}.keras")
+    return portable.open_model(strategy, path, opening, trust_model=trust_model, **options)
+
+
+def _fields(kind, network):
+    return {field.name: network[field.name] for field in dataclasses.fields(kind)
+            if field.name in network}

@@ -1,6 +1,7 @@
 """The thresholding test of the paper on logits and features: scores, thresholds, an answer or none."""
 
 import dataclasses
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -8,9 +9,10 @@ import numpy as np
 
 from defenses import SCORES, thresholds
 from defenses import scores as formulas
-from defenses.kernels import log_kernel_density
-from defenses.scores import j_score
+from defenses.kernels import Kernels
 from errors import InputError
+from files import detectors as detector_files
+from files.attack_results import Outputs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,37 +21,37 @@ class Detector:
 
     Attributes:
       network: JSON values of the network it belongs to, "weights_sha256" among them.
-      kernels: float [num_kernels, d, num_classes], training features.
-      bandwidth: σ² of the K-density.
-      non_me_variance: σ² of the kernel non-ME.
-      eta: η of the kernel non-ME.
+      reference: what images are compared with.
+      score_names: of SCORES, those that have thresholds: with no other it judges.
       false_refusal_rates: shares of normal images that may be refused, float [rates].
-      thresholds: T of each of SCORES at each rate, float [len(SCORES), rates].
+      thresholds: T of each score at each rate, float [scores, rates].
       fitted_on: which images of the data set the thresholds were fitted on, int [n].
       fitted_images: the same by `AttackResults.image_digests`, uint64 [n].
 
     Raises:
-      InputError: the thresholds are not of these scores and rates.
+      InputError: a score is unknown, or the thresholds are not of these scores and rates.
     """
 
     network: Mapping[str, Any]
-    kernels: np.ndarray
-    bandwidth: float
-    non_me_variance: float
-    eta: float
+    reference: formulas.Reference
+    score_names: Sequence[str]
     false_refusal_rates: np.ndarray
     thresholds: np.ndarray
     fitted_on: np.ndarray
     fitted_images: np.ndarray
 
     def __post_init__(self):
-        wanted = (len(SCORES), len(self.false_refusal_rates))
+        unknown = sorted(set(self.score_names) - set(SCORES))
+        if unknown:
+            raise InputError(f"expected scores of [{', '.join(SCORES)}], as this version knows them. "
+                             f"Received: scores={', '.join(unknown)}.")
+        wanted = (len(self.score_names), len(self.false_refusal_rates))
         if self.thresholds.shape != wanted:
             raise InputError(f"expected thresholds of shape {wanted}, scores by false refusal rates. "
                              f"Received: shape={self.thresholds.shape}.")
 
     def scores(self, logits: np.ndarray, features: np.ndarray) -> dict[str, np.ndarray]:
-        """The scores of images, float64 [n] by name of SCORES, finite.
+        """The scores of images, float64 [n] by name of `score_names`, finite.
 
         Args:
           logits: sign-adjusted, float [n, num_classes].
@@ -63,36 +65,23 @@ class Detector:
                 rows = np.flatnonzero(~np.isfinite(array).all(axis=1))
                 raise InputError(f"expected finite {name} of every image. Received: {len(rows)} images "
                                  f"with others, the first in row {rows[0]}.")
-        return combine(formulas.confidence(logits), formulas.non_me(logits), features,
-                       logits.argmax(axis=1), self.kernels, self.bandwidth, self.non_me_variance,
-                       self.eta)
+        outputs = Outputs(formulas.confidence(logits), formulas.non_me(logits), features,
+                          logits.argmax(axis=1))
+        return formulas.score(self.score_names, outputs, self.reference)
 
     def threshold(self, score: str, false_refusal_rate: float) -> float:
-        """T of a score of SCORES at one of the fitted rates; InputError at any other."""
-        rates = self.false_refusal_rates.tolist()
-        if score not in SCORES or false_refusal_rate not in rates:
-            raise InputError(f"score must be one of {list(SCORES)} and false_refusal_rate one of "
+        """T of a score of `score_names` at one of the fitted rates; InputError at any other."""
+        names, rates = list(self.score_names), self.false_refusal_rates.tolist()
+        if score not in names or false_refusal_rate not in rates:
+            raise InputError(f"score must be one of {names} and false_refusal_rate one of "
                              f"{rates}, which were fitted. Received: score={score!r}, "
                              f"false_refusal_rate={false_refusal_rate}.")
-        return float(self.thresholds[list(SCORES).index(score), rates.index(false_refusal_rate)])
+        return float(self.thresholds[names.index(score), rates.index(false_refusal_rate)])
 
     def accepts(self, scores: Mapping[str, np.ndarray], score: str,
                 false_refusal_rate: float) -> np.ndarray:
         """bool [n]: which of the images with these `scores` are answered; as `threshold`."""
         return thresholds.accepts(scores[score], self.threshold(score, false_refusal_rate))
-
-
-def combine(confidence: np.ndarray, non_me: np.ndarray, features: np.ndarray, classes: np.ndarray,
-            kernels: np.ndarray, bandwidth: float, non_me_variance: float,
-            eta: float) -> dict[str, np.ndarray]:
-    """All of SCORES from confidence and non-ME float [n], features [n, d] and predicted classes [n].
-
-    "k_density" is the logarithm, which orders like the density but does not underflow.
-    """
-    kernel_non_me = formulas.kernel_non_me(non_me, kernels.shape[2], non_me_variance, eta)
-    values = (confidence, non_me, kernel_non_me, j_score(confidence, kernel_non_me),
-              log_kernel_density(features, classes, kernels, bandwidth))
-    return dict(zip(SCORES, values, strict=True))
 
 
 def fit(scores: Mapping[str, np.ndarray], false_refusal_rates: Sequence[float],
@@ -107,6 +96,33 @@ def fit(scores: Mapping[str, np.ndarray], false_refusal_rates: Sequence[float],
     Raises:
       InputError: as `thresholds.fit`.
     """
-    fitted = [[thresholds.fit(scores[name], rate) for rate in false_refusal_rates] for name in SCORES]
-    return Detector(false_refusal_rates=np.array(false_refusal_rates), thresholds=np.array(fitted),
-                    **rest)
+    fitted = [[thresholds.fit(values, rate) for rate in false_refusal_rates]
+              for values in scores.values()]
+    return Detector(score_names=tuple(scores), false_refusal_rates=np.array(false_refusal_rates),
+                    thresholds=np.array(fitted), **rest)
+
+
+def save(path: str | os.PathLike, detector: Detector) -> None:
+    """Writes a detector.npz; arguments and errors as `files.detectors.save`."""
+    reference = detector.reference
+    detector_files.save(path, {
+        "kernels": reference.kernels.features, "bandwidth": reference.kernels.bandwidth,
+        "non_me_variance": reference.non_me_variance, "eta": reference.eta,
+        "scores": detector.score_names, "network": detector.network,
+        **{name: getattr(detector, name) for name in (
+            "thresholds", "false_refusal_rates", "fitted_on", "fitted_images")}})
+
+
+def load(path: str | os.PathLike) -> Detector:
+    """Reads a detector.npz.
+
+    Raises:
+      InputError: as `files.detectors.load`, or as `Detector`, with the file in front.
+    """
+    found = detector_files.load(path)
+    kernels = Kernels(found.pop("kernels"), found.pop("bandwidth"))
+    reference = formulas.Reference(kernels, found.pop("non_me_variance"), found.pop("eta"))
+    try:
+        return Detector(reference=reference, score_names=found.pop("scores"), **found)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None

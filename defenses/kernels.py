@@ -1,10 +1,12 @@
 """Kernel density of features (K-density), and the draw of its kernels."""
 
+import dataclasses
+
 import numpy as np
 
 from errors import InputError
 
-# σ² of the kernel density, as in the original's Matlab scripts.
+# By head: σ² of the kernel density, as in the original's Matlab scripts.
 KERNEL_BANDWIDTH = {"ce": 1 / 0.26, "rce": 0.1 / 0.26}
 # Kernels per class of the white-box attacks.
 ATTACK_KERNELS = 100
@@ -68,21 +70,39 @@ def _check_density_inputs(features, classes, kernels):
                          f"Received: classes from {classes.min()} to {classes.max()}.")
 
 
-def kernel_density(features: np.ndarray, classes: np.ndarray, kernels: np.ndarray,
-                   bandwidth: float) -> np.ndarray:
-    """K-density float64 [n] in [0, 1]; arguments and errors as `log_kernel_density`."""
-    return np.exp(log_kernel_density(features, classes, kernels, bandwidth))
+@dataclasses.dataclass(frozen=True)
+class Kernels:
+    """Features that stand for their classes, and how far they reach.
+
+    Attributes:
+      features: float [num_kernels, d, num_classes], by class.
+      bandwidth: σ² > 0, see KERNEL_BANDWIDTH.
+    """
+
+    features: np.ndarray
+    bandwidth: float
+
+    @property
+    def num_classes(self) -> int:
+        """How many classes they stand for."""
+        return self.features.shape[2]
+
+    def log_density(self, features: np.ndarray, classes: np.ndarray) -> np.ndarray:
+        """float64 [n] ≤ 0; arguments and errors as `log_kernel_density`."""
+        return log_kernel_density(features, classes, self.features, self.bandwidth)
+
+    def density(self, features: np.ndarray, classes: np.ndarray) -> np.ndarray:
+        """K-density float64 [n] in [0, 1]; arguments and errors as `log_kernel_density`."""
+        return np.exp(self.log_density(features, classes))
 
 
-def density_medians(features: np.ndarray, labels: np.ndarray, kernels: np.ndarray,
-                    bandwidth: float) -> np.ndarray:
+def density_medians(features: np.ndarray, labels: np.ndarray, kernels: Kernels) -> np.ndarray:
     """Per class, the median K-density over its training features.
 
     Args:
       features: float [n, d], training features.
       labels: int [n], their true classes.
-      kernels: float [num_kernels, d, num_classes].
-      bandwidth: σ² > 0.
+      kernels: of the same classes.
 
     Returns:
       float64 [num_classes].
@@ -93,8 +113,8 @@ def density_medians(features: np.ndarray, labels: np.ndarray, kernels: np.ndarra
     Source: median_for_attack.m of the original.
     """
     labels = np.asarray(labels)
-    density = kernel_density(features, labels, kernels, bandwidth)
-    counts = np.bincount(labels, minlength=kernels.shape[2])
+    density = kernels.density(features, labels)
+    counts = np.bincount(labels, minlength=kernels.num_classes)
     if not counts.all():
         raise InputError("expected training features of every class of the kernels. "
                          f"Received: class {int(counts.argmin())}=0 features.")

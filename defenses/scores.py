@@ -1,13 +1,85 @@
-"""The scores of the papers, from logits: formulas of NumPy arrays, higher is more normal."""
+"""The scores of the papers: formulas of NumPy arrays, higher is more normal.
 
+Above what a row of `defenses.SCORES` names: each takes the outputs of n images and the reference of a
+detector. Below the mathematics, from logits.
+"""
+
+import dataclasses
 import math
+from collections.abc import Iterable
 
 import numpy as np
 
+from defenses import SCORES
+from defenses.kernels import Kernels
 from errors import InputError
+from files.attack_results import Outputs
 
 # Smallest σ² of the kernel non-ME: below lies the rounding of non-ME in float32, squared.
 _VARIANCE_FLOOR = 1e-12
+
+
+@dataclasses.dataclass(frozen=True)
+class Reference:
+    """What images are compared with: what training images are like.
+
+    Attributes:
+      kernels: training features by class.
+      non_me_variance: σ² of the kernel non-ME, of `non_me_variance`; None where it is not known.
+      eta: η > 0 of the kernel non-ME.
+    """
+
+    kernels: Kernels
+    non_me_variance: float | None = None
+    eta: float = 1.0
+
+
+def score(names: Iterable[str], outputs: Outputs, reference: Reference) -> dict[str, np.ndarray]:
+    """Scores of images.
+
+    Args:
+      names: of SCORES.
+      outputs: of n images.
+      reference: of the network.
+
+    Returns:
+      Name → float64 [n].
+
+    Raises:
+      InputError: a class is none of the kernels', features and kernels differ in width, or a score
+        needs what the reference does not hold.
+    """
+    return {name: globals()[SCORES[name].function](outputs, reference) for name in names}
+
+
+def confidence_score(outputs: Outputs, reference: Reference) -> np.ndarray:
+    """Largest probability."""
+    return outputs.confidence
+
+
+def non_me_score(outputs: Outputs, reference: Reference) -> np.ndarray:
+    """Non-maximal entropy; NaN where the outputs hold it."""
+    return outputs.non_me
+
+
+def kernel_non_me_score(outputs: Outputs, reference: Reference) -> np.ndarray:
+    """How near the non-ME is to that of perfect RCE training, in [0, 1]."""
+    if reference.non_me_variance is None:
+        raise InputError("expected the variance of the non-ME of training images, which `python "
+                         "others.py --mode=kernel_para` tells. Received: none.")
+    return kernel_non_me(outputs.non_me, reference.kernels.num_classes, reference.non_me_variance,
+                         reference.eta)
+
+
+def j_score_score(outputs: Outputs, reference: Reference) -> np.ndarray:
+    """Confidence times kernel non-ME, in [0, 1]."""
+    return j_score(outputs.confidence, kernel_non_me_score(outputs, reference))
+
+
+def k_density_score(outputs: Outputs, reference: Reference) -> np.ndarray:
+    """Logarithm of the K-density of the predicted class, which orders like the density but does not
+    underflow."""
+    return reference.kernels.log_density(outputs.features, outputs.predicted)
 
 
 def log_probabilities(logits: np.ndarray) -> np.ndarray:

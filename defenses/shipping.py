@@ -5,7 +5,6 @@ import json
 import shutil
 from pathlib import Path
 
-from defenses import SCORES
 from errors import InputError
 from files import atomic, checkpoints, pretrained, provenance
 from files import detectors as detector_files
@@ -47,7 +46,7 @@ def save_pretrained(folder: str, network: Network, run: checkpoints.TrainingRun,
 def _model_card(name, run, step, detector, num_correct, num_images, data_note):
     made, rates = provenance.provenance(), detector["false_refusal_rates"]
     thresholds = [[score, *(f"{value:.6g}" for value in values)]
-                  for score, values in zip(SCORES, detector["thresholds"], strict=True)]
+                  for score, values in zip(detector["scores"], detector["thresholds"], strict=True)]
     table = [["score", *(f"T for {100 * rate:g} % refused" for rate in rates)],
              ["---"] * (1 + len(rates)), *thresholds]
     shape, fields = " x ".join(map(str, run.image_shape)), dataclasses.asdict(run).items()

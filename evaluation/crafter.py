@@ -11,13 +11,14 @@ import numpy as np
 import tensorflow as tf
 
 import attacks
-from attacks.loops.ascent import GRADIENT_CHUNK
 from attacks.loops.search import Search
 from errors import InputError
 from networks.network import Network
-from networks.running import ChunkedFunction, collect, spread
+from networks.running import ROWS_PER_GRADIENT, ChunkedFunction, collect, device_kind, spread
 
 CLIP_MIN, CLIP_MAX = -0.5, 0.5
+# What an attack takes first → the method of `Network` that it is.
+_NETWORK_FUNCTIONS = {"logits": "logits", "features": "logits_and_features"}
 # Between two looks at a running search: progress, and a chance to interrupt it.
 SECONDS_PER_CALL = 1.0
 
@@ -55,31 +56,62 @@ class Crafter:
       seed: of whatever the attack draws.
       settings: keywords of the attack.
       batch_size: images per call; 0 is the attack's own. No influence on results.
+      chunk: images that share a gradient; 0 is what suits the device. Another one changes last bits.
+      jit_compile: whether XLA compiles the network and its gradients.
+
+    Attributes:
+      chunk: images that share a gradient; 0 of an attack without.
+      part_size: images that are saved together.
     """
 
     def __init__(self, network: Network, strategy: tf.distribute.Strategy,
                  attack: attacks.Attack, *, seed: int, settings: Mapping[str, Any] | None = None,
-                 batch_size: int = 0):
+                 batch_size: int = 0, chunk: int = 0, jit_compile: bool = False):
         self._attack = attack
         self._iterations = _gradients_per_image(attack, settings or {})
         settings = {"clip_min": CLIP_MIN, "clip_max": CLIP_MAX, **(settings or {})}
+        self.chunk = chunk or default_chunk(attack, strategy) if attack.climbs else 0
+        if attack.climbs:
+            settings["chunk"] = self.chunk
+        self.part_size = max(attack.part_size, self.chunk)
         # More rows than a part has would be padding.
-        batch_size = min(batch_size or attack.batch_size, attack.part_size)
+        batch_size = min(max(batch_size or attack.batch_size, self.chunk), self.part_size)
         self._targeted = settings.get("targeted", True)
-        self._unit = GRADIENT_CHUNK
+        self._unit, self._num_restarts = self.chunk or default_chunk(attack, strategy), 1
+        first = [getattr(network, _NETWORK_FUNCTIONS[name]) for name in attack.takes
+                 if name in _NETWORK_FUNCTIONS]
+        if jit_compile:
+            first = [tf.function(function, jit_compile=True) for function in first]
+        if "head_sign" in attack.takes:
+            settings["head_sign"] = float(network.objective.attack_logits(tf.ones([])))
         if attack.stages:
-            network_fn = network.logits_and_features if attack.uses_features else network.logits
-            search = attack.function(network_fn, **settings)
+            search = attack.function(*first, **settings)
             self._stages = [_StageRunner(strategy, stage, batch_size) for stage in search.stages]
             self._unit = math.lcm(*(stage.chunk for stage in search.stages))
             return
 
-        def craft(x, image_index, eps):
-            first = (network.logits,) if attack.uses_gradient else ()
-            drawn = {"seed": seed, "image_index": image_index} if attack.uses_seed else {}
-            return (attack.function(*first, x, eps=eps, **drawn, **settings),)
+        if "restarts" in attack.takes:
+            self._num_restarts = settings.pop("num_restarts", 1)
+
+        def craft(x, image_index, eps, *restarts):
+            drawn = {"seed": seed, "image_index": image_index} if "seed" in attack.takes else {}
+            if "restarts" not in attack.takes:
+                return (attack.function(*first, x, eps=eps, **drawn, **settings),)
+            begin, number = restarts
+            return attack.function(*first, x, eps=eps, first_restart=begin, num_restarts=number,
+                                   with_margin=True, **drawn, **settings)
 
         self._run = ChunkedFunction(strategy, craft, chunk_size=batch_size)
+
+    @property
+    def gradients_per_restart(self) -> int:
+        """Gradients that one restart takes of an image."""
+        return self._iterations
+
+    @property
+    def num_restarts(self) -> int:
+        """Restarts of each image; 1 of an attack without."""
+        return self._num_restarts
 
     @property
     def unit(self) -> int:
@@ -87,7 +119,7 @@ class Crafter:
         return self._unit
 
     def __call__(self, x: np.ndarray, image_index: np.ndarray, *, eps: float | None = None,
-                 targets: Sequence[np.ndarray] = (),
+                 targets: Sequence[np.ndarray] = (), restarts: range | None = None,
                  listener: Listener = Listener()) -> dict[str, np.ndarray]:
         """Attacks images.
 
@@ -97,21 +129,20 @@ class Crafter:
           eps: of attacks that take one.
           targets: classes int [n], of attacks that take one; of several, each image keeps the
             successful result of the smallest L2 distance.
+          restarts: which of an attack that takes them; None: all.
           listener: told of progress.
 
         Returns:
-          "adversarial" like x; "iterations" int32 [n], the steps of all stages and targets; of
+          "adversarial" like x; "iterations" int32 [n], the steps of all stages and targets; "margin"
+          float32 [n] of an attack with restarts, the wrong logit's over the label's; of
           searches also "success" bool [n], "target" int32 [n] (−1: untargeted) and what else they
           return; of two stages "first_success" bool [n], of the first. Where none of several
           targets succeeds, the first one's result.
         """
         constants = {} if eps is None else {"eps": tf.constant(eps, tf.float64)}
         if not self._attack.stages:
-            adversarial, = self._run(
-                x, image_index.astype(np.int32), constants=tuple(constants.values()),
-                on_rows_done=lambda rows: listener.rows_done(rows, None))
-            return {"adversarial": adversarial,
-                    "iterations": np.full(len(x), self._iterations, np.int32)}
+            return self._call(x, image_index, constants, restarts or range(self._num_restarts),
+                              listener)
         if len(targets) == 1:
             return self._search(x, targets[0], constants, listener)
         best = None
@@ -120,6 +151,17 @@ class Crafter:
             best = result if best is None else _smaller_success(x, best, result)
         listener.tell_of(best)
         return best
+
+    def _call(self, x, image_index, constants, restarts, listener):
+        """The results of an attack that crafts its images at once."""
+        if "restarts" in self._attack.takes:
+            constants = constants | {"first": tf.constant(restarts.start),
+                                     "number": tf.constant(len(restarts))}
+        outputs = self._run(
+            x, image_index.astype(np.int32), constants=tuple(constants.values()),
+            on_rows_done=lambda rows: listener.rows_done(rows, None))
+        steps = np.full(len(x), self._iterations * len(restarts), np.int32)
+        return dict(zip(("adversarial", "margin"), outputs, strict=False)) | {"iterations": steps}
 
     def _search(self, x, target, constants, listener):
         target = target.astype(np.int32)
@@ -137,14 +179,20 @@ class Crafter:
         return {**result, **earlier, "iterations": iterations, "target": told}
 
 
+def default_chunk(attack: attacks.Attack, strategy: tf.distribute.Strategy) -> int:
+    """Images that share a gradient of an attack on the devices of a strategy."""
+    rows = ROWS_PER_GRADIENT[device_kind(strategy)]
+    return rows.search if attack.stages else rows.call
+
+
 def _gradients_per_image(attack, settings):
-    """Gradients that an attack without stages takes for each image."""
-    if attack.stages or not attack.uses_gradient:
+    """Gradients that an attack without stages takes for each image and restart."""
+    if attack.stages or not attack.climbs:
         return 0
     parameters = inspect.signature(attack.function).parameters
     defaults = {name: parameter.default for name, parameter in parameters.items()}
     numbers = {**defaults, **settings}
-    return numbers.get("num_steps", 1) * numbers.get("num_restarts", 1)
+    return numbers.get("num_steps", 1)
 
 
 class _StageRunner:
@@ -198,15 +246,27 @@ class _StageRunner:
         return np.concatenate(collect(self._strategy, value))
 
 
+def worse(one: Mapping[str, np.ndarray], other: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Of the results of two calls with different restarts, per image that of the larger margin, of
+    equal ones the first; "iterations" are those of both."""
+    is_worse = other["margin"] > one["margin"]
+    return _rows_where(is_worse, other, one) | {"iterations": one["iterations"] + other["iterations"]}
+
+
+def _rows_where(condition, chosen, default):
+    """Of arrays of the same names the rows of `chosen` where the condition bool [n] holds."""
+    return {name: np.where(condition.reshape(-1, *[1] * (default[name].ndim - 1)), chosen[name],
+                           default[name]) for name in default}
+
+
 def _smaller_success(x, best, other):
     """Per image whichever is successful, of two successes the one closer to x."""
     def rank(result):
         distance = np.square(result["adversarial"] - x).sum(axis=(1, 2, 3), dtype=np.float64)
         return np.where(result["success"], distance, np.inf)
 
-    better = rank(other) < rank(best)
-    return {name: np.where(better.reshape(-1, *[1] * (best[name].ndim - 1)), other[name], best[name])
-            for name in best} | {"iterations": best["iterations"] + other["iterations"]}
+    return _rows_where(rank(other) < rank(best), other, best) | {
+        "iterations": best["iterations"] + other["iterations"]}
 
 
 def choose_targets(kind: str, labels: np.ndarray, logits: np.ndarray, image_index: np.ndarray,

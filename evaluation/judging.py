@@ -22,7 +22,7 @@ def evaluate(rounds: Sequence[Round], detector: detectors.Detector,
 
     Args:
       rounds: of all attacks.
-      detector: gives the thresholds.
+      detector: gives the thresholds; of its scores.
       **sampling: keywords of `metrics.separation`.
 
     Returns:
@@ -34,9 +34,9 @@ def evaluate(rounds: Sequence[Round], detector: detectors.Detector,
       the successful example with the highest score.
     """
     rows = []
-    for r, subset, score in itertools.product(rounds, SUBSETS, SCORES):
+    for r, subset, score in itertools.product(rounds, SUBSETS, detector.score_names):
         rows.append(_row(r, subset, score, detector, **sampling))
-    for score in SCORES:
+    for score in detector.score_names:
         worst = _worst_case(rounds, score)
         if worst is not None:
             rows.append(_row(worst, "successful", score, detector, **sampling))
@@ -81,8 +81,31 @@ def _worst_case(rounds, score):
                  np.ones(len(best), bool), np.zeros(len(best), bool))
 
 
+def auc_table(rounds: Sequence[Round], eps_round: int = 0, *,
+              matlab_ties: bool = False) -> list[dict[str, Any]]:
+    """AUC of each score in each round of an eps sweep, over the images that count.
+
+    Args:
+      rounds: of an attack.
+      eps_round: the only round to look at, from 1; 0: all.
+      matlab_ties: as in `metrics.auc`.
+
+    Returns:
+      Per round: {"round": from 1, "eps", "n": images that count, "auc": {score: float}}, the AUCs
+      NaN where n is 0.
+    """
+    table = []
+    for number, r in enumerate(rounds, 1):
+        if eps_round in (0, number):
+            counted = r.where(r.subset("successful"))
+            table.append({"round": number, "eps": r.eps, "n": len(counted.image), "auc": {
+                name: metrics.auc(counted.normal[name], counted.adversarial[name],
+                                  matlab_ties=matlab_ties) for name in r.normal}})
+    return table
+
+
 def format_rows(rows: Sequence[Mapping[str, Any]], rate: float, subset: str = "successful") -> str:
-    """A table within 120 columns: per attack and eps AUROC and share accepted (%) by each score.
+    """A table: per attack and eps AUROC and share accepted (%) by each score; 120 columns for five.
 
     Args:
       rows: of `evaluate`.
@@ -90,28 +113,53 @@ def format_rows(rows: Sequence[Mapping[str, Any]], rate: float, subset: str = "s
       subset: of SUBSETS.
     """
     accepted = f"accepted_at_{100 * rate:g}"
-    width = 9 * len(SCORES)
-    titles = "".join(f"{SCORES[name].short:>9}" for name in SCORES)
+    names = list(dict.fromkeys(row["score"] for row in rows))
+    width = 9 * len(names)
+    titles = "".join(f"{SCORES[name].short:>9}" for name in names)
     lines = [f"{'':25} |{' AUROC (%)':<{width}} | {f'accepted at T of {100 * rate:g} % (%)':<{width}}",
              f"{'attack':<13}{'eps':>6}{'n':>6} |{titles} |{titles}"]
     chosen = [row for row in rows if row["subset"] == subset]
     for (attack, eps), group in itertools.groupby(chosen, lambda row: (row["attack"], row["eps"])):
         group = {row["score"]: row for row in group}
         cells = ["".join(f"{_percent(group[name]['figures'].get(figure)):>9}"
-                         for name in SCORES) for figure in ("auroc", accepted)]
+                         for name in names) for figure in ("auroc", accepted)]
         lines.append(f"{_SHORT.get(attack, attack):<13}{eps_text(eps):>6}"
-                     f"{group['confidence']['n']:>6} |{cells[0]} |{cells[1]}")
+                     f"{group[names[0]]['n']:>6} |{cells[0]} |{cells[1]}")
+    return "\n".join(lines)
+
+
+def format_thresholds(detector: detectors.Detector) -> str:
+    """A line per score: its name, and its T at each false refusal rate."""
+    rates = detector.false_refusal_rates.tolist()
+    return "\n".join(
+        f"  {score:<14}" + "".join(f"  T({100 * rate:g} %) = {value:.6g}"
+                                   for rate, value in zip(rates, values, strict=True))
+        for score, values in zip(detector.score_names, detector.thresholds, strict=True))
+
+
+def format_answers(names: Sequence[str], answer: Any) -> str:
+    """A line per image: its name, its class or NOT SURE, and its scores.
+
+    Args:
+      names: of the images.
+      answer: of these images, a `defenses.deployed.Answer`.
+    """
+    width = max(len("image"), *map(len, names))
+    lines = [f"{'image':<{width}}  {'answer':>8}" + "".join(f"  {name:>13}" for name in answer.scores)]
+    for row, (name, word) in enumerate(zip(names, answer.words(), strict=True)):
+        lines.append(f"{name:<{width}}  {word:>8}" + "".join(
+            f"  {values[row]:>13.6g}" for values in answer.scores.values()))
     return "\n".join(lines)
 
 
 def format_aucs(tables: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
-    """The AUCs (%) of one or two objectives side by side, one line per eps, within 100 columns.
+    """The AUCs (%) of one or two networks side by side, one line per eps, within 100 columns.
 
     Args:
-      tables: RCE or CE → what `evaluate_rounds` returned.
+      tables: tag of the network → rows of `auc_table`.
 
     Returns:
-      Lines of text; "n/a" where no image counts, "-" where an objective lacks the eps.
+      Lines of text; "n/a" where no image counts, "-" where a network lacks the eps.
     """
     head = _columns("n", [SCORES[name].title for name in PUBLISHED_SCORES])
     lines = [" " * 6 + "".join(f" | {tag:<{len(head)}}" for tag in tables).rstrip(),

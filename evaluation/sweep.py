@@ -1,5 +1,6 @@
 """The same images attacked at each eps: crafted in parts that survive a kill, scored, averaged."""
 
+import dataclasses
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -8,28 +9,25 @@ from functools import partial
 import numpy as np
 import tensorflow as tf
 
+from data.inputs import ImageSet, subset_indices
 from defenses.scores import confidence, non_me
+from errors import InputError
 from evaluation import checks
-from evaluation.crafter import CLIP_MAX, CLIP_MIN, Crafter, Listener
+from evaluation.crafter import CLIP_MAX, CLIP_MIN, Crafter, Listener, worse
+from evaluation.progress import NOBODY
 from files import attack_parts, attack_results
+from files.attack_results import Attacked, Outputs
 from networks.network import Network
 
 # Pixels of float images count as changed (L0) from half a grey level on.
 HALF_GREY_LEVEL = 0.5 / 255
 
 
-def run_sweep(network: Network, strategy: tf.distribute.Strategy,
-              crafter: Crafter, x: np.ndarray, labels: np.ndarray,
-              image_index: np.ndarray, eps_values: Sequence[float | None],
-              pieces: Sequence[attack_parts.Piece], parts: attack_parts.Parts, *,
-              choose_targets: Callable = lambda logits: (),
-              on_rows_done: Callable = lambda eps, rows, successes: None,
-              on_stage_done: Callable = lambda stage, success: None,
-              on_round: Callable = lambda averages: None
-              ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], list[dict]]:
-    """Attacks the same images at each eps and scores them.
+@dataclasses.dataclass(frozen=True)
+class Sweep:
+    """One attack on the same images at each eps.
 
-    Args:
+    Attributes:
       network: the network under attack.
       strategy: whose replicas share the images.
       crafter: the attack.
@@ -37,75 +35,103 @@ def run_sweep(network: Network, strategy: tf.distribute.Strategy,
       labels: true classes int [n].
       image_index: which image of the data set each row is, int [n].
       eps_values: one round each; (None,) for an attack without eps.
-      pieces: all of the sweep, as `attack_parts.cut` gives them.
+      pieces: all that is crafted, over all rounds and shards, as `attack_parts.cut` gives them.
       parts: where finished parts are saved and found.
-      choose_targets: clean logits [n, L] to arrays of target classes int [n]; none for an attack
-        that has no choice.
-      on_rows_done: told eps, the number of images that are finished and of the successes among
-        them (None: not known yet).
-      on_stage_done: told the stage of a search and success bool [m] of its images.
-      on_round: told the averages of each round.
+      choose_targets: clean logits [n, L] to arrays of target classes int [n]; none for an attack that
+        has no choice.
+    """
+
+    network: Network
+    strategy: tf.distribute.Strategy
+    crafter: Crafter
+    x: np.ndarray
+    labels: np.ndarray
+    image_index: np.ndarray
+    eps_values: Sequence[float | None]
+    pieces: Sequence[attack_parts.Piece]
+    parts: attack_parts.Parts
+    choose_targets: Callable = lambda logits: ()
+
+
+def choose_images(image_set: ImageSet, seed: int, target: str = "") -> np.ndarray:
+    """The images of a data set in an order that depends on the seed alone: the same for every attack.
+
+    Args:
+      image_set: with labels.
+      seed: of the order.
+      target: a class number leaves out the images of that class, which are there already.
+
+    Raises:
+      InputError: all images are of the target's class.
+    """
+    order = subset_indices(len(image_set.labels), -1, seed)
+    if not target.isdecimal():
+        return order
+    order = order[image_set.labels[order] != int(target)]
+    if not len(order):
+        raise InputError(f"expected images of other classes than the target. "
+                         f"Received: {len(image_set.labels)} images, all of class {target}.")
+    return order
+
+
+def run_sweep(work: Sweep, progress=NOBODY) -> tuple[Attacked, list[dict]]:
+    """Attacks the same images at each eps and scores them; what is finished is read.
+
+    Args:
+      work: what to attack.
+      progress: told of it, as `evaluation.progress.Progress`.
 
     Returns:
-      The arrays of the result files (`artifacts.RESULT_TEXTS` and `RESULT_IMAGES`), those of
-      `artifacts.PER_IMAGE`, both with the rounds one after the other, and per round its averages.
+      What came of it, the rounds one after the other, and per round its averages.
 
     Raises:
       InputError: images outside the box, NaN, or a network that returns probabilities.
     """
-    forward = network.forward(strategy)
-    logits, features = _checked_outputs(forward, x)
-    clean = _scores("nor", logits, features)
-    targets = choose_targets(logits)
-    rounds, per_image, averages = [], [], []
-    for number, eps in enumerate(eps_values):
-        listener = Listener(partial(on_rows_done, eps), on_stage_done)
-        crafted = _joined([_craft_part(crafter, x, image_index, eps, targets, piece, parts, listener)
-                           for piece in pieces if piece.round_number == number])
-        scored = _scores("adv", *forward(crafted["adversarial"]))
-        image_rows = _per_image(eps, image_index, labels, {**clean, **scored}, x, crafted)
-        rounds.append(scored | {"L2_distance": image_rows["rms"], "adv_img": crafted["adversarial"]})
-        per_image.append(image_rows)
-        averages.append(_averages(eps, labels, {**clean, **scored}, image_rows)
+    forward = work.network.forward(work.strategy)
+    logits, features = _checked_outputs(forward, work.x)
+    clean = _outputs(logits, features)
+    targets = work.choose_targets(logits)
+    x_adv, outputs, per_image, averages = [], [], [], []
+    for number, eps in enumerate(work.eps_values):
+        listener = Listener(partial(progress.rows_done, eps), progress.stage_done)
+        crafted = _crafted([(piece, _craft_part(work, targets, piece, listener))
+                            for piece in work.pieces if piece.round_number == number])
+        x_adv.append(crafted["adversarial"])
+        outputs.append(_outputs(*forward(crafted["adversarial"])))
+        per_image.append(_per_image(eps, work, clean, outputs[-1], crafted))
+        averages.append(_averages(eps, work.labels, clean, outputs[-1], per_image[-1])
                         | {"seconds": float(crafted["seconds"].sum())})
-        on_round(averages[-1])
+        progress.round_done(averages[-1])
     # The clean images are scored once; the files repeat them for each round, as the original's do.
-    repeated = {**clean, "labels_true": labels, "nor_img": x}
-    results = {name: np.concatenate([array] * len(rounds)) for name, array in repeated.items()}
-    results |= _joined(rounds)
-    return results, _joined(per_image), averages
+    num_rounds = len(x_adv)
+    return Attacked(
+        np.concatenate([work.labels] * num_rounds), np.concatenate([work.x] * num_rounds),
+        np.concatenate(x_adv), attack_results.joined([clean] * num_rounds),
+        attack_results.joined(outputs), _joined(per_image)), averages
 
 
-def craft_shard(network: Network, strategy: tf.distribute.Strategy,
-                crafter: Crafter, x: np.ndarray, image_index: np.ndarray,
-                eps_values: Sequence[float | None], pieces: Sequence[attack_parts.Piece],
-                parts: attack_parts.Parts, *, choose_targets: Callable = lambda logits: (),
-                on_rows_done: Callable = lambda eps, rows, successes: None,
-                on_stage_done: Callable = lambda stage, success: None) -> None:
-    """Crafts and saves some pieces of what `run_sweep` attacks, and scores nothing.
+def craft_pieces(work: Sweep, pieces: Sequence[attack_parts.Piece], progress=NOBODY) -> None:
+    """Crafts and saves some pieces of a sweep, those of a shard, and scores nothing.
 
     Args:
-      network: as all arguments that are not named here, of `run_sweep`.
-      strategy: whose replicas share the images.
-      crafter: the attack.
-      x: all images of the sweep, float32 [n, h, w, c].
-      image_index: int [n].
-      eps_values: of all rounds.
-      pieces: those to craft; of one that is finished the listeners are told only.
-      parts: where they are saved.
-      choose_targets: from the clean logits of all images.
-      on_rows_done: told of progress.
-      on_stage_done: told of progress.
+      work: the whole sweep.
+      pieces: those to craft; of one that is finished the listener is told only.
+      progress: as of `run_sweep`.
 
     Raises:
       InputError: as `run_sweep`.
     """
-    logits, _ = _checked_outputs(network.forward(strategy), x)
-    targets = choose_targets(logits)
+    logits, _ = _checked_outputs(work.network.forward(work.strategy), work.x)
+    targets = work.choose_targets(logits)
     for piece in pieces:
-        eps = eps_values[piece.round_number]
-        _craft_part(crafter, x, image_index, eps, targets, piece, parts,
-                    Listener(partial(on_rows_done, eps), on_stage_done))
+        eps = work.eps_values[piece.round_number]
+        _craft_part(work, targets, piece, Listener(partial(progress.rows_done, eps),
+                                                   progress.stage_done))
+
+
+def missing_pieces(work: Sweep) -> list[attack_parts.Piece]:
+    """The pieces that are not finished yet."""
+    return [piece for piece in work.pieces if work.parts.load(piece.name) is None]
 
 
 def _checked_outputs(forward, x):
@@ -116,19 +142,34 @@ def _checked_outputs(forward, x):
     return logits, features
 
 
-def _craft_part(crafter, x, image_index, eps, targets, piece, parts, listener):
+def _craft_part(work, targets, piece, listener):
     """The arrays of one piece, "seconds" among them; if it was saved before, it is read instead."""
-    part = parts.load(piece.name)
+    part = work.parts.load(piece.name)
+    if piece.restarts.stop < work.crafter.num_restarts:
+        listener = Listener()  # images count as finished with their last restarts
     if part is not None:
         listener.tell_of(part)
         return part
     rows = piece.rows
     started = time.perf_counter()
-    part = crafter(x[rows], image_index[rows], eps=eps, targets=[t[rows] for t in targets],
-                   listener=listener)
+    part = work.crafter(
+        work.x[rows], work.image_index[rows], eps=work.eps_values[piece.round_number],
+        targets=[t[rows] for t in targets], restarts=piece.restarts, listener=listener)
     part["seconds"] = np.array([time.perf_counter() - started])
-    parts.save(piece.name, part)
+    work.parts.save(piece.name, part)
     return part
+
+
+def _crafted(parts):
+    """The parts of a round as one: of the same images the worst of all restarts, then all images."""
+    by_rows = {}
+    for piece, part in parts:
+        seconds, part = part["seconds"], {n: a for n, a in part.items() if n != "seconds"}
+        found = by_rows.get(piece.rows.start)
+        by_rows[piece.rows.start] = (part, seconds) if found is None else (
+            worse(found[0], part), found[1] + seconds)
+    return _joined([part for part, _ in by_rows.values()]) | {
+        "seconds": np.concatenate([seconds for _, seconds in by_rows.values()])}
 
 
 def _joined(arrays):
@@ -136,47 +177,44 @@ def _joined(arrays):
     return {name: np.concatenate([part[name] for part in arrays]) for name in arrays[0]}
 
 
-def _scores(suffix, logits, features):
-    return {f"entropy_{suffix}": non_me(logits),
-            f"confidence_{suffix}": confidence(logits),
-            f"logits_{suffix}": features,
-            f"labels_{suffix}": np.argmax(logits, axis=-1)}
+def _outputs(logits, features):
+    return Outputs(confidence(logits), non_me(logits), features, np.argmax(logits, axis=-1))
 
 
-def _per_image(eps, image_index, labels, scores, x, crafted):
-    """The arrays of `artifacts.PER_IMAGE` of one round."""
+def _per_image(eps, work, clean, attacked, crafted):
+    """The arrays of `attack_results.PER_IMAGE` of one round."""
+    x, labels = work.x, work.labels
     change = (crafted["adversarial"] - x).reshape(len(x), -1)
     # An attack that does not judge its own success has it where the class is wrong.
-    success = crafted.get("success", scores["labels_adv"] != labels)
+    success = crafted.get("success", attacked.predicted != labels)
     squares = np.square(change).sum(axis=1, dtype=np.float64)
     return {
-        "eps": np.full(len(x), np.nan if eps is None else eps), "image_index": image_index,
+        "eps": np.full(len(x), np.nan if eps is None else eps), "image_index": work.image_index,
         "label": labels, "target": crafted.get("target", np.full(len(x), -1)),
-        "predicted_before": scores["labels_nor"], "predicted_after": scores["labels_adv"],
-        "success": success, "kept": success & (scores["labels_nor"] == labels),
+        "predicted_before": clean.predicted, "predicted_after": attacked.predicted,
+        "success": success, "kept": success & (clean.predicted == labels),
         "iterations": crafted["iterations"], "rms": np.sqrt(squares / change.shape[1]),
         "l2": np.sqrt(squares), "linf": np.abs(change).max(axis=1),
         "l0": np.count_nonzero(np.abs(change) > HALF_GREY_LEVEL, axis=1),
-        "confidence_before": scores["confidence_nor"],
-        "confidence_after": scores["confidence_adv"],
-        "non_me_before": scores["entropy_nor"], "non_me_after": scores["entropy_adv"],
+        "confidence_before": clean.confidence, "confidence_after": attacked.confidence,
+        "non_me_before": clean.non_me, "non_me_after": attacked.non_me,
         **{name: crafted[name] for name in attack_results.PER_IMAGE_WHITE_BOX if name in crafted},
     }
 
 
-def _averages(eps, labels, scores, image_rows):
+def _averages(eps, labels, clean, attacked, image_rows):
     kept = image_rows["kept"]
     # Differs from the original: of this eps, not of all rounds so far. As there, without eps of
     # the images that count.
     rms = image_rows["rms"][kept] if eps is None else image_rows["rms"]
     return {
         "eps": eps,
-        "precision_nor": float(np.mean(scores["labels_nor"] == labels)),
-        "precision_adv": float(np.mean(scores["labels_adv"] == labels)),
-        "confidence_nor": float(scores["confidence_nor"].mean()),
-        "confidence_adv": float(scores["confidence_adv"].mean()),
-        "non_me_nor": float(scores["entropy_nor"].mean()),
-        "non_me_adv": float(scores["entropy_adv"].mean()),
+        "precision_nor": float(np.mean(clean.predicted == labels)),
+        "precision_adv": float(np.mean(attacked.predicted == labels)),
+        "confidence_nor": float(clean.confidence.mean()),
+        "confidence_adv": float(attacked.confidence.mean()),
+        "non_me_nor": float(clean.non_me.mean()),
+        "non_me_adv": float(attacked.non_me.mean()),
         "L2_distance": float(rms.mean()) if rms.size else math.nan,
         "num_success": int(image_rows["success"].sum()), "num_kept": int(kept.sum()),
         **({"num_first_success": int(image_rows["first_success"].sum()),

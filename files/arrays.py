@@ -53,6 +53,32 @@ def check_lengths(lengths: Mapping[str, int], folder: str | os.PathLike) -> None
                          f"{next(name for name in lengths if name not in odd)}. Received: {names}.")
 
 
+def check_numbers(path: Path, array: np.ndarray, expected: str = "finite numbers",
+                  good: np.ndarray | None = None) -> None:
+    """Raises InputError naming the first number in `path` that is not what is expected.
+
+    Args:
+      path: of the table.
+      array: float [n] or [n, columns].
+      expected: in words.
+      good: bool like `array`, which numbers are; None: those that are finite.
+    """
+    bad = ~(np.isfinite(array) if good is None else good)
+    if bad.any():
+        first = tuple(np.argwhere(bad)[0])
+        raise InputError(f"expected {expected} in {path}. "
+                         f"Received: row {first[0] + 1}={array[first]:g}.")
+
+
+def as_labels(path: Path, array: np.ndarray) -> np.ndarray:
+    """A column of class numbers as int64 [n]; InputError naming the row that holds none."""
+    wrong = np.flatnonzero((array != np.round(array)) | (array < 0))
+    if wrong.size:
+        raise InputError(f"expected class numbers 0, 1, 2, ... in {path}. "
+                         f"Received: row {wrong[0] + 1}={array[wrong[0]]:g}.")
+    return array.astype(np.int64)
+
+
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
     """Name → array of a `.npz` or `.mat` file; InputError when it is not one."""
     try:

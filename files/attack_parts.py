@@ -5,7 +5,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,8 @@ from errors import InputError
 from files import atomic
 from files.arrays import read_arrays
 
+# A part of several restarts: minutes of two cores, and what a kill may cost.
+GRADIENTS_PER_PART = 100_000
 # Beside the result files, until those are complete.
 FOLDER = "parts"
 _IDENTITY = "identity.json"
@@ -30,24 +32,49 @@ class Piece:
       round_number: from 0.
       rows: which of the images.
       shard: which of the shards makes it, from 0.
+      restarts: which of the restarts; of an attack without there is one.
     """
 
     round_number: int
     rows: slice
     shard: int
+    restarts: range = range(1)
 
     @property
     def name(self) -> str:
         """Name of the part."""
-        return f"round{self.round_number:02d}_image{self.rows.start:06d}"
+        images = f"round{self.round_number:02d}_image{self.rows.start:06d}"
+        return images + (f"_restart{self.restarts.start:06d}" if self.restarts.start else "")
 
 
-def cut(num_rounds: int, num_images: int, part_size: int, num_shards: int = 1) -> list[Piece]:
-    """The pieces of a sweep, in order; the shards make them in turn."""
+def cut(num_rounds: int, num_images: int, part_size: int, num_shards: int = 1,
+        restarts: Sequence[range] = (range(1),)) -> list[Piece]:
+    """The pieces of a sweep, in order; the shards make in turn those of the same images."""
     rows = [slice(start, min(start + part_size, num_images))
             for start in range(0, num_images, part_size)]
-    return [Piece(number, piece_rows, (number * len(rows) + i) % num_shards)
-            for number in range(num_rounds) for i, piece_rows in enumerate(rows)]
+    return [Piece(number, piece_rows, (number * len(rows) + i) % num_shards, part)
+            for number in range(num_rounds) for i, piece_rows in enumerate(rows) for part in restarts]
+
+
+def cut_restarts(num_restarts: int, per_restart: int) -> list[range]:
+    """Restarts in parts of GRADIENTS_PER_PART gradients or little more, of so many per restart."""
+    size = max(1, GRADIENTS_PER_PART // max(1, per_restart))
+    return [range(start, min(start + size, num_restarts)) for start in range(0, num_restarts, size)]
+
+
+def size_of_part(largest: int, unit: int, num_images: int, num_shards: int) -> int:
+    """Images per part: small enough that every shard has some, without influence on results.
+
+    Args:
+      largest: of a run without shards.
+      unit: a part is a multiple of it.
+      num_images: per round.
+      num_shards: at least 1.
+    """
+    if num_shards == 1:
+        return largest
+    per_shard = -(-num_images // num_shards)
+    return min(-(-per_shard // unit) * unit, largest)
 
 
 class Parts:

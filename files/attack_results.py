@@ -17,8 +17,8 @@ import numpy as np
 from data.pixels import from_network_input
 from errors import InputError
 from files import atomic, attack_parts, provenance
-from files.arrays import check_lengths, read_arrays, read_npy, read_text
-from files.names import OBJECTIVE_OF_TAG, OBJECTIVE_TAG, RESULT_IMAGES, RESULT_TEXTS, results_dir
+from files.arrays import as_labels, check_lengths, check_numbers, read_arrays, read_npy, read_text
+from files.names import RESULT_IMAGES, RESULT_TEXTS, head_of_tag, tag_of_network
 
 # One row per image and eps, in results.npz and per_image.csv: units of the network input.
 PER_IMAGE = ("eps", "image_index", "label", "target", "predicted_before", "predicted_after",
@@ -98,10 +98,19 @@ def load_attack_results(folder: str | os.PathLike, images: bool = False) -> dict
         raise InputError(f"expected as many columns in logits_adv as in logits_nor in {folder}. "
                          f"Received: columns={widths[1]} and {widths[0]}.")
     for name, array in results.items():
-        _check_values(folder / name, name, array)
+        check_numbers(folder / name, array, *_expected(name, array))
         if name.startswith("labels_"):
-            results[name] = _as_labels(folder / name, array)
+            results[name] = as_labels(folder / name, array)
     return results
+
+
+def _expected(name, array):
+    """What a file's numbers must be, in words, and which of them are; () for finite ones."""
+    if name.startswith("entropy_"):
+        return "finite numbers or NaN", np.isfinite(array) | np.isnan(array)
+    if name.startswith("confidence_"):
+        return "numbers in [0, 1]", (array >= 0) & (array <= 1 + _CONFIDENCE_SLACK)
+    return ()
 
 
 def open_normal_images(folder: str | os.PathLike) -> np.ndarray:
@@ -115,30 +124,6 @@ def load_per_image(folder: str | os.PathLike) -> dict[str, np.ndarray] | None:
     return read_arrays(path) if path.is_file() else None
 
 
-def _check_values(path, name, array):
-    flat = array.reshape(len(array), -1)
-    good = np.isfinite(flat)
-    expected = "finite numbers"
-    if name.startswith("entropy_"):
-        good |= np.isnan(flat)
-        expected = "finite numbers or NaN"
-    if name.startswith("confidence_"):
-        good &= (flat >= 0) & (flat <= 1 + _CONFIDENCE_SLACK)
-        expected = "numbers in [0, 1]"
-    if not good.all():
-        row, column = np.argwhere(~good)[0]
-        raise InputError(f"expected {expected} in {path}. "
-                         f"Received: row {row + 1}={flat[row, column]:g}.")
-
-
-def _as_labels(path, array):
-    wrong = np.flatnonzero((array != np.round(array)) | (array < 0))
-    if wrong.size:
-        raise InputError(f"expected class numbers 0, 1, 2, ... in {path}. "
-                         f"Received: row {wrong[0] + 1}={array[wrong[0]]:g}.")
-    return array.astype(np.int64)
-
-
 # The original's sweep, for files without a run record.
 _ORIGINAL_ROUNDS = 10
 ORIGINAL_EPS_STEP = 0.02
@@ -149,31 +134,104 @@ _CHUNK_IMAGES = 1000
 
 
 @dataclasses.dataclass(frozen=True)
-class AttackResults:
-    """One attack on one network.
+class Outputs:
+    """What a network makes of n images, and the scores are computed from.
 
     Attributes:
-      objective: "ce" or "rce".
+      confidence: largest probability, float [n].
+      non_me: non-maximal entropy, float [n]; NaN where the original's files hold it.
+      features: of the penultimate layer, float [n, d].
+      predicted: classes, int [n].
+    """
+
+    confidence: np.ndarray
+    non_me: np.ndarray
+    features: np.ndarray
+    predicted: np.ndarray
+
+    def rows(self, chosen: np.ndarray | slice) -> "Outputs":
+        """Those of some images: bool [n], int [m] or a slice."""
+        return Outputs(self.confidence[chosen], self.non_me[chosen], self.features[chosen],
+                       self.predicted[chosen])
+
+
+def joined(parts: Sequence[Outputs]) -> Outputs:
+    """Those of several groups of images as one."""
+    return Outputs(*(np.concatenate([getattr(part, field.name) for part in parts])
+                     for field in dataclasses.fields(Outputs)))
+
+
+@dataclasses.dataclass(frozen=True)
+class Attacked:
+    """What an attack has made, the rounds one after the other.
+
+    Attributes:
+      labels: true classes, int [rows].
+      x: the normal images, network inputs float32 [rows, h, w, c].
+      x_adv: the adversarial ones, like x.
+      normal: what the network makes of x.
+      adversarial: what it makes of x_adv.
+      per_image: arrays [rows] under the names PER_IMAGE and any of PER_IMAGE_WHITE_BOX.
+    """
+
+    labels: np.ndarray
+    x: np.ndarray
+    x_adv: np.ndarray
+    normal: Outputs
+    adversarial: Outputs
+    per_image: Mapping[str, np.ndarray]
+
+    def save(self, folder: str | os.PathLike) -> None:
+        """Writes the result files, as `save_attack_results`."""
+        sides = {"nor": (self.normal, self.x), "adv": (self.adversarial, self.x_adv)}
+        results = {"labels_true": self.labels, "L2_distance": self.per_image["rms"]}
+        for side, (outputs, images) in sides.items():
+            results |= {f"confidence_{side}": outputs.confidence, f"entropy_{side}": outputs.non_me,
+                        f"logits_{side}": outputs.features, f"labels_{side}": outputs.predicted,
+                        f"{side}_img": images}
+        save_attack_results(folder, results, self.per_image)
+
+
+@dataclasses.dataclass(frozen=True)
+class AttackResults:
+    """One attack on one network, the rounds one after the other.
+
+    Attributes:
+      tag: of the network, as `names.tag_of` makes it.
       folder: where the files lie.
-      arrays: of `load_attack_results`, the rounds one after the other.
+      normal: of the images before the attack, a row per image and round.
+      adversarial: of the same after it.
+      labels: true classes, int [rows].
       eps_values: of each round; None for an attack without.
       num_per_eps: rows per round.
       network: which network was attacked, JSON values; None where no run record tells.
       cost: which cost the attack raises or lowers, "ce" or "rce" (--attack_cost).
     """
 
-    objective: str
+    tag: str
     folder: Path
-    arrays: Mapping[str, np.ndarray]
+    normal: Outputs
+    adversarial: Outputs
+    labels: np.ndarray
     eps_values: Sequence[float | None]
     num_per_eps: int
     network: Mapping[str, Any] | None
     cost: str = USUAL_COST
 
     @property
-    def tag(self) -> str:
-        """RCE or CE."""
-        return OBJECTIVE_TAG[self.objective]
+    def head(self) -> str:
+        """"ce" or "rce"."""
+        return head_of_tag(self.tag)
+
+    @property
+    def right_normal(self) -> np.ndarray:
+        """Whether each normal image is classified correctly, bool [rows]."""
+        return self.normal.predicted == self.labels
+
+    @property
+    def right_adversarial(self) -> np.ndarray:
+        """Whether each adversarial image is, bool [rows]."""
+        return self.adversarial.predicted == self.labels
 
     @functools.cached_property
     def per_image(self) -> Mapping[str, np.ndarray] | None:
@@ -183,12 +241,12 @@ class AttackResults:
     @property
     def num_rows(self) -> int:
         """Rows of all rounds together."""
-        return len(self.arrays["labels_true"])
+        return len(self.labels)
 
     @property
     def num_nan(self) -> int:
-        """NaN in entropy_nor and entropy_adv, which the original's files can hold."""
-        return sum(int(np.isnan(self.arrays[f"entropy_{side}"]).sum()) for side in ("nor", "adv"))
+        """NaN among the non-ME, which the original's files can hold."""
+        return sum(int(np.isnan(outputs.non_me).sum()) for outputs in (self.normal, self.adversarial))
 
     @property
     def image_index(self) -> np.ndarray:
@@ -213,11 +271,11 @@ class AttackResults:
         return np.frombuffer(b"".join(digests), np.uint64)
 
 
-def load(objective: str, folder: str | os.PathLike, num_per_eps: int = 0) -> AttackResults:
+def load(network: str, folder: str | os.PathLike, num_per_eps: int = 0) -> AttackResults:
     """Reads and checks the results of an attack, the original's included.
 
     Args:
-      objective: of the attacked network.
+      network: tag of the attacked network, or its head where training was plain.
       folder: of the result files.
       num_per_eps: rows per round; 0: what the run record says, without one ten equal rounds.
 
@@ -233,7 +291,11 @@ def load(objective: str, folder: str | os.PathLike, num_per_eps: int = 0) -> Att
     else:
         sweep = _original_sweep(folder, len(arrays["labels_true"]), num_per_eps)
     cost = record["flags"].get("attack_cost", USUAL_COST) if record else USUAL_COST
-    return AttackResults(objective, folder, arrays, *sweep, metrics.get("network"), cost)
+    normal, adversarial = (Outputs(arrays[f"confidence_{side}"], arrays[f"entropy_{side}"],
+                                   arrays[f"logits_{side}"], arrays[f"labels_{side}"])
+                           for side in ("nor", "adv"))
+    return AttackResults(tag_of_network(network), folder, normal, adversarial, arrays["labels_true"],
+                         *sweep, metrics.get("network"), cost)
 
 
 def _original_sweep(folder, num_rows, num_per_eps):
@@ -252,79 +314,18 @@ def is_unfinished(folder: str | os.PathLike) -> bool:
     return (Path(folder) / attack_parts.FOLDER).is_dir() and not has_results
 
 
-def find(attack: str, dataset: str, tag: str = "",
-         save_pwd: str | os.PathLike | None = None) -> dict[str, Path]:
-    """Where the results of an attack lie: objective → folder.
+def refuse_others(folder: str | os.PathLike, network: Mapping[str, Any]) -> None:
+    """Raises an InputError when the finished results in a folder are of another network.
 
     Args:
-      attack: name of the attack.
-      dataset: name of the data set.
-      tag: RCE or CE; empty for both.
-      save_pwd: the only folder, where test_adv.py was told one.
-
-    Raises:
-      InputError: there are none, or nothing tells which network those in `save_pwd` are of.
+      folder: of an attack's result files.
+      network: as `networks.network.Network.identity` tells it.
     """
-    if save_pwd:
-        save_pwd = Path(save_pwd)
-        return {OBJECTIVE_OF_TAG[tag] if tag else _recorded_objective(save_pwd): save_pwd}
-    folders = {objective: results_dir(attack, dataset, objective)
-               for name, objective in OBJECTIVE_OF_TAG.items() if tag in ("", name)}
-    found = {objective: folder for objective, folder in folders.items() if folder.is_dir()}
-    if not found:
-        raise InputError(
-            f"expected result files in {' or '.join(map(str, folders.values()))}, which `python "
-            f"test_adv.py --mode=attack --attack_method={attack} --dataset={dataset} "
-            "--log_root=... --RCE_train=...` writes. Received: no such folder.")
-    return found
-
-
-def _recorded_objective(folder):
     record = provenance.read(folder, "test_adv")
-    if record is None or "RCE_train" not in record["flags"]:
-        raise InputError("objective_tag must be RCE or CE where no test_adv_run.json tells whose "
-                         f"files they are: save_pwd={str(folder)!r}. Received: objective_tag=''.")
-    return "rce" if record["flags"]["RCE_train"] else "ce"
-
-
-def features_network(kernel_folder: str | os.PathLike, objective: str) -> Mapping[str, Any] | None:
-    """Which network the training features in a folder are of; None where no run record tells."""
-    record = provenance.read(kernel_folder, f"kernel_para_{OBJECTIVE_TAG[objective]}")
-    return record and record["metrics"].get("network")
-
-
-def check_features(results: AttackResults,
-                   kernel_folder: str | os.PathLike) -> Mapping[str, Any] | None:
-    """The network of the training features in a folder, as `features_network`; an InputError when it is
-    known to be another than that of the results."""
-    network = features_network(kernel_folder, results.objective)
-    check_network(results, network, f"the training features in {kernel_folder}")
-    return network
-
-
-def check_network(results: AttackResults, network: Mapping[str, Any] | None, whose: str) -> None:
-    """Raises an InputError when both networks are known, and the results are of another.
-
-    Args:
-      results: of an attack.
-      network: the other network; None where nothing tells.
-      whose: what that is the network of, for the message.
-    """
-    check_same_network("results", results.folder, results.network, network, whose)
-
-
-def check_same_network(what: str, folder: str | os.PathLike, found: Mapping[str, Any] | None,
-                       wanted: Mapping[str, Any] | None, whose: str) -> None:
-    """Raises an InputError when both networks are known, and are two.
-
-    Args:
-      what: what lies in the folder, for the message.
-      folder: where.
-      found: its network; None where nothing tells.
-      wanted: the other network; None where nothing tells.
-      whose: what that is the network of, for the message.
-    """
-    if found and wanted and found["weights_sha256"] != wanted["weights_sha256"]:
-        raise InputError(f"expected {what} in {folder} of the network of {whose}, with weights of "
-                         f"SHA-256 {wanted['weights_sha256'][:12]}…. Received: {what} of "
-                         f"{found['weights_sha256'][:12]}….")
+    found = record and record["metrics"].get("network")
+    digest = found and provenance.digest_that_differs(found, network)
+    if digest and (Path(folder) / RESULT_TEXTS[0]).is_file():
+        raise InputError(
+            f"{folder} holds the results of another network, with {provenance.DIGESTS[digest]} of "
+            f"SHA-256 {provenance.shown(found, digest)}: give --overwrite=True to replace them, or "
+            f"another --save_pwd. Received: a network with {provenance.shown(network, digest)}.")

@@ -34,10 +34,11 @@ UNREADABLE = (tf.errors.OpError, ValueError, KeyError, IndexError, AssertionErro
 class TrainingRun:
     """What a training run is; stored in each of its checkpoints and checked before a restore.
 
-    Attributes: as the flags of train.py they come from (`_FLAG_OF_FIELD`); `objective` is "ce" or
-    "rce", `image_shape` (height, width, channels), `lr_boundaries` steps. Of another model than the
-    ResNet `blocks_per_stage` is 0, and the numbers are those of networks/recipes.py. Fields with a
-    default are those that older checkpoints lack.
+    Attributes: as the flags of train.py they come from (`_FLAG_OF_FIELD`); `objective` is the head,
+    "ce" or "rce", `image_shape` (height, width, channels), `lr_boundaries` steps; `training_objective`
+    is what was minimised with the head, `objective_weights` the (term, weight) of each of its terms. Of
+    a model without residual units `blocks_per_stage` is 0. Fields with a default are those that older
+    checkpoints lack.
     """
 
     dataset: str
@@ -57,11 +58,15 @@ class TrainingRun:
     adam_epsilon: float = 1.0
     weight_decay: float = 0.0002
     lr_schedule: str = "step"
+    training_objective: str = "plain"
+    objective_weights: tuple[tuple[str, float], ...] = (("head_loss", 1.0),)
 
 
 # What a script calls each field, for messages; the order is that of the checks.
 _FLAG_OF_FIELD = {
     "objective": "--RCE_train",
+    "training_objective": "--objective",
+    "objective_weights": "the weights of --objective",
     "dataset": "--dataset",
     "model": "--model",
     "blocks_per_stage": "--num_residual_units",
@@ -91,6 +96,11 @@ def resume_fields(run: "TrainingRun") -> tuple[str, ...]:
     return RESUME_FIELDS if run.lr_schedule == "step" else tuple(_FLAG_OF_FIELD)
 
 
+_DEFAULTS = {field.name: field.default for field in dataclasses.fields(TrainingRun)}
+# Not in the record of a plain training, so that it stays what every version of this project reads.
+_LEFT_OUT = ("training_objective", "objective_weights")
+
+
 class _RecordState(tf.train.experimental.PythonState):
     """The record and the step of a checkpoint, as JSON inside it."""
 
@@ -100,7 +110,10 @@ class _RecordState(tf.train.experimental.PythonState):
         self.step = step
 
     def serialize(self):
-        return json.dumps({"step": self.step, "run": dataclasses.asdict(self.record)})
+        run = dataclasses.asdict(self.record)
+        if all(run[name] == _DEFAULTS[name] for name in _LEFT_OUT):
+            run = {name: value for name, value in run.items() if name not in _LEFT_OUT}
+        return json.dumps({"step": self.step, "run": run})
 
     def deserialize(self, string_value):
         self.record, self.step = _parse_record(string_value)
@@ -111,6 +124,8 @@ def _parse_record(text):
     run = stored["run"]
     for name in ("image_shape", "lr_boundaries"):
         run[name] = tuple(run[name])
+    if "objective_weights" in run:
+        run["objective_weights"] = tuple((term, weight) for term, weight in run["objective_weights"])
     return TrainingRun(**run), stored["step"]
 
 

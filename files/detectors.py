@@ -11,18 +11,20 @@ import numpy as np
 from errors import InputError
 from files import atomic, pretrained
 from files.arrays import read_arrays
-from files.names import OBJECTIVE_TAG
+from files.names import tag_of_network
 
 FILE_NAME = "detector.npz"
 _ARRAYS = {"kernels": 3, "thresholds": 2, "false_refusal_rates": 1, "fitted_on": 1,
            "fitted_images": 1}
 _NUMBERS = ("bandwidth", "non_me_variance", "eta")
+# Whose thresholds a file of version 0.1 holds, which does not name them.
+_FIRST_SCORES = ("confidence", "non_me", "kernel_non_me", "j_score", "k_density")
 _NETWORK_KEYS = {"dataset", "image_shape", "num_classes", "objective", "weights_sha256"}
 
 
-def default_path(kernel_folder: str | os.PathLike, objective: str) -> Path:
-    """Where `detect.py --mode=fit` leaves the detector of an objective."""
-    return Path(kernel_folder) / f"detector_{OBJECTIVE_TAG[objective]}.npz"
+def default_path(kernel_folder: str | os.PathLike, network: str) -> Path:
+    """Where `detect.py --mode=fit` leaves the detector of a network, told by its tag or head."""
+    return Path(kernel_folder) / f"detector_{tag_of_network(network)}.npz"
 
 
 def save(path: str | os.PathLike, detector: Mapping[str, Any]) -> None:
@@ -34,7 +36,8 @@ def save(path: str | os.PathLike, detector: Mapping[str, Any]) -> None:
         [scores, rates], "false_refusal_rates" float [rates], "fitted_on" int [n] and "fitted_images"
         uint64 [n], the images the thresholds were fitted on, by number and by digest; the numbers
         "bandwidth", "non_me_variance" and "eta"; "network", JSON values that say which network it
-        belongs to.
+        belongs to; "scores", the names of those of the thresholds, without which a file has those of
+        version 0.1.
 
     Raises:
       InputError: the folder is one of pretrained/.
@@ -45,12 +48,14 @@ def save(path: str | os.PathLike, detector: Mapping[str, Any]) -> None:
                          f"Received: detector={str(path)!r}.")
     arrays = {name: np.asarray(detector[name]) for name in (*_ARRAYS, *_NUMBERS)}
     arrays["kernels"] = arrays["kernels"].astype(np.float32)
+    if "scores" in detector:
+        arrays["scores"] = np.array(detector["scores"])
     with atomic.atomic_path(path) as temporary:
         np.savez_compressed(temporary, **arrays, network=np.array(json.dumps(detector["network"])))
 
 
 def load(path: str | os.PathLike) -> dict[str, Any]:
-    """Reads what `save` wrote.
+    """Reads what `save` wrote; "scores" is there in any case, a tuple of names.
 
     Raises:
       InputError: no such file, not a detector, or a pretrained one that is not as it was shipped.
@@ -68,13 +73,23 @@ def load(path: str | os.PathLike) -> dict[str, Any]:
     for name, ndim in {**_ARRAYS, **dict.fromkeys(_NUMBERS, 0)}.items():
         _check_array(name, arrays[name], ndim, path)
     return ({name: arrays[name] for name in _ARRAYS} | {name: float(arrays[name]) for name in _NUMBERS}
-            | {"network": _network(arrays["network"], path)})
+            | {"network": _network(arrays["network"], path),
+               "scores": _score_names(arrays.get("scores"), path)})
 
 
 def _check_array(name, array, ndim, path):
     if array.ndim != ndim or array.dtype.kind not in "fiu" or not np.isfinite(array).all():
         raise InputError(f"expected {name} to be finite numbers of {ndim} dimensions in {path}. "
                          f"Received: shape={array.shape}, dtype={array.dtype}.")
+
+
+def _score_names(array, path):
+    if array is None:
+        return _FIRST_SCORES
+    if array.ndim != 1 or array.dtype.kind != "U":
+        raise InputError(f"expected scores to be the names of scores in {path}. "
+                         f"Received: shape={array.shape}, dtype={array.dtype}.")
+    return tuple(array.tolist())
 
 
 def _network(text, path):

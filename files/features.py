@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 
 from errors import InputError
-from files import atomic, attack_results
-from files.arrays import check_lengths, read_arrays, read_text
+from files import atomic
+from files.arrays import as_labels, check_lengths, check_numbers, read_arrays, read_text
 from files.names import (
     KERNEL_NAMES,
-    OBJECTIVE_TAG,
+    tag_of_network,
     training_features_path,
     training_labels_path,
     training_scores_path,
@@ -29,19 +29,19 @@ _KERNEL_SOURCES = {"kernels": (), "attack_kernels": ("kernels",),
                    "attack_medians": ("attack_kernels",)}
 
 
-def save_training_features(folder: str | os.PathLike, objective: str, features: np.ndarray,
+def save_training_features(folder: str | os.PathLike, network: str, features: np.ndarray,
                            labels: np.ndarray) -> None:
     """Writes training_logits_<tag>, features float [n, d], and training_logitslabels_<tag>, the
     true classes int [n]; both or none. The original's others.py, mode kernel_para."""
     check_lengths({"features": len(features), "labels": len(labels)}, folder)
-    with (atomic.atomic_path(training_features_path(folder, objective)) as features_file,
-          atomic.atomic_path(training_labels_path(folder, objective)) as labels_file):
+    with (atomic.atomic_path(training_features_path(folder, network)) as features_file,
+          atomic.atomic_path(training_labels_path(folder, network)) as labels_file):
         np.savetxt(features_file, features)
         np.savetxt(labels_file, labels)
 
 
 def load_training_features(folder: str | os.PathLike,
-                           objective: str) -> tuple[np.ndarray, np.ndarray]:
+                           network: str) -> tuple[np.ndarray, np.ndarray]:
     """Reads what `save_training_features` or the original wrote.
 
     Returns:
@@ -50,57 +50,57 @@ def load_training_features(folder: str | os.PathLike,
     Raises:
       InputError: a file is missing, not a table of numbers or not finite; the lengths differ.
     """
-    features_path = training_features_path(folder, objective)
-    labels_path = training_labels_path(folder, objective)
+    features_path = training_features_path(folder, network)
+    labels_path = training_labels_path(folder, network)
     features = read_text(features_path, ndim=2)
     labels = read_text(labels_path, ndim=1)
     check_lengths({features_path.name: len(features), labels_path.name: len(labels)}, folder)
-    attack_results._check_values(features_path, features_path.name, features)
-    attack_results._check_values(labels_path, labels_path.name, labels)
-    return features, attack_results._as_labels(labels_path, labels)
+    check_numbers(features_path, features)
+    check_numbers(labels_path, labels)
+    return features, as_labels(labels_path, labels)
 
 
-def save_training_scores(folder: str | os.PathLike, objective: str,
+def save_training_scores(folder: str | os.PathLike, network: str,
                          scores: Mapping[str, np.ndarray]) -> None:
     """Writes training_scores_<tag>.npz beside the training features: name → float [n]."""
-    with atomic.atomic_path(training_scores_path(folder, objective)) as temporary:
+    with atomic.atomic_path(training_scores_path(folder, network)) as temporary:
         np.savez(temporary, **scores)
 
 
-def load_training_scores(folder: str | os.PathLike, objective: str) -> dict[str, np.ndarray]:
+def load_training_scores(folder: str | os.PathLike, network: str) -> dict[str, np.ndarray]:
     """Reads what `save_training_scores` wrote; InputError where there is none."""
-    path = training_scores_path(folder, objective)
+    path = training_scores_path(folder, network)
     if not path.is_file():
         raise InputError(f"expected {path.name} in {folder}, which `python others.py "
                          "--mode=kernel_para` writes. Received: no such file.")
     return read_arrays(path)
 
 
-def kernels_path(folder: str | os.PathLike, objective: str, kind: str = "kernels") -> Path | None:
+def kernels_path(folder: str | os.PathLike, network: str, kind: str = "kernels") -> Path | None:
     """The file of a kind of KERNEL_NAMES: `.npz` before the original's `.mat`; None without either."""
-    stem = KERNEL_NAMES[kind][0].format(tag=OBJECTIVE_TAG[objective])
+    stem = KERNEL_NAMES[kind][0].format(tag=tag_of_network(network))
     candidates = (Path(folder) / f"{stem}{suffix}" for suffix in (".npz", ".mat"))
     return next((path for path in candidates if path.is_file()), None)
 
 
-def kernels_are_stale(folder: str | os.PathLike, objective: str, kind: str = "kernels") -> bool:
+def kernels_are_stale(folder: str | os.PathLike, network: str, kind: str = "kernels") -> bool:
     """Whether the file we wrote is older than what it is made from beside it: it may belong to
     another network or other kernels. Of the original's `.mat` files the dates say nothing."""
-    path = kernels_path(folder, objective, kind)
-    sources = [training_features_path(folder, objective),
-               *(kernels_path(folder, objective, source) for source in _KERNEL_SOURCES[kind])]
+    path = kernels_path(folder, network, kind)
+    sources = [training_features_path(folder, network),
+               *(kernels_path(folder, network, source) for source in _KERNEL_SOURCES[kind])]
     return path is not None and path.suffix == ".npz" and any(
         path.stat().st_mtime < source.stat().st_mtime
         for source in sources if source is not None and source.is_file() and source.suffix != ".mat")
 
 
-def save_kernels(folder: str | os.PathLike, objective: str, array: np.ndarray,
+def save_kernels(folder: str | os.PathLike, network: str, array: np.ndarray,
                  kind: str = "kernels") -> Path:
     """Writes one file of KERNEL_NAMES as `.npz`.
 
     Args:
       folder: where to; made where missing.
-      objective: "ce" or "rce".
+      network: its tag, or its head ("ce", "rce") where training was plain.
       array: kernels float [num_kernels, d, num_classes] or medians float [num_classes]. The 1000 in
         the names is part of the name.
       kind: key of KERNEL_NAMES.
@@ -108,7 +108,7 @@ def save_kernels(folder: str | os.PathLike, objective: str, array: np.ndarray,
     Returns:
       The path written.
     """
-    stem, key = (name.format(tag=OBJECTIVE_TAG[objective]) for name in KERNEL_NAMES[kind])
+    stem, key = (name.format(tag=tag_of_network(network)) for name in KERNEL_NAMES[kind])
     path = Path(folder) / f"{stem}.npz"
     _KERNEL_CHECKS[kind](array, path)
     with atomic.atomic_path(path) as temporary:
@@ -116,7 +116,7 @@ def save_kernels(folder: str | os.PathLike, objective: str, array: np.ndarray,
     return path
 
 
-def load_kernels(folder: str | os.PathLike, objective: str, kind: str = "kernels") -> np.ndarray:
+def load_kernels(folder: str | os.PathLike, network: str, kind: str = "kernels") -> np.ndarray:
     """Reads one file of KERNEL_NAMES, or the original's Matlab file of the same name.
 
     Returns:
@@ -125,10 +125,10 @@ def load_kernels(folder: str | os.PathLike, objective: str, kind: str = "kernels
     Raises:
       InputError: neither file exists, or it does not hold its array of that shape, all finite.
     """
-    key = KERNEL_NAMES[kind][1].format(tag=OBJECTIVE_TAG[objective])
-    path = kernels_path(folder, objective, kind)
+    key = KERNEL_NAMES[kind][1].format(tag=tag_of_network(network))
+    path = kernels_path(folder, network, kind)
     if path is None:
-        raise no_kernels(folder, OBJECTIVE_TAG[objective], kind)
+        raise no_kernels(folder, tag_of_network(network), kind)
     arrays = read_arrays(path)
     if key not in arrays:
         found = [name for name in arrays if not name.startswith("__")]
@@ -138,6 +138,12 @@ def load_kernels(folder: str | os.PathLike, objective: str, kind: str = "kernels
         array = array[:, 0]  # a column in Matlab's file
     _KERNEL_CHECKS[kind](array, path)
     return array
+
+
+def no_training_features(folder: str | os.PathLike, tag: str) -> InputError:
+    """The error that names the missing training features and the command that writes them."""
+    return InputError(f"expected training_logits_{tag} in {folder}, which `python others.py "
+                      "--mode=kernel_para` writes. Received: no such file.")
 
 
 def no_kernels(folder: str | os.PathLike, tag: str, kind: str) -> InputError:
@@ -169,13 +175,13 @@ _KERNEL_CHECKS = {"kernels": _check_kernels, "attack_kernels": _check_kernels,
                   "attack_medians": _check_medians}
 
 
-def save_tsne(folder: str | os.PathLike, objective: str, points: np.ndarray, labels: np.ndarray,
+def save_tsne(folder: str | os.PathLike, network: str, points: np.ndarray, labels: np.ndarray,
               is_adversarial: np.ndarray | None = None) -> str:
     """Writes tSNE_<tag>, tSNElabels_<tag> and, if given, tSNEisadv_<tag>; all or none.
 
     Args:
       folder: where to; made where missing.
-      objective: "ce" or "rce".
+      network: its tag, or its head ("ce", "rce") where training was plain.
       points: float [n, 2].
       labels: int [n], true classes.
       is_adversarial: bool or 0/1 [n].
@@ -187,7 +193,7 @@ def save_tsne(folder: str | os.PathLike, objective: str, points: np.ndarray, lab
     if is_adversarial is not None:
         arrays["tSNEisadv"] = np.asarray(is_adversarial, np.int64)
     check_lengths({name: len(array) for name, array in arrays.items()}, folder)
-    tag = OBJECTIVE_TAG[objective]
+    tag = tag_of_network(network)
     with contextlib.ExitStack() as stack:
         for name, array in arrays.items():
             np.savetxt(stack.enter_context(atomic.atomic_path(Path(folder) / f"{name}_{tag}")), array)

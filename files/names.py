@@ -1,11 +1,19 @@
 """Every folder and file name that users of the original have scripts for, once."""
 
 import os
+import re
 from pathlib import Path
 
-# Suffix of file and folder names. "Features" (the pooled layer) are called logits on disk.
+from errors import InputError
+
+# Head → suffix of the files and folders of a network of plain training. "Features" (the pooled layer)
+# are called logits on disk.
 OBJECTIVE_TAG = {"ce": "CE", "rce": "RCE"}
 OBJECTIVE_OF_TAG = {tag: objective for objective, tag in OBJECTIVE_TAG.items()}
+# The training objective whose tags do not name it.
+PLAIN = "plain"
+# A head's tag, or that and a training objective: RCE, RCE_at50.
+_TAG = re.compile(rf"({'|'.join(OBJECTIVE_OF_TAG)})(?:_([a-z0-9]+(?:_[a-z0-9]+)*))?")
 RESULT_TEXTS = ("entropy_nor", "entropy_adv", "confidence_nor", "confidence_adv", "logits_nor",
                 "logits_adv", "labels_nor", "labels_adv", "labels_true", "L2_distance")
 RESULT_IMAGES = ("nor_img", "adv_img")
@@ -19,17 +27,49 @@ KERNEL_NAMES = {
 }
 
 
+def tag_of(head: str, training_objective: str = PLAIN) -> str:
+    """What files and folders of a network are called: `RCE`; not of plain training, `RCE_at50`.
+
+    Args:
+      head: "ce" or "rce".
+      training_objective: what was minimised with it.
+    """
+    tag = OBJECTIVE_TAG[head]
+    return tag if training_objective == PLAIN else f"{tag}_{training_objective}"
+
+
+def is_tag(text: str) -> bool:
+    """Whether `text` is what `tag_of` makes."""
+    return _TAG.fullmatch(text) is not None
+
+
+def head_of_tag(tag: str) -> str:
+    """The head, "ce" or "rce", of a tag of `tag_of`; InputError when it is none."""
+    if not is_tag(tag):
+        raise InputError(f"objective_tag must be one of [{', '.join(OBJECTIVE_OF_TAG)}], or one of "
+                         "these and a training objective, as in RCE_at50. "
+                         f"Received: objective_tag={tag!r}.")
+    return OBJECTIVE_OF_TAG[_TAG.fullmatch(tag)[1]]
+
+
+def tag_of_network(network: str) -> str:
+    """The tag itself, or the one that a head has after plain training: how the paths below are asked
+    for may be either."""
+    return OBJECTIVE_TAG.get(network, network)
+
+
 def attack_dir(attack: str, dataset: str) -> Path:
     """Folder `<attack>_<dataset>`, above the folders of the objectives."""
     return Path(f"{attack}_{dataset}")
 
 
-def results_dir(attack: str, dataset: str, objective: str,
+def results_dir(attack: str, dataset: str, network: str,
                 save_pwd: str | os.PathLike | None = None) -> Path:
-    """Folder of an attack's result files: `save_pwd` itself, else `<attack>_<dataset>/<RCE|CE>`."""
+    """Folder of an attack's result files: `save_pwd` itself, else `<attack>_<dataset>/<tag>`; `network`
+    is a tag or a head."""
     if save_pwd:
         return Path(save_pwd)
-    return attack_dir(attack, dataset) / OBJECTIVE_TAG[objective]
+    return attack_dir(attack, dataset) / tag_of_network(network)
 
 
 def kernel_dir(dataset: str) -> Path:
@@ -37,19 +77,19 @@ def kernel_dir(dataset: str) -> Path:
     return Path(f"kernel_para_{dataset}")
 
 
-def training_features_path(folder: str | os.PathLike, objective: str) -> Path:
-    """The file training_logits_<RCE|CE> in `folder`."""
-    return Path(folder) / f"training_logits_{OBJECTIVE_TAG[objective]}"
+def training_features_path(folder: str | os.PathLike, network: str) -> Path:
+    """The file training_logits_<tag> in `folder`; `network` is a tag or a head."""
+    return Path(folder) / f"training_logits_{tag_of_network(network)}"
 
 
-def training_labels_path(folder: str | os.PathLike, objective: str) -> Path:
-    """The file training_logitslabels_<RCE|CE> in `folder`."""
-    return Path(folder) / f"training_logitslabels_{OBJECTIVE_TAG[objective]}"
+def training_labels_path(folder: str | os.PathLike, network: str) -> Path:
+    """The file training_logitslabels_<tag> in `folder`; `network` is a tag or a head."""
+    return Path(folder) / f"training_logitslabels_{tag_of_network(network)}"
 
 
-def training_scores_path(folder: str | os.PathLike, objective: str) -> Path:
-    """The file training_scores_<RCE|CE>.npz in `folder`."""
-    return Path(folder) / f"training_scores_{OBJECTIVE_TAG[objective]}.npz"
+def training_scores_path(folder: str | os.PathLike, network: str) -> Path:
+    """The file training_scores_<tag>.npz in `folder`; `network` is a tag or a head."""
+    return Path(folder) / f"training_scores_{tag_of_network(network)}.npz"
 
 
 def normal_tsne_dir(dataset: str) -> Path:

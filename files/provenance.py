@@ -19,6 +19,19 @@ from files import atomic
 _RECORDED_PACKAGES = ("tensorflow", "keras", "tensorflow-datasets", "numpy", "scipy",
                       "scikit-learn", "matplotlib", "absl-py")
 
+# What tells one network from another in its JSON values, in words.
+DIGESTS = {"weights_sha256": "weights", "architecture_sha256": "an architecture"}
+
+
+def digest_that_differs(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str | None:
+    """The key of `DIGESTS` in which two networks, as their JSON values tell them, are two; or None."""
+    return next((key for key in DIGESTS if found.get(key) != wanted.get(key)), None)
+
+
+def shown(network: Mapping[str, Any], digest: str) -> str:
+    """The beginning of one of `DIGESTS` of a network."""
+    return f"{network.get(digest, 'unknown')[:12]}…"
+
 
 def write(folder: str | os.PathLike, name: str, *, flags: Mapping[str, Any],
           metrics: Mapping[str, Any]) -> Path:

@@ -1,1 +1,105 @@
-"""What a network is: architectures, heads, restoring, running over arrays of any length."""
+"""What a network is: the networks, a row each; heads, restoring, running over arrays of any length.
+
+This file holds the rows and starts without TensorFlow.
+"""
+
+import dataclasses
+import pkgutil
+from collections.abc import Callable, Mapping
+
+from errors import InputError
+from networks.recipes import Recipe
+
+BATCH_NORM, DROPOUT, CONVOLUTIONS = "batch norm", "dropout", "convolutions"
+# Layers → the keyword of a builder that makes them otherwise.
+_KEYWORDS = {BATCH_NORM: "batch_norm", DROPOUT: "dropout", CONVOLUTIONS: "mixed_precision"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Variant:
+    """A network for images of so many channels.
+
+    Attributes:
+      layers: which of BATCH_NORM, DROPOUT and CONVOLUTIONS it has.
+      recipe: how it is trained where the flags do not say; None: as the flags' defaults say.
+    """
+
+    layers: tuple[str, ...]
+    recipe: Recipe | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Architecture:
+    """What is fixed by the name of a network.
+
+    Attributes:
+      name: key in `NETWORKS`, as in --model.
+      builder: "module:function", called as function(image_shape, num_classes, *, seed, and, where it
+        has them, blocks_per_stage, batch_norm, dropout, mixed_precision); it returns a Keras model
+        from images float32 [n, *image_shape] in [-0.5, 0.5] to raw logits [n, num_classes] and
+        features [n, d].
+      variants: by number of channels; None stands for all others.
+      title: what figures call it; {depth} is that of so many residual units. Empty: the name.
+      has_residual_units: whether --num_residual_units says how deep it is.
+      is_original: whether it is the network of the original's TensorFlow 1 checkpoints.
+    """
+
+    name: str
+    builder: str
+    variants: Mapping[int | None, Variant]
+    title: str = ""
+    has_residual_units: bool = False
+    is_original: bool = False
+
+    def variant(self, channels: int) -> Variant:
+        """The variant for images of so many channels."""
+        return self.variants.get(channels) or self.variants[None]
+
+    def keywords(self, channels: int) -> tuple[str, ...]:
+        """Which of batch_norm, dropout and mixed_precision its builder takes."""
+        return tuple(_KEYWORDS[layer] for layer in self.variant(channels).layers)
+
+    def load_builder(self) -> Callable:
+        """The builder; TensorFlow is imported with it."""
+        return pkgutil.resolve_name(self.builder)
+
+
+# Table 3 of arXiv 1706.00633v1. Stated: Adam 0.001, 5 epochs, batch 100. Chosen: Adam's epsilon as it
+# was by default in TensorFlow and Keras then, no fall of the rate, no weight decay.
+_MNIST = Recipe("adam", 0.001, 1e-8, weight_decay=0.0, batch_size=100, epochs=5, falls=())
+# Stated: momentum 0.9 at rate 0.1, 60 epochs, batch 100, weight decay 0.001. Chosen: the falls.
+_CIFAR = Recipe("mom", 0.1, 1.0, weight_decay=0.001, batch_size=100, epochs=60, falls=(0.5, 0.75))
+
+NETWORKS: dict[str, Architecture] = {
+    row.name: row
+    for row in (
+        Architecture("resnet", "networks.resnet:build_resnet",
+                     {None: Variant((BATCH_NORM, CONVOLUTIONS))}, title="ResNet-{depth}",
+                     has_residual_units=True, is_original=True),
+        Architecture("simple_cnn", "networks.v1:build_simple_cnn",
+                     {1: Variant((DROPOUT, CONVOLUTIONS), _MNIST),
+                      None: Variant((BATCH_NORM, DROPOUT, CONVOLUTIONS), _CIFAR)}),
+        # Of the dense net nothing is stated: trained as the simple CNN on MNIST.
+        Architecture("mlp", "networks.v1:build_mlp", {None: Variant((), _MNIST)}),
+    )
+}
+
+
+def get_network(name: str) -> Architecture:
+    """The row of a network; InputError if the name is not in `NETWORKS`."""
+    if name not in NETWORKS:
+        raise InputError(f"model must be one of [{', '.join(NETWORKS)}]. Received: model={name!r}.")
+    return NETWORKS[name]
+
+
+def title_of(model: str, blocks_per_stage: int) -> str:
+    """What figures call a network: ResNet-32 of 5 blocks; one that has no row, by its name."""
+    title = NETWORKS[model].title if model in NETWORKS else ""
+    return title.format(depth=6 * blocks_per_stage + 2) or model
+
+
+def from_keras(model, **options):
+    """A Keras classifier of another hand as a `Network`; arguments of `networks.foreign.from_keras`."""
+    from networks import foreign  # TensorFlow, which the rows of this room do not need
+
+    return foreign.from_keras(model, **options)

@@ -12,10 +12,11 @@ import tensorflow as tf
 import resnet_model
 from data import inputs
 from data.pixels import to_network_input
+from errors import InputError
 from files.arrays import sha256
 from networks import heads
 from networks.running import ChunkedFunction
-from networks.spec import NetworkSpec
+from networks.spec import NetworkSpec, Opening
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,13 +27,19 @@ class Network:
       model: from images [n, h, w, c] to raw logits [n, L] and features [n, d].
       objective: gives the sign of the logits.
       expected: what it was built for; None of a network that was built otherwise.
+      training_objective: what was minimised with its head, as in `training.OBJECTIVES`.
       members: of an ensemble, the networks it consists of.
+      opening: of a network of another hand, how it was opened.
+      architecture_sha256: of a network of another hand, which its layers are.
     """
 
     model: keras.Model
     objective: heads.Head
     expected: "NetworkSpec | None" = None
     members: tuple["Network", ...] = ()
+    training_objective: str = "plain"
+    opening: Opening | None = None
+    architecture_sha256: str = ""
 
     def logits(self, images: tf.Tensor) -> tf.Tensor:
         """Sign-adjusted logits float32 [n, L]: their softmax are the class probabilities."""
@@ -53,13 +60,22 @@ class Network:
         if self.members:
             digests = [bytes.fromhex(member.weights_sha256()) for member in self.members]
             return hashlib.sha256(b"".join(digests)).hexdigest()
+        if self.opening:
+            # Their names are Keras's numbers: the order of the layers is what stays.
+            return sha256(*(_bytes(weight) for weight in self.model.weights))
         variables = self.variables()
         return sha256(*(variables[name].numpy() for name in sorted(variables)))
 
+    def digests(self) -> dict[str, str]:
+        """What no other network has: "weights_sha256", of another hand "architecture_sha256" too."""
+        architecture = {"architecture_sha256": self.architecture_sha256} if self.opening else {}
+        return {"weights_sha256": self.weights_sha256(), **architecture}
+
     def identity(self) -> dict[str, object]:
-        """Which network this is, as JSON values: the fields of `expected`, and "weights_sha256"."""
-        fields = dataclasses.asdict(self.expected) if self.expected else {}
-        return {**fields, "weights_sha256": self.weights_sha256()}
+        """Which network this is, as JSON values: the fields of `expected` and of `opening`, and
+        `digests`."""
+        fields = [dataclasses.asdict(value) for value in (self.expected, self.opening) if value]
+        return {key: value for part in (*fields, self.digests()) for key, value in part.items()}
 
     def forward(self, strategy: tf.distribute.Strategy) -> ChunkedFunction:
         """`logits_and_features` over network inputs float32 in [-0.5, 0.5], any number of them."""
@@ -70,25 +86,34 @@ class Network:
         return ChunkedFunction(strategy, self.logits_and_features, prepare=to_network_input)
 
 
+def _bytes(variable):
+    # bfloat16 is no type that hashlib knows.
+    return np.frombuffer(keras.ops.convert_to_numpy(variable).tobytes(), np.uint8)
+
+
 def ensemble(strategy: tf.distribute.Strategy, members: Sequence[Network]) -> Network:
     """A deep ensemble (Lakshminarayanan et al., arXiv 1612.01474) of networks for the same images.
 
     Its probabilities are the mean of the members', its features theirs side by side.
     """
     objective, expected = members[0].objective, members[0].expected
+    minimised = {member.training_objective for member in members}
+    if len(minimised) > 1:
+        raise InputError("expected networks of one training objective, which names their results. "
+                         f"Received: {sorted(minimised)}.")
     with strategy.scope():
         images = keras.Input(expected.image_shape, name="images")
         # Under names of their own, which Keras asks for.
         parts = [keras.Model(member.model.inputs, member.model.outputs, name=f"member_{k}")(images)
                  for k, member in enumerate(members)]
         raw_logits, features = zip(*parts, strict=True)
-        # As a factor, which Keras's symbolic tensors know; it is its own inverse.
-        sign = float(objective.attack_logits(tf.ones([])))
+        sign = objective.sign  # its own inverse
         mean = keras.ops.logsumexp(keras.ops.log_softmax(
             sign * keras.ops.stack(raw_logits), axis=-1), axis=0) - math.log(len(members))
         outputs = sign * mean, keras.ops.concatenate(features, axis=-1)
         model = keras.Model(images, outputs, name="ensemble")
-    return Network(model, objective, expected, tuple(members))
+    return Network(model, objective, expected, tuple(members),
+                   training_objective=members[0].training_objective)
 
 
 def count_correct(forward: ChunkedFunction, image_set: inputs.ImageSet, num_images: int) -> int:

@@ -1,4 +1,4 @@
-"""How arXiv 1706.00633v1 trains the networks of networks/v1.py (its table 3)."""
+"""How a network is trained where the flags do not say: the kind of value its row holds."""
 
 import dataclasses
 
@@ -42,17 +42,3 @@ class Recipe:
         if optimizer != self.optimizer:
             return decay
         return decay | {"learning_rate": self.learning_rate, "adam_epsilon": self.adam_epsilon}
-
-
-# Stated: Adam 0.001, 5 epochs, batch 100. Chosen: Adam's epsilon as it was by default in TensorFlow
-# and Keras then, no fall of the rate, no weight decay.
-_MNIST = Recipe("adam", 0.001, 1e-8, weight_decay=0.0, batch_size=100, epochs=5, falls=())
-# Stated: momentum 0.9 at rate 0.1, 60 epochs, batch 100, weight decay 0.001. Chosen: the falls.
-_CIFAR = Recipe("mom", 0.1, 1.0, weight_decay=0.001, batch_size=100, epochs=60, falls=(0.5, 0.75))
-
-
-def get(model: str, channels: int) -> Recipe | None:
-    """The recipe for images of so many channels; None of the ResNet, which the flags describe."""
-    # Of the dense net nothing is stated: trained as the simple CNN on MNIST.
-    recipes = {"simple_cnn": _MNIST if channels == 1 else _CIFAR, "mlp": _MNIST}
-    return recipes.get(model)

@@ -1,5 +1,6 @@
 """Networks built, and restored from checkpoints, ours and the original's."""
 
+import dataclasses
 import functools
 from collections.abc import Callable
 
@@ -9,37 +10,28 @@ import tensorflow as tf
 import resnet_model
 from errors import InputError
 from files import checkpoints, tf1_checkpoints
-from networks import heads, v1
+from networks import NETWORKS, get_network, heads
 from networks.network import Network, ensemble
 from networks.spec import NetworkSpec, spec_of
 
 
-def _resnet(run, *, dropout, **layers):
-    del dropout  # it has none
-    config = resnet_model.ResNetConfig(run.image_shape, run.num_classes, run.blocks_per_stage)
-    return resnet_model.build_resnet(config, **layers)
-
-
-def _simple_cnn(run, **layers):
-    return v1.build_simple_cnn(run.image_shape, run.num_classes, **layers)
-
-
-def _mlp(run, *, seed, **_):
-    return v1.build_mlp(run.image_shape, run.num_classes, seed=seed)
-
-
-# By --model.
-BUILDERS = {"resnet": _resnet, "simple_cnn": _simple_cnn, "mlp": _mlp}
-
-
-def build_model(run, *, seed: int = 0, batch_norm=resnet_model.FusedBatchNorm,
-                dropout=v1.Dropout, mixed_precision: str = "") -> keras.Model:
+def build_model(run, *, seed: int = 0, **layers) -> keras.Model:
     """The Keras model of `run`, a `NetworkSpec` or a `files.checkpoints.TrainingRun`.
 
-    Args and result as of `networks.v1.build_simple_cnn`; a network ignores the layers it lacks.
+    Args:
+      run: whose `model` is the name of a row of `NETWORKS`.
+      seed: of the initial weights.
+      **layers: batch_norm, dropout and mixed_precision, as of `networks.v1.build_simple_cnn`; those of
+        layers that the network lacks do nothing.
+
+    Returns:
+      As of `networks.v1.build_simple_cnn`.
     """
-    return BUILDERS[run.model](run, seed=seed, batch_norm=batch_norm, dropout=dropout,
-                               mixed_precision=mixed_precision)
+    row = get_network(run.model)
+    taken = {name: layers[name] for name in row.keywords(run.image_shape[-1]) if name in layers}
+    if row.has_residual_units:
+        taken["blocks_per_stage"] = run.blocks_per_stage
+    return row.load_builder()(run.image_shape, run.num_classes, seed=seed, **taken)
 
 
 def build_network(strategy: tf.distribute.Strategy, run, *, seed: int = 0,
@@ -86,9 +78,11 @@ def load_weights(network: Network, path: str, expected: NetworkSpec,
 
 def check_tf1(path: str, model: str) -> None:
     """Raises an InputError unless `model` is what the original's checkpoint at `path` is of."""
-    if model != "resnet":
-        raise InputError(f"--model contradicts the checkpoint {path}: expected model='resnet', as of "
-                         f"every one of the original TensorFlow 1 code. Received: {model=}.")
+    originals = [name for name, row in NETWORKS.items() if row.is_original]
+    if model not in originals:
+        raise InputError(f"--model contradicts the checkpoint {path}: expected model="
+                         f"{' or '.join(map(repr, originals))}, as of every one of the original "
+                         f"TensorFlow 1 code. Received: {model=}.")
 
 
 def tf1_note(path: str, step: int, objective: str) -> str:
@@ -107,6 +101,8 @@ def restore(strategy: tf.distribute.Strategy, log_root: str, expected: NetworkSp
     members = []
     for folder in log_root.split(","):
         path = checkpoints.require_whole(folder, note)
-        members.append(build_network(strategy, expected))
-        load_weights(members[-1], path, expected, note)
+        network = build_network(strategy, expected)
+        record = load_weights(network, path, expected, note)
+        members.append(dataclasses.replace(network, training_objective=record.training_objective)
+                       if record else network)
     return members[0] if len(members) == 1 else ensemble(strategy, members)

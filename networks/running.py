@@ -1,16 +1,33 @@
 """A function of tensors over arrays of any length: fixed chunks, one trace, every replica busy."""
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
 from errors import InputError
 
-if TYPE_CHECKING:
-    import tensorflow as tf
+# Images per call of the network outside training.
+CHUNK_SIZE = 200
 
+
+class RowsPerGradient(NamedTuple):
+    """How many images share a gradient in an attack that crafts at once, and in one that searches."""
+
+    call: int
+    search: int
+
+
+# On a CPU the measured sizes at which a row's place does not change its bits (attacks/loops/); on a GPU
+# such small ones would leave most of it idle.
+ROWS_PER_GRADIENT = {"CPU": RowsPerGradient(call=100, search=16),
+                     "GPU": RowsPerGradient(call=1024, search=512)}
+
+
+def device_kind(strategy: tf.distribute.Strategy) -> str:
+    """CPU or GPU: what the replicas of a strategy run on."""
+    return "GPU" if "GPU" in strategy.extended.worker_devices[0].upper() else "CPU"
 
 
 def padded_chunks(array: np.ndarray, size: int) -> Iterator[tuple[np.ndarray, int]]:
@@ -31,10 +48,6 @@ def padded_chunks(array: np.ndarray, size: int) -> Iterator[tuple[np.ndarray, in
         if valid < size:
             chunk = np.concatenate([chunk, np.zeros((size - valid, *chunk.shape[1:]), chunk.dtype)])
         yield chunk, valid
-
-
-# Images per call of the network outside training.
-CHUNK_SIZE = 200
 
 
 class ChunkedFunction:

@@ -15,6 +15,15 @@ class NetworkSpec:
     model: str = "resnet"
 
 
+@dataclasses.dataclass(frozen=True)
+class Opening:
+    """How a Keras network of another hand is opened; arguments of `networks.foreign.from_keras`."""
+
+    model_input: str = ""
+    logits_layer: str = ""
+    features_layer: str = ""
+
+
 def spec_of(run) -> NetworkSpec:
     """What a `files.checkpoints.TrainingRun` says of its network."""
     return NetworkSpec(*(getattr(run, field.name) for field in dataclasses.fields(NetworkSpec)))

@@ -1,8 +1,16 @@
-"""Flags of an attack."""
+"""Flags of an attack, made from the rows of attacks/, and how they become plain values."""
+
+from typing import Any
 
 import flags
 
 from absl import flags as absl_flags
+
+import attacks
+from errors import InputError
+
+# The original's sweep of test_adv.py, used when --eps is not given.
+SWEEP_EPS = tuple(round(0.02 * k, 2) for k in range(1, 11))
 
 
 def define() -> None:
@@ -19,29 +27,37 @@ def define() -> None:
     absl_flags.DEFINE_integer(
         "attack_batch_size", 0,
         "Images per call of the attack; 0: the fastest measured. No influence on results.")
+    absl_flags.DEFINE_integer(
+        "attack_chunk", 0,
+        "Images that share a gradient; 0: what suits the device, 100 on a CPU and 1024 on a GPU, of "
+        "searches 16 and 512. Another number changes last bits.")
+    absl_flags.DEFINE_bool("jit_compile", False, "Compile the network and its gradients with XLA.")
     absl_flags.DEFINE_string(
         "target", "", "random, least_likely, all (the smallest success), none (untargeted) or a "
         "class. Empty: the original's for the attack.")
-    define_attack_numbers()
-    absl_flags.DEFINE_bool("jsma_pair", False, "jsma raises the best pair of pixels per step.")
-    absl_flags.DEFINE_integer("num_restarts", 1, "Random starts of pgd.")
-    absl_flags.DEFINE_string(
-        "attack_cost", "ce", "What fgsm ascends: ce, or rce of the raw logits (figure 4 of arXiv v1).")
-    absl_flags.DEFINE_string(
-        "cw_abort", "image", "Which images of C&W share the abort rule: image (each its own) or "
-        "batch (the original's ten).")
-    absl_flags.DEFINE_string(
-        "density_form", "log", "Density of the white-box attacks: log (logsumexp) or original.")
-    absl_flags.DEFINE_string(
-        "distance_from", "attack1", "Where the white-box attacks measure distance from: attack1 "
-        "(the result of their first stage) or clean.")
+    for setting in attacks.settings().values():
+        _define_setting(setting)
     flags.define_kernel_dir()
-    absl_flags.DEFINE_bool("overwrite", False, "Delete unfinished parts of another run.")
-    define_shards()
+    absl_flags.DEFINE_bool("overwrite", False, "Delete unfinished parts of another run and replace "
+                           "results of another network.")
+    _define_shards()
 
 
-def define_shards() -> None:
-    """Runs that share one attack."""
+def _define_setting(setting):
+    """A number without a default is a list, so that a pair can be given for two stages."""
+    if setting.choices:
+        absl_flags.DEFINE_string(setting.flag, setting.default, setting.help)
+    elif setting.kind is bool:
+        absl_flags.DEFINE_bool(setting.flag, setting.default, setting.help)
+    elif setting.default is None:
+        absl_flags.DEFINE_list(setting.flag, [], setting.help)
+    elif setting.kind is int:
+        absl_flags.DEFINE_integer(setting.flag, setting.default, setting.help)
+    else:
+        absl_flags.DEFINE_float(setting.flag, setting.default, setting.help)
+
+
+def _define_shards():
     absl_flags.DEFINE_integer(
         "num_shards", 1,
         "Runs of --mode=attack that share one attack, each with its --shard_index; --mode=merge joins "
@@ -50,12 +66,120 @@ def define_shards() -> None:
     absl_flags.DEFINE_integer("shard_index", 0, "Which of --num_shards this run is, from 0.")
 
 
-def define_attack_numbers() -> None:
-    """Numbers of an attack; the white-box attacks take one, or two for their two stages."""
-    for name, what in (("attack_confidence", "Confidence (kappa) of C&W"),
-                       ("attack_iterations", "Steps per image; of C&W per search step"),
-                       ("attack_learning_rate", "Learning rate of C&W"),
-                       ("attack_search_steps", "Binary search steps of C&W"),
-                       ("attack_initial_const", "First tradeoff constant of C&W")):
-        absl_flags.DEFINE_list(
-            name, [], f"{what}; white-box: one for both stages or two, a,b. Empty: the original's.")
+def check() -> attacks.Attack:
+    """The attack of the flags, which are looked at before anything is loaded.
+
+    Raises:
+      InputError: a flag out of range, or one that the attack does not take.
+    """
+    F = flags.FLAGS
+    flags.check_at_least("eval_batch_count", 1, or_all=True)
+    flags.check_at_least("attack_batch_size", 0)
+    flags.check_at_least("attack_chunk", 0)
+    _check_shards()
+    if not 0 < F.eps <= 1:
+        raise InputError(f"eps must lie in (0, 1]. Received: eps={F.eps}.")
+    attack = attacks.get(F.attack_method)
+    if F["eps"].present and not attack.uses_eps:
+        flags.warn(f"--eps does nothing for {F.attack_method}, as in the original.")
+    settings(attack)
+    return attack
+
+
+def settings(attack: attacks.Attack) -> dict[str, Any]:
+    """Keywords of the attack's function that the flags set.
+
+    Raises:
+      InputError: a number out of range, too many, or a flag that the attack does not take.
+    """
+    _refuse_others(attack)
+    keywords = {}
+    for setting in attack.settings:
+        keywords |= _keywords(setting, attack.stages)
+    return keywords
+
+
+def _refuse_others(attack):
+    F, own = flags.FLAGS, {setting.flag for setting in attack.settings}
+    others = [name for name in attacks.settings() if name not in own]
+    for name in others + ([] if "kernels" in attack.takes else ["kernel_dir"]):
+        if F[name].present:
+            given = F[name].value
+            raise InputError(f"{F.attack_method} takes no --{name}. Received: {name}="
+                             f"{','.join(given) if isinstance(given, list) else given}.")
+
+
+def _keywords(setting, stages):
+    """Keywords of one setting; none where the function's own number stays."""
+    flag = flags.FLAGS[setting.flag]
+    if setting.choices:
+        return dict(setting.choices[flags.check_choice(setting.flag, setting.choices)])
+    if setting.kind is bool:
+        return {setting.keyword: flag.value}
+    if setting.default is not None:
+        return {setting.keyword: flags.check_number(
+            setting.flag, setting.smallest, above=setting.above)}
+    values = flags.numbers(setting.flag, setting.kind, setting.smallest, above=setting.above)
+    most = max(1, stages)
+    if len(values) > most:
+        raise InputError(f"{setting.flag} of {flags.FLAGS.attack_method} must be at most {most} "
+                         f"value{'s' * (most > 1)}. Received: {setting.flag}={','.join(flag.value)}.")
+    if not values:
+        return {}
+    return {setting.keyword: values[0] if most == 1 else values if len(values) == most
+            else values * most}
+
+
+def target(attack: attacks.Attack, num_classes: int) -> str:
+    """Kind of target, "" where the attack leaves no choice; InputError where it has no such kind."""
+    given = flags.FLAGS.target
+    if given and not attack.target:
+        raise InputError(f"{flags.FLAGS.attack_method} takes no --target. Received: target={given!r}.")
+    is_class = given.isdecimal() and int(given) < num_classes
+    if given and given not in attack.targets and not is_class:
+        raise InputError(f"target of {flags.FLAGS.attack_method} must be one of "
+                         f"[{', '.join(attack.targets)}] or a class below {num_classes}. "
+                         f"Received: target={given!r}.")
+    return given or attack.target
+
+
+def eps_values(attack: attacks.Attack) -> tuple[float | None, ...]:
+    """--eps, or the values of the sweep; (None,) for an attack without eps."""
+    F = flags.FLAGS
+    values = flags.numbers("eps_sweep", float, 0.0, above=True) or SWEEP_EPS
+    if max(values) > 1 or len(set(values)) < len(values):
+        raise InputError("eps_sweep must be different values in (0, 1], separated by commas. "
+                         f"Received: eps_sweep={','.join(F.eps_sweep)}.")
+    if F["eps"].present and F["eps_sweep"].present:
+        raise InputError(f"eps and eps_sweep exclude each other. Received: eps={F.eps} and "
+                         f"eps_sweep={','.join(F.eps_sweep)}.")
+    if not attack.uses_eps:
+        return (None,)
+    return (F.eps,) if F["eps"].present else values
+
+
+def _check_shards():
+    F = flags.FLAGS
+    num_shards = flags.check_at_least("num_shards", 1)
+    if F.mode == "tSNE_logits" and (num_shards > 1 or F["shard_index"].present):
+        raise InputError("tSNE_logits must be one run, without --num_shards and --shard_index. "
+                         f"Received: num_shards={num_shards}, shard_index={F.shard_index}.")
+    if F.mode == "merge":
+        _check_merge()
+    elif F["shard_index"].present and num_shards == 1:
+        raise InputError("--shard_index needs a --num_shards of at least 2. "
+                         f"Received: num_shards={num_shards}.")
+    if not 0 <= F.shard_index < num_shards:
+        raise InputError(f"shard_index must lie in [0, {num_shards}). "
+                         f"Received: shard_index={F.shard_index}.")
+
+
+def _check_merge():
+    F = flags.FLAGS
+    if F.num_shards == 1:
+        raise InputError("merge needs the --num_shards of the shards, at least 2. "
+                         "Received: num_shards=1.")
+    # It would delete what is to be joined, on account of one mistyped flag.
+    for name in ("shard_index", "overwrite"):
+        if F[name].present:
+            raise InputError(f"merge takes no --{name}. Received: {name}={F[name].value}.")

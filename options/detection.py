@@ -1,11 +1,25 @@
-"""Flags of detect.py, which reads files only."""
+"""Flags of detect.py, which reads files only, and the plain values they become."""
+
+import math
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
 
 import flags
 
 from absl import flags as absl_flags
 
+from attacks import ATTACKS
 from data import DATASETS
 from defenses import SCORES
+from defenses.kernels import ATTACK_KERNELS
+from errors import InputError
+from evaluation.finding import Wanted
+from evaluation.fitting import Draw, Fit
+from files import detectors as detector_files
+from files.names import OBJECTIVE_OF_TAG, attack_dir, is_tag, kernel_dir
+from networks import title_of
+from options import network as network_options
 
 
 def define() -> None:
@@ -24,7 +38,9 @@ def define() -> None:
         "matlab_ties", False,
         "auc and evaluate count equal scores against detection, as the original's AUC.m.")
     flags.define_kernel_dir()
-    absl_flags.DEFINE_string("objective_tag", "", "RCE or CE. Empty: both, where they exist.")
+    absl_flags.DEFINE_string(
+        "objective_tag", "", "RCE or CE; of another training objective with it, as RCE_at50. "
+        "Empty: RCE and CE, where they exist.")
     define_detector()
     flags.define_seed()
 
@@ -49,6 +65,104 @@ def define_detector() -> None:
         "5 to 30 seconds per objective. Empty: none.")
     absl_flags.DEFINE_string("images", "", "Images for apply: a .npy file or a folder of PNG files.")
     absl_flags.DEFINE_string("log_root", "", "Network for apply. Empty: where the detector lies.")
+    absl_flags.DEFINE_string(
+        "model", "", "Network for apply, a file of Keras. Empty: <its name>.keras where the detector "
+        "lies, of a detector of one.")
+    network_options.define_trust_model()
     absl_flags.DEFINE_string("answers", "answers.csv", "File that apply writes.")
     absl_flags.DEFINE_string(
         "output_dir", "", "Folder that evaluate and figures write. Empty: detection_<dataset>.")
+
+
+# Modes that read a detector, which says for which data set it is.
+_OF_A_DETECTOR = ("evaluate", "figures", "apply")
+
+
+def dataset(mode: str) -> str:
+    """--dataset, or what the detector of a mode that reads one is for."""
+    F = flags.FLAGS
+    if F.detector and not F.dataset and mode in _OF_A_DETECTOR:
+        return detector_files.load(F.detector)["network"]["dataset"]
+    return flags.check_choice("dataset", DATASETS)
+
+
+def objective_tag() -> str:
+    """--objective_tag, a tag or ""."""
+    tag = flags.FLAGS.objective_tag
+    return tag if is_tag(tag) else flags.check_choice("objective_tag", ("", *OBJECTIVE_OF_TAG))
+
+
+def kernel_folder(of_dataset: str) -> Path:
+    """Folder of training features, kernels and fitted detectors."""
+    return Path(flags.FLAGS.kernel_dir or kernel_dir(of_dataset))
+
+
+def auc_folder(of_dataset: str) -> Path:
+    """Folder of the AUCs of --attack_method."""
+    return Path(flags.FLAGS.save_pwd or attack_dir(flags.FLAGS.attack_method, of_dataset))
+
+
+def output_folder(of_dataset: str) -> Path:
+    """Folder that evaluate and figures write."""
+    return Path(flags.FLAGS.output_dir or f"detection_{of_dataset}")
+
+
+def detector_path(folder: Path, tag: str) -> Path:
+    """--detector, or where fit leaves that of a network."""
+    return Path(flags.FLAGS.detector or detector_files.default_path(folder, tag))
+
+
+def wanted(of_dataset: str, *, all_attacks: bool = False) -> Wanted:
+    """The results of --attack_method, or of every attack where `all_attacks` and none is given."""
+    F = flags.FLAGS
+    every = all_attacks and not F["attack_method"].present
+    return Wanted(of_dataset, F.attack_method, tuple(ATTACKS) if every else (F.attack_method,),
+                  F.objective_tag, F.save_pwd, flags.check_at_least("num_per_eps", 0), flags.warn)
+
+
+def draw(kind: str = "kernels") -> Draw:
+    """How kernels of a kind of `names.KERNEL_NAMES` are drawn."""
+    F = flags.FLAGS
+    given = F["num_kernels"].present
+    default = ATTACK_KERNELS if kind == "attack_kernels" else F.num_kernels
+    return Draw(F.num_kernels if given else default, F.seed, given)
+
+
+def rates() -> tuple[float, ...]:
+    """--false_refusal_rate, each in [0, 1); else InputError."""
+    values = flags.numbers("false_refusal_rate", float, 0.0)
+    if not values or max(values) >= 1:
+        raise InputError("false_refusal_rate must be numbers in [0, 1), separated by commas. "
+                         f"Received: false_refusal_rate={','.join(flags.FLAGS.false_refusal_rate)!r}.")
+    return values
+
+
+def check_tsne(attacks: Iterable[str]) -> None:
+    """Raises an InputError when --tsne_attack names another attack than these with results."""
+    asked, attacks = flags.FLAGS.tsne_attack, list(attacks)
+    if set(asked) - {*attacks, "all"}:
+        raise InputError("tsne_attack must be all or of the attacks with results, "
+                         f"{', '.join(attacks)}. Received: tsne_attack={','.join(asked)!r}.")
+
+
+def network_names(of_dataset: str, networks: Iterable[Mapping[str, Any]]) -> str:
+    """Data set and networks as titles call them: mnist, ResNet-32.
+
+    Args:
+      of_dataset: name of the data set.
+      networks: JSON values of detectors; one of an older version names no model.
+    """
+    names = [title_of(network["model"], network.get("blocks_per_stage", 0))
+             for network in networks if "model" in network]
+    return ", ".join(dict.fromkeys([of_dataset, *names]))
+
+
+def fit() -> Fit:
+    """The numbers of a fit; InputError when one is out of range."""
+    F, checked = flags.FLAGS, rates()
+    if not 0 < F.holdout_share < 1:
+        raise InputError("holdout_share must lie in (0, 1). "
+                         f"Received: holdout_share={F.holdout_share}.")
+    if not 0 < F.eta < math.inf:
+        raise InputError(f"eta must be finite and above 0. Received: eta={F.eta}.")
+    return Fit(checked, F.holdout_share, F.eta, F.seed)

@@ -1,8 +1,29 @@
-"""Flags of train.py, and of test_nor.py, which follows it."""
+"""Flags of train.py, and of test_nor.py, which follows it; how they become a run.
+
+TensorFlow is imported where it is used.
+"""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import flags
 
 from absl import flags as absl_flags
+
+from data import inputs
+from errors import InputError
+from networks import BATCH_NORM, CONVOLUTIONS, get_network
+from options import devices
+from options import network as network_options
+from training import MIXED_PRECISIONS, OBJECTIVES, get_objective
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+    from files.checkpoints import TrainingRun
+    from training.loop import Options
+
+SHORTEST = "python train.py --dataset=digits --model=mlp --log_root=models/mlp"
 
 
 def define() -> None:
@@ -10,6 +31,9 @@ def define() -> None:
     flags.define_mode("train", "train")
     flags.define_total_steps(90000)
     flags.define_lr_decay()
+    absl_flags.DEFINE_string(
+        "objective", "plain", f"What is minimised with the head: {', '.join(OBJECTIVES)}. plain: its "
+        "loss, CE or, with --RCE_train, RCE.")
     absl_flags.DEFINE_integer("batch_size", 128, "Images per step, over all replicas.")
     absl_flags.DEFINE_list(
         "lr_boundaries", [],
@@ -29,7 +53,7 @@ def define() -> None:
     absl_flags.DEFINE_bool(
         "sync_batch_norm", False, "Batch-norm statistics of the global batch, not per replica.")
     absl_flags.DEFINE_string(
-        "mixed_precision", "", f"Compute in {' or '.join(flags.MIXED_PRECISIONS)}. Empty: float32.")
+        "mixed_precision", "", f"Compute in {' or '.join(MIXED_PRECISIONS)}. Empty: float32.")
     absl_flags.DEFINE_bool("jit_compile", False, "Compile the gradients with XLA.")
     absl_flags.DEFINE_bool(
         "deterministic", False, "Only deterministic kernels: the same bytes on a GPU, too, slower.")
@@ -45,3 +69,158 @@ def define_test_nor() -> None:
     absl_flags.DEFINE_string("eval_dir", "", "TensorBoard summaries of evaluation.")
     absl_flags.DEFINE_integer(
         "eval_timeout", None, "Seconds to wait for a new checkpoint before ending. None: for ever.")
+
+
+def check() -> None:
+    """Refuses what no images are needed to refuse; InputError."""
+    F = flags.FLAGS
+    if not (F.dataset or F.log_root):
+        raise InputError("--dataset and --log_root must be given; the shortest command that trains is "
+                         f"{SHORTEST}. Received: neither.")
+    for name in ("total_steps", "batch_size", "checkpoint_every", "keep_checkpoints",
+                 "steps_per_loop", "num_residual_units"):
+        flags.check_at_least(name, 1)
+    get_objective(F.objective)
+
+
+def loop_options(note: Callable[[str], None]) -> "Options":
+    """Where the run is kept, and how it is computed.
+
+    Args:
+      note: told what happens, a sentence each.
+
+    Raises:
+      InputError: no --log_root, or a folder of what is pretrained.
+    """
+    from files import pretrained
+    from training import loop
+
+    F = flags.FLAGS
+    log_root = flags.require("log_root")
+    train_dir = F.train_dir or f"{log_root}/train"
+    for name, folder in (("log_root", log_root), ("train_dir", train_dir)):
+        if pretrained.is_pretrained(folder):
+            raise InputError(f"{name} must be a folder of your own: what is pretrained stays as it is. "
+                             f"Received: {name}={folder!r}.")
+    return loop.Options(log_root, train_dir, F.checkpoint_every, F.keep_checkpoints, F.steps_per_loop,
+                        F.jit_compile, note=note, warn=flags.warn)
+
+
+def make_strategy(note: Callable[[str], None]) -> "tf.distribute.Strategy":
+    """The strategy of the flags and of TF_CONFIG; sets how its devices compute.
+
+    Args:
+      note: told before it waits for other hosts.
+
+    Raises:
+      InputError: flags that exclude each other, or devices that are not there.
+    """
+    import tensorflow as tf
+
+    from training import cluster
+
+    F = flags.FLAGS
+    if F.mixed_precision:
+        flags.check_choice("mixed_precision", MIXED_PRECISIONS)
+    if F.jit_compile and F.sync_batch_norm:
+        raise InputError("jit_compile and sync_batch_norm exclude each other: XLA cannot wait for "
+                         "other replicas. Received: both.")
+    if F.deterministic:
+        tf.random.set_seed(F.seed)  # op determinism asks for one; ours are drawn from --seed anyway
+        tf.config.experimental.enable_op_determinism()
+    if not cluster.is_configured():
+        return devices.make_strategy(F.num_gpus, F.num_cpu_replicas)
+    if F.num_cpu_replicas > 1:
+        raise InputError("num_cpu_replicas must be 1 where TF_CONFIG names several hosts. "
+                         f"Received: num_cpu_replicas={F.num_cpu_replicas}.")
+    note("Waiting for the other hosts of TF_CONFIG.")
+    return cluster.make_strategy(F.num_gpus)
+
+
+def run_of(train_set: inputs.ImageSet, num_replicas: int) -> "TrainingRun":
+    """The run that the flags and the recipe of --model describe.
+
+    Args:
+      train_set: what it trains on.
+      num_replicas: which share a batch.
+
+    Raises:
+      InputError: numbers out of range, or flags of layers that the network lacks.
+    """
+    from files.checkpoints import TrainingRun
+    from networks import heads
+
+    F = flags.FLAGS
+    recipe = _check_layers(train_set.images.shape[-1]).recipe
+    batch_size = _given("batch_size", recipe and recipe.batch_size)
+    if batch_size % num_replicas:
+        raise InputError(f"batch_size must be divisible by the {num_replicas} replicas. "
+                         f"Received: batch_size={batch_size}.")
+    total_steps = _given(
+        "total_steps", recipe and recipe.total_steps(len(train_set.labels), batch_size))
+    optimizer = _given("Optimizer", recipe and recipe.optimizer)
+    objective = get_objective(F.objective)
+    return TrainingRun(
+        dataset=F.dataset, image_shape=train_set.images.shape[1:],
+        num_classes=train_set.num_classes, blocks_per_stage=network_options.blocks_per_stage(),
+        objective=heads.name_of(F.RCE_train), optimizer=optimizer, batch_size=batch_size,
+        lr_boundaries=_boundaries(recipe, total_steps), total_steps=total_steps, seed=F.seed,
+        sync_batch_norm=F.sync_batch_norm, mixed_precision=F.mixed_precision, model=F.model,
+        lr_schedule=F.lr_schedule, training_objective=objective.name,
+        objective_weights=objective.weights, **_numbers(recipe, optimizer))
+
+
+def as_recorded(run: "TrainingRun") -> dict[str, object]:
+    """Every flag with its value, for the run record; of those that a recipe decides, the run's."""
+    return flags.as_dict() | {"Optimizer": run.optimizer, "batch_size": run.batch_size,
+                              "total_steps": run.total_steps}
+
+
+def _given(name, of_recipe):
+    """The flag where it was given or no recipe decides it."""
+    flag = flags.FLAGS[name]
+    return flag.value if of_recipe is None or not flag.using_default_value else of_recipe
+
+
+def _numbers(recipe, optimizer):
+    """What the recipe and --learning_rate say beside the flags, as fields of a TrainingRun."""
+    numbers = recipe.numbers(optimizer) if recipe else {}
+    rate = flags.FLAGS.learning_rate
+    if rate is None:
+        return numbers
+    if not 0 < rate < float("inf"):
+        raise InputError(f"learning_rate must be a number above 0. Received: learning_rate={rate}.")
+    return numbers | {"learning_rate": rate}
+
+
+def _check_layers(channels):
+    """The variant of --model for so many channels; refuses what asks for layers that it lacks."""
+    F = flags.FLAGS
+    variant = get_network(F.model).variant(channels)
+    for name, layers in (("sync_batch_norm", BATCH_NORM), ("mixed_precision", CONVOLUTIONS)):
+        if F[name].value and layers not in variant.layers:
+            raise InputError(f"{name} expected a network with {layers}. Received: model={F.model!r}, "
+                             f"channels={channels}.")
+    return variant
+
+
+def _boundaries(recipe, total_steps):
+    """--lr_boundaries as increasing steps; when not given the recipe's, or the data set's default.
+    None of a schedule that has no steps."""
+    from training import optimizers
+
+    texts, schedule = flags.FLAGS.lr_boundaries, flags.FLAGS.lr_schedule
+    if schedule != "step":
+        if texts:
+            raise InputError("lr_boundaries are of --lr_schedule=step alone. Received: lr_boundaries="
+                             f"{','.join(texts)!r}, lr_schedule={schedule!r}.")
+        return ()
+    if not texts and recipe:
+        return recipe.boundaries(total_steps)
+    if not texts:
+        return optimizers.default_boundaries(flags.FLAGS.dataset, total_steps)
+    steps = [int(text) if text.strip().isdigit() else 0 for text in texts]
+    if min(steps) < 1 or sorted(set(steps)) != steps:
+        raise InputError("lr_boundaries must be increasing steps of at least 1, separated by commas. "
+                         f"Received: lr_boundaries={','.join(texts)!r}.")
+    return tuple(steps)

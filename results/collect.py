@@ -17,9 +17,11 @@ import numpy as np
 from scipy.stats import binomtest
 
 from defenses import PUBLISHED_SCORES
-from defenses.kernels import KERNEL_BANDWIDTH, log_kernel_density
+from defenses.kernels import KERNEL_BANDWIDTH, Kernels
+from defenses.scores import Reference
 from errors import InputError
-from evaluation import metrics, rounds
+from evaluation import finding, metrics
+from evaluation.rounds import rounds_of, successful
 from files import atomic, attack_results, provenance
 from files.features import kernels_path, load_kernels
 from files.names import OBJECTIVE_TAG, kernel_dir, results_dir
@@ -103,10 +105,11 @@ class _Found:
         self._add_run(run, record, **self._steps(results, kernel_folder))
         cell = {"attack": attack, "objective": objective}
         if kernels_path(kernel_folder, objective):
-            kernels = load_kernels(kernel_folder, objective)
-            for number, eps in enumerate(results.eps_values, 1):
-                rows = rounds.round_rows(number, results.num_per_eps)
-                self._add_aucs(run, results.arrays, kernels, rows, cell | {"round": number, "eps": eps})
+            kernels = Kernels(load_kernels(kernel_folder, objective), KERNEL_BANDWIDTH[objective])
+            scored = rounds_of(attack, results, PUBLISHED_SCORES, Reference(kernels),
+                               rows=successful(results))
+            for number, r in enumerate(scored, 1):
+                self._add_aucs(run, r, cell | {"round": number, "eps": r.eps})
         if attack in SEARCHES:
             self._add_distortions(run, results, kernel_folder, cell)
         seconds = sum(part["seconds"] for part in record["metrics"]["rounds"])
@@ -116,17 +119,15 @@ class _Found:
     def _steps(self, results, kernel_folder):
         """{"steps": ...} of the attacked network, where it is known to be that of the accuracy; an
         InputError when what stands in one table is known to be of two networks."""
-        attack_results.check_features(results, kernel_folder)
-        accuracy = tested(self._work, self._dataset, results.objective)
-        attack_results.check_network(results, accuracy.network, f"the accuracy in {accuracy.folder}")
+        finding.check_features(results, kernel_folder)
+        accuracy = tested(self._work, self._dataset, results.head)
+        finding.check_network(results, accuracy.network, f"the accuracy in {accuracy.folder}")
         return {"steps": accuracy.step} if accuracy.network and results.network else {}
 
-    def _add_aucs(self, run, results, kernels, rows, cell):
-        scores = rounds.score_images(
-            results, kernels, KERNEL_BANDWIDTH[cell["objective"]], rows)
-        published = self._published_figure("auc", cell) or [None] * 3
-        for score, value in zip(PUBLISHED_SCORES, published, strict=True):
-            normal, adversarial = scores[score]
+    def _add_aucs(self, run, scored, cell):
+        published = self._published_figure("auc", cell) or ()
+        for score, value in itertools.zip_longest(PUBLISHED_SCORES, published):
+            normal, adversarial = scored.normal[score], scored.adversarial[score]
             ours = [None] * 3
             if len(normal):
                 ours = _percent(metrics.separation(normal, adversarial)["auroc"])
@@ -141,12 +142,13 @@ class _Found:
             return
         # The white-box attacks succeed by passing the detector, which their second stage may miss:
         # the paper counts all that change the class.
-        counted = rounds.counted(results.arrays)
+        counted = successful(results)
         self._add_mean(run, rms[counted], published, figure="distortion", **cell)
         self._add_mean(run, rms[kept], None, figure="distortion_passed", **cell)
         if counted.any():
-            low = flagged(results, *(load_kernels(kernel_folder, results.objective, kind)
-                                     for kind in ("attack_kernels", "attack_medians")))
+            kernels, medians = (load_kernels(kernel_folder, results.tag, kind)
+                                for kind in ("attack_kernels", "attack_medians"))
+            low = flagged(results, Kernels(kernels, KERNEL_BANDWIDTH[results.head]), medians)
             self._add_cell(run, len(low), _share(low.sum(), len(low)),
                            self._published_figure("flagged", cell), figure="flagged", **cell)
 
@@ -169,23 +171,21 @@ class _Found:
                                   "n": num_images, "run": run})
 
 
-def flagged(results: attack_results.AttackResults, kernels: np.ndarray,
+def flagged(results: attack_results.AttackResults, kernels: Kernels,
             medians: np.ndarray) -> np.ndarray:
     """Which of the examples that count a detector at the median density of a class refuses.
 
     Args:
       results: of an attack.
-      kernels: float [num_kernels, d, num_classes].
+      kernels: of the attacked network.
       medians: float [num_classes], the densities of `density_medians`.
 
     Returns:
-      bool [m], of `counted`: whose density lies below the median of the predicted class.
+      bool [m], of the `successful` ones: whose density lies below the median of the predicted class.
     """
-    counted = rounds.counted(results.arrays)
-    classes = results.arrays["labels_adv"][counted]
-    density = log_kernel_density(results.arrays["logits_adv"][counted], classes, kernels,
-                                         KERNEL_BANDWIDTH[results.objective])
-    return density < np.log(medians[classes])
+    outputs = results.adversarial.rows(successful(results))
+    density = kernels.log_density(outputs.features, outputs.predicted)
+    return density < np.log(medians[outputs.predicted])
 
 
 def run_of(record: dict[str, Any]) -> dict[str, Any]:

@@ -13,9 +13,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from defenses.kernels import KERNEL_BANDWIDTH, density_medians, log_kernel_density
+import numpy as np
+
+from defenses import PUBLISHED_SCORES
+from defenses.kernels import KERNEL_BANDWIDTH, Kernels, density_medians
+from defenses.scores import Reference, score
 from errors import InputError
-from evaluation import metrics, rounds
+from evaluation import finding, metrics
+from evaluation.rounds import rounds_of, successful
 from files import attack_results
 from files.features import load_kernels, load_training_features
 from files.names import kernel_dir, results_dir
@@ -34,13 +39,13 @@ def eps(found: dict[str, dict[str, Any]]) -> Iterator[str]:
     Yields:
       Lines of text.
     """
-    for dataset, attack, objective, score in short_cells(found):
+    for dataset, attack, objective, name in short_cells(found):
         if attack not in SWEPT:
             continue
-        swept = Cells(found, dataset).all(figure="auc", attack=attack, objective=objective, score=score)
+        swept = Cells(found, dataset).all(figure="auc", attack=attack, objective=objective, score=name)
         reached = [cell for cell in swept if cell["n"] and not is_short(cell)]
         best = max(swept, key=lambda cell: cell["value"] or 0)
-        yield (f"{short_name(dataset)} {attack} {objective.upper()} {score}, published "
+        yield (f"{short_name(dataset)} {attack} {objective.upper()} {name}, published "
                f"{swept[0]['published']}: reached at {', '.join(map(_at, reached)) or 'no eps'}; "
                f"largest {_at(best)}")
 
@@ -62,25 +67,23 @@ def highcon(work: Path, objective: str) -> Iterator[str]:
       Lines of text.
     """
     results, kernels = _load(work, "carliniL2_highcon", objective)
-    bandwidth = KERNEL_BANDWIDTH[objective]
-    scored = rounds.score_images(results.arrays, kernels, bandwidth, slice(None))
+    reference = Reference(kernels)
+    scored, = rounds_of("carliniL2_highcon", results, PUBLISHED_SCORES, reference,
+                        rows=successful(results))
     more, _ = _load(work, "fgsm", objective)
-    normal = _normal_scores(more, kernels, bandwidth)
-    for score, (own, adversarial) in scored.items():
-        yield (f"{objective.upper()} {score}: AUC {100 * metrics.auc(own, adversarial):.2f} against "
-               f"{len(own)} normal images, {100 * metrics.auc(normal[score], adversarial):.2f} against "
-               f"{len(normal[score])}; normal up to {normal[score].max():.6f}, adversarial from "
+    normal = _normal_scores(more, reference)
+    for name, adversarial in scored.adversarial.items():
+        own, others = scored.normal[name], normal[name]
+        yield (f"{objective.upper()} {name}: AUC {100 * metrics.auc(own, adversarial):.2f} against "
+               f"{len(own)} normal images, {100 * metrics.auc(others, adversarial):.2f} against "
+               f"{len(others)}; normal up to {others.max():.6f}, adversarial from "
                f"{adversarial.min():.6f} to {adversarial.max():.6f}")
 
 
-def _normal_scores(results, kernels, bandwidth):
+def _normal_scores(results, reference):
     """Scores of the right normal images; the first round holds each image once."""
-    arrays = {name: array[:results.num_per_eps] for name, array in results.arrays.items()}
-    right = arrays["labels_nor"] == arrays["labels_true"]
-    return {"confidence": arrays["confidence_nor"][right],
-            "non_me": arrays["entropy_nor"][right],
-            "k_density": log_kernel_density(
-                arrays["logits_nor"][right], arrays["labels_nor"][right], kernels, bandwidth)}
+    right = np.flatnonzero(results.right_normal[:results.num_per_eps])
+    return score(PUBLISHED_SCORES, results.normal.rows(right), reference)
 
 
 def white_box(work: Path, objective: str) -> Iterator[str]:
@@ -89,18 +92,19 @@ def white_box(work: Path, objective: str) -> Iterator[str]:
     results, every_kernel = _load(work, "carliniL2_specific", objective)
     folder = work / kernel_dir(_DATASET)
     features, labels = load_training_features(folder, objective)
-    for drawn in (load_kernels(folder, objective, "attack_kernels"), every_kernel):
-        medians = density_medians(features, labels, drawn, KERNEL_BANDWIDTH[objective])
+    some = Kernels(load_kernels(folder, objective, "attack_kernels"), every_kernel.bandwidth)
+    for drawn in (some, every_kernel):
+        medians = density_medians(features, labels, drawn)
         low = flagged(results, drawn, medians)
         yield (f"{objective.upper()}: {low.sum()} of {len(low)} that change the class are flagged "
-               f"with {len(drawn)} kernels per class")
+               f"with {len(drawn.features)} kernels per class")
 
 
 def _load(work, attack, objective):
     results = attack_results.load(objective, work / results_dir(attack, _DATASET, objective))
     folder = work / kernel_dir(_DATASET)
-    attack_results.check_features(results, folder)
-    return results, load_kernels(folder, objective)
+    finding.check_features(results, folder)
+    return results, Kernels(load_kernels(folder, objective), KERNEL_BANDWIDTH[objective])
 
 
 OF_RUNS = {"highcon": highcon, "white_box": white_box}

@@ -3,7 +3,8 @@
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from files import attack_results, provenance
+from evaluation import finding
+from files import provenance
 from files.names import results_dir
 from results.cells import HERE, PAPER_ATTACKS, WHITE_BOX, tested
 
@@ -70,8 +71,8 @@ def find(work: Path, dataset: str) -> tuple[dict[str, Path], dict[str, dict[str,
         if folder != _DENSE:
             for objective, network in record["metrics"]["networks"].items():
                 accuracy = tested(work, dataset, objective)
-                attack_results.check_same_network("pictures", drawn, network, accuracy.network,
-                                                  f"the accuracy in {accuracy.folder}")
+                finding.check_same_network("pictures", drawn, network, accuracy.network,
+                                           f"the accuracy in {accuracy.folder}")
         runs["figures" if folder == "." else f"figures_{folder}"] = record
         paths |= {name: drawn / f"{shown.name}.png" for name, shown in _DRAWN.items()
                   if shown.folder == folder}

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import functools
+import pkgutil
 import signal
 from collections.abc import Callable
 
@@ -13,23 +14,25 @@ from errors import InputError, RunError
 from files import checkpoints, provenance, run_lock, tf1_checkpoints
 from networks import heads, restoring
 from resnet_model import WEIGHT_DECAY, named_variables, weight_decay_loss
-from training import cluster, optimizers
+from training import OBJECTIVES, Objective, cluster, get_objective, losses, optimizers
 from training.reporter import TEST_EVERY, Reporter, Silent, summary_every
 
 # No training that goes on comes near it; one that diverges passes it within a few steps.
 LARGEST_COST = 1e6
 
 
-def make_train_loop(strategy, model, optimizer, objective: heads.Head, batch_size: int,
-                    *, weight_decay: float = WEIGHT_DECAY, jit_compile: bool = False):
+def make_train_loop(strategy, model, optimizer, head: heads.Head, batch_size: int,
+                    *, objective: Objective = OBJECTIVES["plain"],
+                    weight_decay: float = WEIGHT_DECAY, jit_compile: bool = False):
     """The traced training loop.
 
     Args:
       strategy: tf.distribute strategy in whose scope model and optimizer were made.
       model: from images to (logits, features).
       optimizer: built for the model's trainable variables.
-      objective: whose loss is minimised, with weight decay.
+      head: of the model.
       batch_size: images per step over all replicas.
+      objective: what is minimised, with weight decay.
       weight_decay: its factor.
       jit_compile: whether XLA compiles the gradients.
 
@@ -38,12 +41,16 @@ def make_train_loop(strategy, model, optimizer, objective: heads.Head, batch_siz
       scalar). The cost is loss and weight decay before a step's update: of the last step, or of the
       first one that is NaN or above LARGEST_COST; good_steps is the number of steps before that.
     """
+    craft = pkgutil.resolve_name(objective.craft) if objective.craft else None
+
     def gradients(images, labels):
+        adversarial = craft(model, head, images, labels) if craft else None
         with tf.GradientTape() as tape:
-            logits, _ = model(images, training=True)
+            outputs = model(images, training=True)
+            batch = losses.Batch(images, labels, *outputs, model, head, adversarial)
             # Replicas' gradients are summed: each divides by the global batch, and the decay, which
             # every replica has in full, by their number.
-            loss = tf.reduce_sum(objective.loss(labels, logits)) / batch_size
+            loss = tf.reduce_sum(losses.total(objective.weights, batch)) / batch_size
             cost = loss + weight_decay_loss(model, weight_decay) / strategy.num_replicas_in_sync
             scaled = optimizer.scale_loss(cost)
         return cost, tape.gradient(scaled, model.trainable_variables)
@@ -136,8 +143,7 @@ def train(run: checkpoints.TrainingRun, strategy: tf.distribute.Strategy,
 
     Args:
       run: what is trained, and how; stored in every checkpoint.
-      strategy: from `flags.make_strategy` or `cluster.make_strategy`; of a cluster only the chief
-        writes.
+      strategy: from `options.devices` or `cluster.make_strategy`; of a cluster only the chief writes.
       train_set: images to train on.
       test_set: images for the test precision every 500 steps, or None.
       options: where it is kept.
@@ -172,8 +178,8 @@ def train(run: checkpoints.TrainingRun, strategy: tf.distribute.Strategy,
         reporter = stack.enter_context(
             Reporter(run, network, strategy, test_set, options.train_dir, start, options.note)
             if workers.is_chief else Silent())
-        loop = make_train_loop(strategy, network.model, optimizer, network.objective,
-                               run.batch_size, weight_decay=run.weight_decay,
+        loop = make_train_loop(strategy, network.model, optimizer, network.objective, run.batch_size,
+                               objective=_objective(run), weight_decay=run.weight_decay,
                                jit_compile=options.jit_compile)
         advance = functools.partial(loop, iter(_batches(strategy, run, train_set, start)))
         exit_code = _run_steps(advance, start, run, store, workers, reporter, options)
@@ -212,6 +218,12 @@ def _build(run, strategy):
         strategy, run, seed=run.seed, sync_batch_norm=run.sync_batch_norm,
         mixed_precision=run.mixed_precision)
     return network, optimizers.build_for(run, strategy, network.model)
+
+
+def _objective(run):
+    """What a run minimises: with the weights of its record, whatever the row's are by now."""
+    return dataclasses.replace(
+        get_objective(run.training_objective), weights=run.objective_weights)
 
 
 def _resume(store, workers, run, network, optimizer, options):

@@ -5,17 +5,13 @@ import itertools
 import keras
 import tensorflow as tf
 
+from data import get_spec
+
 BASE_LEARNING_RATE = 0.1
 MOMENTUM = 0.9
 ADAM_EPSILON = 1.0
 # Of one_cycle, by share of the training: the rate in units of its peak, and the momentum.
 _CYCLE = ((0.0, 0.1, 0.95), (0.45, 1.0, 0.85), (0.9, 0.1, 0.95), (1.0, 0.001, 0.95))
-# Steps at which the rate falls tenfold, by data set; digits and npz: see `default_boundaries`.
-LR_BOUNDARIES = {
-    "mnist": (10000, 15000, 20000),
-    "cifar10": (40000, 60000, 80000),
-    "cifar100": (40000, 60000, 80000),
-}
 
 
 class _Momentum:
@@ -135,8 +131,8 @@ def build_for(run, strategy: tf.distribute.Strategy, model: keras.Model) -> kera
 
 
 def default_boundaries(dataset: str, total_steps: int) -> tuple[int, ...]:
-    """Steps at which the rate falls: the original's, or 1/2, 3/4 and all of total_steps."""
-    return LR_BOUNDARIES.get(dataset, (total_steps // 2, total_steps * 3 // 4, total_steps))
+    """Steps at which the rate falls: the data set's, or 1/2, 3/4 and all of total_steps."""
+    return get_spec(dataset).lr_boundaries or (total_steps // 2, total_steps * 3 // 4, total_steps)
 
 
 def learning_rate_schedule(boundaries: tuple[int, ...], base: float = BASE_LEARNING_RATE):

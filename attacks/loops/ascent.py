@@ -4,39 +4,70 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-# Images per gradient. Fixed, so that an image's result depends neither on the batch it came in nor
-# on its place there; the last chunk is zero-padded. The fastest of 25 ... 400 measured.
+# Images per gradient on a CPU. Fixed, so that an image's result depends neither on the batch it came
+# in nor on its place there; the last chunk is zero-padded. The fastest of 25 ... 400 measured.
 GRADIENT_CHUNK = 100
 
 
-def in_chunks(fn: Callable, *tensors: tf.Tensor) -> tf.Tensor:
-    """fn over the rows of `tensors`, always on exactly GRADIENT_CHUNK of them.
+def in_chunks(fn: Callable, *tensors: tf.Tensor, chunk: int = GRADIENT_CHUNK, outputs=None):
+    """fn over the rows of `tensors`, always on exactly `chunk` of them.
 
     Args:
-      fn: from tensors of GRADIENT_CHUNK rows to one tensor like the first.
+      fn: from tensors of `chunk` rows to one or several tensors of so many.
       *tensors: with the same, static number of rows n ≥ 1.
+      chunk: rows per call.
+      outputs: type of what fn returns, or a tuple of several; None: that of the first tensor.
 
     Returns:
-      A tensor like the first of `tensors`.
+      What fn returns, of n rows.
     """
     rows = tensors[0].shape[0]
-    num_chunks = -(-rows // GRADIENT_CHUNK)
-    padding = num_chunks * GRADIENT_CHUNK - rows
+    num_chunks = -(-rows // chunk)
+    padding = num_chunks * chunk - rows
 
     def split(tensor):
         padded = tf.pad(tensor, [[0, padding]] + [[0, 0]] * (tensor.shape.rank - 1))
-        return tf.reshape(padded, [num_chunks, GRADIENT_CHUNK, *tensor.shape[1:]])
+        return tf.reshape(padded, [num_chunks, chunk, *tensor.shape[1:]])
 
     # A loop even over one chunk: the same graph, and so the same rounding, for every n. Two chunks at
     # a time fill the cores where one op cannot: FGSM gains a tenth on two, BIM nothing.
     chunks = tf.map_fn(lambda parts: fn(*parts), tuple(split(t) for t in tensors),
-                       fn_output_signature=tensors[0].dtype, parallel_iterations=2)
-    return tf.reshape(chunks, [num_chunks * GRADIENT_CHUNK, *tensors[0].shape[1:]])[:rows]
+                       fn_output_signature=outputs or tensors[0].dtype, parallel_iterations=2)
+    return tf.nest.map_structure(
+        lambda part: tf.reshape(part, [num_chunks * chunk, *part.shape[2:]])[:rows], chunks)
 
 
-def sign_steps(logits_fn: Callable, x: tf.Tensor, *, target_from: Callable, total: tf.Tensor,
-               num_steps: int, clip_min: float, clip_max: float) -> tf.Tensor:
-    """Steps of one size along the sign of the input gradient, clipped to the box.
+def sign_step(loss_fn: Callable, x: tf.Tensor, *, step_size: tf.Tensor, low: tf.Tensor | float,
+              high: tf.Tensor | float) -> tf.Tensor:
+    """One step along the sign of the input gradient of a loss, clipped to a box.
+
+    Args:
+      loss_fn: from images to a loss per image [n].
+      x: images float32 [n, h, w, c].
+      step_size: change of a pixel, scalar; negative descends.
+      low: lower edge of the box: scalar, or like x.
+      high: upper edge of the box, as `low`.
+
+    Returns:
+      Images like x.
+    """
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        loss = loss_fn(x)
+    return tf.clip_by_value(x + step_size * tf.sign(tape.gradient(loss, x)), low, high)
+
+
+def sign_ascent(loss_fn: Callable, x: tf.Tensor, *, num_steps: int, **step) -> tf.Tensor:
+    """`num_steps` of `sign_step`, whose other arguments `step` holds: the loop of every sign attack."""
+    return tf.while_loop(
+        lambda i, _: i < num_steps,
+        lambda i, image: (i + 1, sign_step(loss_fn, image, **step)), (0, x), parallel_iterations=1)[1]
+
+
+def ascend_from_clean(logits_fn: Callable, x: tf.Tensor, *, target_from: Callable, total: tf.Tensor,
+                      num_steps: int, clip_min: float, clip_max: float,
+                      chunk: int = GRADIENT_CHUNK) -> tf.Tensor:
+    """Steps of one size from the clean image, up the cross entropy against what is predicted there.
 
     Args:
       logits_fn: from images to logits whose softmax are the class probabilities.
@@ -47,33 +78,32 @@ def sign_steps(logits_fn: Callable, x: tf.Tensor, *, target_from: Callable, tota
       num_steps: number of steps.
       clip_min: lower edge of the box.
       clip_max: upper edge of the box.
+      chunk: of `in_chunks`.
 
     Returns:
       Images like x. They stay within |total| of x, so no projection is needed.
     """
     # In float64 first, as the original's Python does: 0.1 / 10 and not float32(0.1) / 10.
     step_size = tf.cast(tf.cast(total, tf.float64) / num_steps, x.dtype)
-
-    def ascend(x_adv, target_of):
-        with tf.GradientTape() as tape:
-            tape.watch(x_adv)
-            logits = logits_fn(x_adv)
-            target = tf.stop_gradient(target_of(logits))
-            loss = tf.nn.softmax_cross_entropy_with_logits(target, logits)
-        moved = x_adv + step_size * tf.sign(tape.gradient(loss, x_adv))
-        return tf.clip_by_value(moved, clip_min, clip_max), target
+    step = {"step_size": step_size, "low": clip_min, "high": clip_max}
 
     def attack_chunk(clean):
-        # The first step's forward pass is the clean image's: none is spent on the target alone.
-        x_adv, target = ascend(clean, target_from)
+        targets = []
+
+        def first_loss(images):
+            # The first step's forward pass is the clean image's: none is spent on the target alone.
+            logits = logits_fn(images)
+            targets.append(tf.stop_gradient(target_from(logits)))
+            return tf.nn.softmax_cross_entropy_with_logits(targets[0], logits)
+
+        x_adv = sign_step(first_loss, clean, **step)
         if num_steps == 1:
             return x_adv
-        return tf.while_loop(
-            lambda i, _: i < num_steps,
-            lambda i, image: (i + 1, ascend(image, lambda _: target)[0]),
-            (1, x_adv), parallel_iterations=1)[1]
+        return sign_ascent(
+            lambda images: tf.nn.softmax_cross_entropy_with_logits(targets[0], logits_fn(images)),
+            x_adv, num_steps=num_steps - 1, **step)
 
-    return in_chunks(attack_chunk, x)
+    return in_chunks(attack_chunk, x, chunk=chunk)
 
 
 def own_and_other(logits: tf.Tensor, classes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

@@ -1,5 +1,6 @@
 """The search of all C&W attacks: Adam in tanh space, binary search over the tradeoff per image."""
 
+import dataclasses
 import math
 from collections.abc import Callable
 
@@ -25,19 +26,11 @@ CHANGES = ("best_image", "best_l2", "best_log_ratio", "success", "step_success",
            "lower", "upper", "search_step")
 
 
-def carlini_search(logits_and_features_fn: Callable, *, kappa: float, num_steps: int,
-                   learning_rate: float, num_search_steps: int, initial_tradeoff: float,
-                   abort_group: int = 1, targeted: bool = True,
-                   log_ratio_fn: Callable | None = None, distance_from_clean: bool = False,
-                   first: Search | None = None, clip_min: float = -0.5, clip_max: float = 0.5,
-                   compact: bool = True) -> Search:
-    """Smallest L2 perturbation that reaches a class: min ‖x̂ − x‖² + c·max(0, margin + kappa).
+@dataclasses.dataclass(frozen=True)
+class Numbers:
+    """The numbers of one C&W search.
 
-    x̂ = tanh(arctanh(x) + δ) keeps to the box, margin = max_{i≠t} Z_i − Z_t. Per image, c is found by
-    binary search: tenfold until a first success, then bisection.
-
-    Args:
-      logits_and_features_fn: from images to sign-adjusted logits [n, L] and features [n, d].
+    Attributes:
       kappa: confidence, by which the target's logit must exceed all others, ≥ 0.
       num_steps: most Adam steps per search step.
       learning_rate: of Adam, which starts anew at every search step.
@@ -46,14 +39,40 @@ def carlini_search(logits_and_features_fn: Callable, *, kappa: float, num_steps:
       abort_group: a search step ends when the summed loss of this many neighbours in the batch has
         not fallen to 0.9999 of its value num_steps // 10 steps before. 1: each image for itself.
       targeted: False leaves the class given as target instead of reaching it.
+      clip_min: lower edge of the box.
+      clip_max: upper edge of the box.
+    """
+
+    kappa: float
+    num_steps: int
+    learning_rate: float
+    num_search_steps: int
+    initial_tradeoff: float
+    abort_group: int = 1
+    targeted: bool = True
+    clip_min: float = -0.5
+    clip_max: float = 0.5
+
+
+def carlini_search(logits_and_features_fn: Callable, numbers: Numbers, *,
+                   log_ratio_fn: Callable | None = None, distance_from_clean: bool = False,
+                   first: Search | None = None, compact: bool = True,
+                   chunk: int = SEARCH_CHUNK) -> Search:
+    """Smallest L2 perturbation that reaches a class: min ‖x̂ − x‖² + c·max(0, margin + kappa).
+
+    x̂ = tanh(arctanh(x) + δ) keeps to the box, margin = max_{i≠t} Z_i − Z_t. Per image, c is found by
+    binary search: tenfold until a first success, then bisection.
+
+    Args:
+      logits_and_features_fn: from images to sign-adjusted logits [n, L] and features [n, d].
+      numbers: of the search.
       log_ratio_fn: features [n, d] and target [n] to r [n]: c·max(0, r) joins the loss, and success
         needs r ≤ 0 too.
       distance_from_clean: of an attack with `first`: distance from x, not from the image it begins
         with.
       first: the search whose result this one begins with.
-      clip_min: lower edge of the box.
-      clip_max: upper edge of the box.
       compact: see `Search`.
+      chunk: rows per gradient, made a multiple of abort_group.
 
     Returns:
       A search that takes x and target int32 [n]. Its results also hold "tradeoff", c [n] after the
@@ -64,60 +83,48 @@ def carlini_search(logits_and_features_fn: Callable, *, kappa: float, num_steps:
     Source: Carlini and Wagner 2017, arXiv 1608.04644, section VI; the original's attacks/carliniL2.py
     and attacks/carliniL2_specific.py.
     """
-    middle, half = (clip_max + clip_min) / 2, (clip_max - clip_min) / 2
-    check_every = max(1, num_steps // 10)
-    rates = _adam_rates(learning_rate, num_steps)
-    # The original's second attack leaves step 0 out of the abort test.
-    first_check = 2 if log_ratio_fn else 0
+    functions = _Functions(logits_and_features_fn, numbers, log_ratio_fn, distance_from_clean)
+    # Whole groups in every chunk: neighbours end their search steps, and leave, together.
+    return Search(functions.start, functions.step, CHANGES, functions.finish, first=first,
+                  compact=compact, chunk=math.lcm(chunk, numbers.abort_group))
 
-    def to_tanh_space(image):
-        return tf.atanh((image - middle) / half * SHRINK)
 
-    def to_image(w):
-        return tf.tanh(w) * half + middle
+class _Functions:
+    """The three functions of a search: where it starts, one step, and what it ends with."""
 
-    def start(x, target, valid, begin=None):
+    def __init__(self, logits_and_features_fn, numbers, log_ratio_fn, distance_from_clean):
+        self._network, self._numbers = logits_and_features_fn, numbers
+        self._log_ratio_fn, self._from_clean = log_ratio_fn, distance_from_clean
+        self._middle = (numbers.clip_max + numbers.clip_min) / 2
+        self._half = (numbers.clip_max - numbers.clip_min) / 2
+        self._check_every = max(1, numbers.num_steps // 10)
+        self._rates = _adam_rates(numbers.learning_rate, numbers.num_steps)
+        # The original's second attack leaves step 0 out of the abort test.
+        self._first_check = 2 if log_ratio_fn else 0
+
+    def start(self, x, target, valid, begin=None):
         rows = x.shape[0]
-        w = to_tanh_space(x if begin is None else begin)
+        w = self._to_tanh_space(x if begin is None else begin)
         zeros, zero = tf.zeros_like(x), tf.zeros([rows], x.dtype)
         infinite = tf.fill([rows], tf.constant(float("inf")))
         return {
             "target": target, "active": valid, "start_w": w,
             # Distance is from tanh(arctanh(x)), not from x.
-            "anchor": to_image(to_tanh_space(x) if distance_from_clean else w),
+            "anchor": self._to_image(self._to_tanh_space(x) if self._from_clean else w),
             "best_image": x, "best_l2": infinite, "best_log_ratio": infinite,
             "success": tf.zeros([rows], bool), "iterations": tf.zeros([rows], tf.int32),
-            "tradeoff": tf.fill([rows], tf.cast(initial_tradeoff, x.dtype)), "lower": zero,
-            "upper": tf.fill([rows], tf.constant(NO_UPPER_BOUND)),
+            "tradeoff": tf.fill([rows], tf.cast(self._numbers.initial_tradeoff, x.dtype)),
+            "lower": zero, "upper": tf.fill([rows], tf.constant(NO_UPPER_BOUND)),
             "search_step": tf.zeros([rows], tf.int32),
             # Of this search step:
             "step": tf.zeros([rows], tf.int32), "step_success": tf.zeros([rows], bool),
             "checked_loss": infinite, "delta": zeros, "first_moment": zeros, "second_moment": zeros,
         }
 
-    def evaluate(state):
-        """Image, gradient by δ, loss, L2², whether the target is reached, r; all at δ."""
-        w = state["start_w"] + state["delta"]
-        with tf.GradientTape() as tape:
-            tape.watch(w)
-            image = to_image(w)
-            logits, features = logits_and_features_fn(image)
-            l2 = tf.reduce_sum(tf.square(image - state["anchor"]), axis=[1, 2, 3])
-            own, other = own_and_other(logits, state["target"])
-            lacking = (other - own if targeted else own - other) + kappa
-            excess = tf.maximum(0.0, lacking)
-            log_ratio = log_ratio_fn(features, state["target"]) if log_ratio_fn else -tf.ones_like(l2)
-            if log_ratio_fn:
-                excess += tf.maximum(0.0, log_ratio)
-            loss = l2 + state["tradeoff"] * excess
-        # Differs from the original: logits, where its second attack tests softmax outputs minus
-        # kappa, which cannot hold for kappa ≥ 1.
-        return image, tape.gradient(loss, w), loss, l2, lacking < 0.0, log_ratio
-
-    def step(state):
-        image, gradient, loss, l2, reached, log_ratio = evaluate(state)
-        due = (state["step"] % check_every == 0) & (state["step"] >= first_check)
-        group_loss = _group_sum(tf.where(state["active"], loss, 0.0), abort_group)
+    def step(self, state):
+        image, gradient, loss, l2, reached, log_ratio = self._evaluate(state)
+        due = (state["step"] % self._check_every == 0) & (state["step"] >= self._first_check)
+        group_loss = _group_sum(tf.where(state["active"], loss, 0.0), self._numbers.abort_group)
         aborted = due & (group_loss > ABORT_SHARE * state["checked_loss"])
         # The abort test comes before the iteration is recorded, as in the original.
         success = reached & (log_ratio <= 0.0) & ~aborted
@@ -134,19 +141,41 @@ def carlini_search(logits_and_features_fn: Callable, *, kappa: float, num_steps:
             "iterations": state["iterations"] + tf.cast(~aborted, tf.int32),
             "checked_loss": tf.where(due, group_loss, state["checked_loss"]),
             "step": state["step"] + 1,
-            **_adam(state, gradient, rates),
+            **_adam(state, gradient, self._rates),
         }
-        ended = aborted | tf.equal(changed["step"], num_steps)
-        return changed | _next_search_step(state | changed, ended, num_search_steps)
+        ended = aborted | tf.equal(changed["step"], self._numbers.num_steps)
+        return changed | _next_search_step(state | changed, ended, self._numbers.num_search_steps)
 
-    def finish(state):
+    def finish(self, state):
         result = {"adversarial": state["best_image"], "success": state["success"],
                   "iterations": state["iterations"], "tradeoff": state["tradeoff"]}
-        return result | ({"log_ratio": state["best_log_ratio"]} if log_ratio_fn else {})
+        return result | ({"log_ratio": state["best_log_ratio"]} if self._log_ratio_fn else {})
 
-    # Whole groups in every chunk: neighbours end their search steps, and leave, together.
-    return Search(start, step, CHANGES, finish, first=first, compact=compact,
-                  chunk=math.lcm(SEARCH_CHUNK, abort_group))
+    def _evaluate(self, state):
+        """Image, gradient by δ, loss, L2², whether the target is reached, r; all at δ."""
+        w = state["start_w"] + state["delta"]
+        with tf.GradientTape() as tape:
+            tape.watch(w)
+            image = self._to_image(w)
+            logits, features = self._network(image)
+            l2 = tf.reduce_sum(tf.square(image - state["anchor"]), axis=[1, 2, 3])
+            own, other = own_and_other(logits, state["target"])
+            lacking = (other - own if self._numbers.targeted else own - other) + self._numbers.kappa
+            excess = tf.maximum(0.0, lacking)
+            log_ratio = (self._log_ratio_fn(features, state["target"]) if self._log_ratio_fn
+                         else -tf.ones_like(l2))
+            if self._log_ratio_fn:
+                excess += tf.maximum(0.0, log_ratio)
+            loss = l2 + state["tradeoff"] * excess
+        # Differs from the original: logits, where its second attack tests softmax outputs minus
+        # kappa, which cannot hold for kappa ≥ 1.
+        return image, tape.gradient(loss, w), loss, l2, lacking < 0.0, log_ratio
+
+    def _to_tanh_space(self, image):
+        return tf.atanh((image - self._middle) / self._half * SHRINK)
+
+    def _to_image(self, w):
+        return tf.tanh(w) * self._half + self._middle
 
 
 def _group_sum(loss, group):

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
-from attacks.loops.carlini import carlini_search
+from attacks.loops.carlini import Numbers, carlini_search
 from attacks.loops.search import Search
 from errors import InputError
 
@@ -48,23 +48,20 @@ def log_density_ratio(kernels: np.ndarray, density_medians: np.ndarray, bandwidt
     return ratio
 
 
-def detector_aware(logits_and_features_fn: Callable, *, kernels: np.ndarray,
-                   density_medians: np.ndarray, bandwidth: float, density_form: str,
-                   kappa: tuple[float, float], num_steps: tuple[int, int],
-                   learning_rate: tuple[float, float], num_search_steps: tuple[int, int],
-                   initial_tradeoff: tuple[float, float], **common) -> Search:
+def detector_aware(logits_and_features_fn: Callable, numbers: tuple[Numbers, Numbers],
+                   log_ratio_fn: Callable, *, distance_from_clean: bool = False, **common) -> Search:
     """C&W, then C&W with r from its result, or from the clean image where there is none.
 
-    Pairs are (attack 1, attack 2); `common` goes to both (see `carlini_search`), but
-    `distance_from_clean`, which is attack 2's.
+    Args:
+      logits_and_features_fn: from images to sign-adjusted logits [n, L] and features [n, d].
+      numbers: of attack 1 and of attack 2.
+      log_ratio_fn: of attack 2, from `log_density_ratio`.
+      distance_from_clean: of attack 2.
+      **common: compact and chunk of both.
+
+    Returns:
+      A search of two stages.
     """
-    first_pair, second_pair = (
-        {"kappa": kappa[i], "num_steps": num_steps[i], "learning_rate": learning_rate[i],
-         "num_search_steps": num_search_steps[i], "initial_tradeoff": initial_tradeoff[i]}
-        for i in range(2))
-    distance_from_clean = common.pop("distance_from_clean", False)
-    first = carlini_search(logits_and_features_fn, **first_pair, **common)
-    return carlini_search(
-        logits_and_features_fn, first=first, distance_from_clean=distance_from_clean,
-        log_ratio_fn=log_density_ratio(kernels, density_medians, bandwidth, density_form),
-        **second_pair, **common)
+    first = carlini_search(logits_and_features_fn, numbers[0], **common)
+    return carlini_search(logits_and_features_fn, numbers[1], first=first, log_ratio_fn=log_ratio_fn,
+                          distance_from_clean=distance_from_clean, **common)

@@ -4,11 +4,11 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from attacks.loops.search import Search, keep_rows
+from attacks.loops.search import SEARCH_CHUNK, Search, keep_rows
 
 
 def saliency_search(logits_fn: Callable, *, num_steps: int, pixels_per_step: int, clip_min: float,
-                    clip_max: float, compact: bool = True) -> Search:
+                    clip_max: float, compact: bool = True, chunk: int = SEARCH_CHUNK) -> Search:
     """Raises the most salient unsaturated pixels by eps until the target class is predicted.
 
     Args:
@@ -18,6 +18,7 @@ def saliency_search(logits_fn: Callable, *, num_steps: int, pixels_per_step: int
       clip_min: lower edge of the box.
       clip_max: upper edge of the box; a pixel there is saturated.
       compact: see `Search`.
+      chunk: rows per gradient.
 
     Returns:
       A search that takes x, target int32 [n] and eps, the change of a pixel, scalar ≥ 0.
@@ -57,7 +58,8 @@ def saliency_search(logits_fn: Callable, *, num_steps: int, pixels_per_step: int
         return {"adversarial": state["x"], "success": state["success"],
                 "iterations": state["iterations"]}
 
-    return Search(start, step, ("x", "iterations", "success", "active"), finish, compact=compact)
+    return Search(start, step, ("x", "iterations", "success", "active"), finish, compact=compact,
+                  chunk=chunk)
 
 
 def _prediction_and_slope(logits_fn, x, target):

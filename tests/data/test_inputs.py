@@ -4,6 +4,7 @@ import gzip
 import importlib.util
 import itertools
 import os
+import pkgutil
 import re
 import shutil
 import subprocess
@@ -13,11 +14,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data import DATASETS, formats, get_spec, inputs, pipeline
+from data import DATASETS, DatasetSpec, formats, get_spec, inputs, pipeline
 from data.pixels import to_network_input
 from errors import InputError
 from files.images import save_bin
 from networks.running import padded_chunks
+from training import optimizers
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SHARED = Path(os.environ.get("RCE_SHARED", REPOSITORY.parent / "shared"))
@@ -572,3 +574,44 @@ def test_reading_needs_no_tensorflow(tmp_path):
         "sys.exit(any(m in sys.modules for m in ('tensorflow', 'sklearn', 'tensorflow_datasets')))"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, check=False).returncode == 0
+
+
+# Rows.
+
+
+def load_toy(split):
+    """What a row's loader gives: 20 images for training, 4 for testing."""
+    count = {"train": 20, "test": 4}[split]
+    return np.full((count, 4, 4, 1), 7, np.uint8), np.arange(count) % 2
+
+
+def test_a_data_set_is_one_row(monkeypatch):
+    row = DatasetSpec("toy", (4, 4, 1), 2, augment=False, loader=f"{__name__}:load_toy",
+                      lr_boundaries=(3, 5))
+    monkeypatch.setitem(DATASETS, "toy", row)
+    train, test = inputs.load_for_training("toy", "", "")
+    assert (train.images.shape, test.images.shape) == ((20, 4, 4, 1), (4, 4, 4, 1))
+    assert (train.num_classes, train.source, train.has_splits) == (2, "toy", True)
+    assert optimizers.default_boundaries("toy", 100) == (3, 5)
+
+
+def test_what_a_loader_gives_is_checked(monkeypatch):
+    row = DatasetSpec("toy", (8, 8, 1), 2, augment=False, loader=f"{__name__}:load_toy")
+    monkeypatch.setitem(DATASETS, "toy", row)
+    with rejects("toy: images must be (8, 8, 1)"):
+        inputs.load("toy", "", "train")
+
+
+def test_a_data_set_without_a_source_asks_for_a_path(monkeypatch):
+    monkeypatch.setitem(DATASETS, "toy", DatasetSpec("toy", (4, 4, 1), 2, augment=False))
+    with rejects("'toy' needs the path of a .bin or IDX file"):
+        inputs.load("toy", "", "train")
+
+
+@pytest.mark.parametrize("spec", DATASETS.values())
+def test_rows_are_whole(spec):
+    assert spec.name == next(name for name, row in DATASETS.items() if row is spec)
+    assert not (spec.loader and spec.download_host)
+    assert spec.is_archive == (spec.image_shape is None) == (spec.num_classes is None)
+    assert sorted(set(spec.lr_boundaries)) == list(spec.lr_boundaries)
+    assert not spec.loader or callable(pkgutil.resolve_name(spec.loader))

@@ -11,6 +11,7 @@ from PIL import Image
 from data import inputs
 from defenses import SCORES, deployed
 from defenses import detector as detectors
+from defenses import scores as formulas
 from defenses.kernels import KERNEL_BANDWIDTH
 from defenses.scores import non_me_variance
 from errors import InputError
@@ -40,7 +41,7 @@ def work(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def fitted(work):
-    return detectors.Detector(**detector_files.load(work[0] / "kernel_para_digits/detector_RCE.npz"))
+    return detectors.load(work[0] / "kernel_para_digits/detector_RCE.npz")
 
 
 @pytest.fixture(scope="module")
@@ -55,10 +56,10 @@ def loaded(work):
 def test_the_detector_is_made_from_the_files(work, fitted):
     folder = work[0] / "kernel_para_digits"
     np.testing.assert_array_equal(
-        fitted.kernels, load_kernels(folder, "rce").astype(np.float32))
+        fitted.reference.kernels.features, load_kernels(folder, "rce").astype(np.float32))
     training = load_training_scores(folder, "rce")
-    assert fitted.non_me_variance == non_me_variance(training["non_me"], 10)
-    assert fitted.bandwidth == KERNEL_BANDWIDTH["rce"]
+    assert fitted.reference.non_me_variance == non_me_variance(training["non_me"], 10)
+    assert fitted.reference.kernels.bandwidth == KERNEL_BANDWIDTH["rce"]
     assert fitted.false_refusal_rates.tolist() == [0.05, 0.1]
     record = provenance.read(work[0] / "fgsm_digits/RCE", "test_adv")
     assert fitted.network == record["metrics"]["network"]
@@ -68,13 +69,11 @@ def test_the_detector_is_made_from_the_files(work, fitted):
 
 @pytest.mark.parametrize("score", SCORES)
 def test_thresholds_refuse_their_share_of_the_fitting_images(work, fitted, score):
-    results = attack_results.load_attack_results(work[0] / "fgsm_digits/RCE")
-    index = attack_results.load_per_image(work[0] / "fgsm_digits/RCE")["image_index"][:200]
+    results = attack_results.load("RCE", work[0] / "fgsm_digits/RCE")
+    index = results.image_index[:200]
     rows = np.flatnonzero(np.isin(index, fitted.fitted_on))
     assert len(rows) == 100
-    scores = detectors.combine(
-        results["confidence_nor"][rows], results["entropy_nor"][rows], results["logits_nor"][rows],
-        results["labels_nor"][rows], fitted.kernels, fitted.bandwidth, fitted.non_me_variance, 1.0)
+    scores = formulas.score(SCORES, results.normal.rows(rows), fitted.reference)
     for rate in (0.05, 0.1):
         assert abs((~fitted.accepts(scores, score, rate)).sum() - 100 * rate) <= 1
 

@@ -1,5 +1,7 @@
 """Scores of the first paper version, thresholds, and what Theorem 1 promises."""
 
+import dataclasses
+import inspect
 import math
 
 import numpy as np
@@ -8,11 +10,14 @@ import pytest
 from defenses import SCORES, thresholds
 from defenses import detector as detectors
 from defenses import scores as formulas
-from defenses.kernels import log_kernel_density
-from defenses.scores import j_score, kernel_non_me, log_probabilities, non_me_variance
+from defenses.kernels import Kernels, log_kernel_density
+from defenses.scores import Reference, j_score, kernel_non_me, log_probabilities, non_me_variance
 from errors import InputError
+from files.attack_results import Outputs
 
 RNG = np.random.default_rng(0)
+NETWORK = {"weights_sha256": "x", "dataset": "d", "image_shape": [1], "num_classes": 3,
+           "objective": "ce"}
 
 
 def softmax(logits):
@@ -128,9 +133,9 @@ def test_bad_fits_are_refused(scores, rate, words):
 def detector():
     kernels = RNG.normal(size=(20, 4, 3))
     scores = {name: RNG.normal(size=100) for name in SCORES}
-    return detectors.fit(scores, (0.01, 0.05), network={"weights_sha256": "x"}, kernels=kernels,
-                         bandwidth=1.0, non_me_variance=0.1, eta=1.0, fitted_on=np.arange(100),
-                         fitted_images=np.arange(100))
+    return detectors.fit(scores, (0.01, 0.05), network=NETWORK,
+                         reference=Reference(Kernels(kernels, 1.0), 0.1),
+                         fitted_on=np.arange(100), fitted_images=np.arange(100))
 
 
 def test_a_detector_scores_as_the_functions_do(detector):
@@ -140,7 +145,7 @@ def test_a_detector_scores_as_the_functions_do(detector):
     np.testing.assert_array_equal(scores["confidence"], formulas.confidence(logits))
     np.testing.assert_array_equal(scores["non_me"], formulas.non_me(logits))
     np.testing.assert_array_equal(scores["k_density"], log_kernel_density(
-        features, logits.argmax(axis=1), detector.kernels, 1.0))
+        features, logits.argmax(axis=1), detector.reference.kernels.features, 1.0))
     np.testing.assert_allclose(scores["j_score"], scores["confidence"] * scores["kernel_non_me"])
 
 
@@ -157,3 +162,67 @@ def test_outputs_that_are_not_finite_are_refused(detector, bad, what):
 def test_only_what_was_fitted_can_be_asked_for(detector, score, rate):
     with pytest.raises(InputError, match="which were fitted"):
         detector.threshold(score, rate)
+
+
+# Scores are rows.
+
+
+@pytest.mark.parametrize("name", SCORES)
+def test_each_row_names_a_formula_of_outputs_and_reference(name):
+    formula = getattr(formulas, SCORES[name].function)
+    assert list(inspect.signature(formula).parameters) == ["outputs", "reference"]
+    assert SCORES[name].same_order_as in ("", *SCORES)
+    outputs = Outputs(RNG.uniform(size=6), RNG.uniform(size=6), RNG.normal(size=(6, 4)),
+                      np.arange(6) % 3)
+    reference = Reference(Kernels(RNG.normal(size=(5, 4, 3)), 1.0), 0.1)
+    values = formulas.score([name], outputs, reference)[name]
+    assert values.shape == (6,) and values.dtype == np.float64
+    part = formulas.score([name], outputs.rows(np.array([4, 1])), reference)[name]
+    np.testing.assert_allclose(part, values[[4, 1]], rtol=1e-12)
+
+
+def test_what_needs_training_images_says_so():
+    outputs = Outputs(*np.ones((2, 1)), np.ones((1, 2)), np.zeros(1, int))
+    with pytest.raises(InputError, match=r"variance of the non-ME .*others\.py --mode=kernel_para"):
+        formulas.score(["j_score"], outputs, Reference(Kernels(np.ones((1, 2, 3)), 1.0)))
+
+
+# Which scores a detector has.
+
+
+def test_a_detector_on_disk_names_its_scores(detector, tmp_path):
+    two = dataclasses.replace(detector, score_names=("k_density", "non_me"),
+                              thresholds=detector.thresholds[[4, 1]])
+    detectors.save(tmp_path / "detector.npz", two)
+    found = detectors.load(tmp_path / "detector.npz")
+    assert found.score_names == ("k_density", "non_me")
+    for name in found.score_names:
+        assert found.threshold(name, 0.05) == detector.threshold(name, 0.05)
+    assert list(found.scores(np.zeros((2, 3)), np.zeros((2, 4)))) == ["k_density", "non_me"]
+    with pytest.raises(InputError, match=r"score must be one of .*Received: score='confidence'"):
+        found.threshold("confidence", 0.05)
+
+
+def test_a_detector_that_names_no_scores_has_those_of_version_0_1(detector, tmp_path, monkeypatch):
+    detectors.save(tmp_path / "new.npz", detector)
+    with np.load(tmp_path / "new.npz") as file:
+        np.savez(tmp_path / "old.npz", **{name: file[name] for name in file if name != "scores"})
+    # A score that came later, and in front.
+    monkeypatch.setattr("defenses.detector.SCORES", {"beauty": None, **SCORES})
+    found = detectors.load(tmp_path / "old.npz")
+    assert found.score_names == ("confidence", "non_me", "kernel_non_me", "j_score", "k_density")
+    np.testing.assert_array_equal(found.thresholds, detector.thresholds)
+
+
+def test_a_file_with_an_unknown_score_is_refused_in_one_sentence(detector, tmp_path):
+    path = tmp_path / "detector.npz"
+    detectors.save(path, detector)
+    with np.load(path) as file:
+        np.savez(path, **{**file, "scores": np.array(["confidence", "beauty", "a", "b", "c"])})
+    with pytest.raises(InputError, match=r"detector\.npz: expected scores of \[confidence, .*"
+                                         r"Received: scores=a, b, beauty, c\.$"):
+        detectors.load(path)
+    with np.load(path) as file:
+        np.savez(path, **{**file, "scores": np.zeros(5)})
+    with pytest.raises(InputError, match="expected scores to be the names of scores"):
+        detectors.load(path)

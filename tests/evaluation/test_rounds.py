@@ -14,14 +14,15 @@ from defenses import kernels as kernels_module
 from defenses import scores as formulas
 from defenses.kernels import (
     KERNEL_BANDWIDTH,
+    Kernels,
     density_medians,
-    kernel_density,
     log_kernel_density,
     select_kernels,
 )
-from defenses.scores import log_probabilities
+from defenses.scores import Reference, log_probabilities
 from errors import InputError
-from evaluation import judging, metrics, rounds
+from evaluation import judging, metrics
+from evaluation.rounds import rounds_of, successful
 from files import attack_results, provenance
 from files.features import (
     kernels_path,
@@ -31,6 +32,7 @@ from files.features import (
     save_training_features,
 )
 from files.names import RESULT_TEXTS, kernel_dir, results_dir
+from tests.helpers.results import auc_table, results_of
 
 ROOT = Path(__file__).resolve().parents[2]
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
@@ -73,15 +75,14 @@ def _texts(results):
 def test_the_densities_of_round_3_are_those_of_the_original(golden):
     rows = 600 + golden["round3"]["selected_index"]
     for side in ("nor", "adv"):
-        density = kernel_density(golden["results"][f"logits_{side}"][rows],
-                                        golden["results"][f"labels_{side}"][rows],
-                                        golden["kernels"], RCE)
+        density = Kernels(golden["kernels"], RCE).density(
+            golden["results"][f"logits_{side}"][rows], golden["results"][f"labels_{side}"][rows])
         np.testing.assert_allclose(density, golden["round3"][f"density_{side}"], rtol=1e-12)
 
 
 def test_the_aucs_of_ten_rounds_are_those_of_the_original(golden):
     eps = [round(0.02 * k, 2) for k in range(1, 11)]
-    table = rounds.evaluate_rounds(_texts(golden["results"]), golden["kernels"], RCE, eps, 300)
+    table = auc_table(_texts(golden["results"]), golden["kernels"], RCE, eps, 300)
     assert [row["n"] for row in table] == golden["auc"]["num_correct"]
     assert [row["eps"] for row in table] == eps
     non_me = np.array(golden["auc"]["auc_nonME"])
@@ -93,7 +94,7 @@ def test_the_aucs_of_ten_rounds_are_those_of_the_original(golden):
 
 
 def test_matlab_ties_give_the_originals_aucs_as_they_are(golden):
-    table = rounds.evaluate_rounds(_texts(golden["results"]), golden["kernels"], RCE, [None] * 10,
+    table = auc_table(_texts(golden["results"]), golden["kernels"], RCE, [None] * 10,
                                     300, matlab_ties=True)
     for score, name in (("confidence", "auc_confidence"), ("non_me", "auc_nonME"),
                         ("k_density", "auc_density")):
@@ -109,12 +110,12 @@ def test_matlab_ties_count_against_detection():
 
 def test_one_round_alone_gives_its_line_of_the_table(golden):
     arguments = _texts(golden["results"]), golden["kernels"], RCE, [None] * 10, 300
-    assert rounds.evaluate_rounds(*arguments, 4) == [rounds.evaluate_rounds(*arguments)[3]]
+    assert auc_table(*arguments, 4) == [auc_table(*arguments)[3]]
 
 
 def test_the_medians_are_those_of_the_original(golden):
     medians = density_medians(golden["features"], golden["labels"],
-                                     golden["attack_kernels"], RCE)
+                              Kernels(golden["attack_kernels"], RCE))
     np.testing.assert_allclose(medians, golden["medians"], rtol=1e-12)
 
 
@@ -201,8 +202,7 @@ def test_density_equals_its_naive_twin():
     features, classes, kernels = _random_features()
     naive = [np.mean([np.exp(-np.sum((f - k) ** 2) / 0.7) for k in kernels[:, :, c]])
              for f, c in zip(features, classes, strict=True)]
-    np.testing.assert_allclose(kernel_density(features, classes, kernels, 0.7), naive,
-                               rtol=1e-12)
+    np.testing.assert_allclose(Kernels(kernels, 0.7).density(features, classes), naive, rtol=1e-12)
 
 
 def test_density_does_not_depend_on_chunks(monkeypatch):
@@ -217,25 +217,25 @@ def test_log_density_is_exact_where_the_density_underflows():
     kernels = np.zeros((3, 2, 1))
     features = np.array([[30.0, 40.0]])
     assert log_kernel_density(features, [0], kernels, 0.5)[0] == pytest.approx(-5000)
-    assert kernel_density(features, [0], kernels, 0.5)[0] == 0
+    assert Kernels(kernels, 0.5).density(features, [0])[0] == 0
 
 
 def test_density_of_a_kernel_far_from_the_origin_is_one():
     kernels = np.full((4, 8, 2), 1e6)
     np.testing.assert_array_equal(
-        kernel_density(np.full((1, 8), 1e6), [1], kernels, RCE), [1])
+        Kernels(kernels, RCE).density(np.full((1, 8), 1e6), [1]), [1])
 
 
 def test_density_takes_the_kernels_of_the_given_class():
     kernels = np.stack([np.zeros((2, 3)), np.ones((2, 3))], axis=2)
     features = np.ones((2, 3))
-    density = kernel_density(features, np.array([0, 1]), kernels, 1.0)
+    density = Kernels(kernels, 1.0).density(features, np.array([0, 1]))
     np.testing.assert_allclose(density, [math.exp(-3), 1])
 
 
 def test_density_of_no_image_is_empty():
-    assert kernel_density(np.empty((0, 3)), np.empty(0, int), np.zeros((2, 3, 4)),
-                                 1.0).shape == (0,)
+    density = Kernels(np.zeros((2, 3, 4)), 1.0).density(np.empty((0, 3)), np.empty(0, int))
+    assert density.shape == (0,)
 
 
 @pytest.mark.parametrize(("features", "classes", "message"), [
@@ -250,7 +250,7 @@ def test_density_refuses_what_does_not_fit_the_kernels(features, classes, messag
 
 def test_medians_name_a_class_without_features():
     with pytest.raises(InputError, match="Received: class 1=0 features"):
-        density_medians(np.zeros((2, 3)), np.array([0, 2]), np.zeros((2, 3, 3)), 1.0)
+        density_medians(np.zeros((2, 3)), np.array([0, 2]), Kernels(np.zeros((2, 3, 3)), 1.0))
 
 
 # --- Kernels ---
@@ -341,19 +341,33 @@ def _results(labels_true, labels_nor, labels_adv, seed=0):
 
 
 def test_only_images_right_when_normal_and_wrong_when_adversarial_count():
-    results = _results([0, 1, 2, 0], [0, 1, 0, 0], [1, 1, 1, 2])
+    arrays = _results([0, 1, 2, 0], [0, 1, 0, 0], [1, 1, 1, 2])
+    results = results_of(arrays, [None], 4)
     kernels = np.random.default_rng(1).normal(size=(3, 5, 3))
-    scores = rounds.score_images(results, kernels, 1.0, slice(None))
-    np.testing.assert_array_equal(scores["confidence"][0], results["confidence_nor"][[0, 3]])
-    np.testing.assert_array_equal(scores["non_me"][1], results["entropy_adv"][[0, 3]])
-    expected = log_kernel_density(results["logits_adv"][[0, 3]], np.array([1, 2]), kernels,
-                                         1.0)
-    np.testing.assert_array_equal(scores["k_density"][1], expected)
+    assert successful(results).tolist() == [True, False, False, True]
+    r, = rounds_of("fgsm", results, PUBLISHED_SCORES, Reference(Kernels(kernels, 1.0)),
+                   rows=successful(results))
+    assert r.subset("successful").all() and r.image.tolist() == [0, 3]
+    np.testing.assert_array_equal(r.normal["confidence"], arrays["confidence_nor"][[0, 3]])
+    np.testing.assert_array_equal(r.adversarial["non_me"], arrays["entropy_adv"][[0, 3]])
+    expected = log_kernel_density(arrays["logits_adv"][[0, 3]], np.array([1, 2]), kernels, 1.0)
+    np.testing.assert_array_equal(r.adversarial["k_density"], expected)
+
+
+def test_rounds_are_rows_of_one_eps_and_can_be_thinned():
+    results = results_of(_results([0] * 6, [0] * 6, [1, 0] * 3), [0.1, 0.2, 0.3], 2)
+    rounds = rounds_of("bim", results, ["confidence"], None)
+    assert [(r.attack, r.eps, r.image.tolist()) for r in rounds] == [
+        ("bim", eps, [0, 1]) for eps in (0.1, 0.2, 0.3)]
+    np.testing.assert_array_equal(rounds[1].normal["confidence"], results.normal.confidence[2:4])
+    thinned = rounds[2].where(np.array([False, True]))
+    assert thinned.image.tolist() == [1] and thinned.right_adversarial.tolist() == [True]
+    np.testing.assert_array_equal(thinned.adversarial["confidence"], results.adversarial.confidence[5:])
 
 
 def test_a_round_without_a_qualifying_image_has_n_0_and_no_auc():
     results = _results([0, 1, 0, 1], [1, 1, 0, 1], [0, 1, 1, 0])
-    first, second = rounds.evaluate_rounds(results, np.zeros((1, 5, 2)), 1.0, [0.1, 0.2], 2)
+    first, second = auc_table(results, np.zeros((1, 5, 2)), 1.0, [0.1, 0.2], 2)
     assert first["n"] == 0
     assert all(math.isnan(value) for value in first["auc"].values())
     assert second["n"] == 2
@@ -362,13 +376,13 @@ def test_a_round_without_a_qualifying_image_has_n_0_and_no_auc():
 @pytest.mark.parametrize("eps_round", [-1, 3])
 def test_an_unknown_round_is_refused(eps_round):
     with pytest.raises(InputError, match=rf"\[0, 2\].*Received: eps_round={eps_round}"):
-        rounds.evaluate_rounds(_results([0] * 4, [0] * 4, [1] * 4), np.zeros((1, 5, 2)), 1.0,
+        auc_table(_results([0] * 4, [0] * 4, [1] * 4), np.zeros((1, 5, 2)), 1.0,
                                [0.1, 0.2], 2, eps_round)
 
 
 def test_rows_that_are_no_rounds_are_refused():
     with pytest.raises(InputError, match=r"2 rounds of 3 images\. Received: rows=4"):
-        rounds.evaluate_rounds(_results([0] * 4, [0] * 4, [1] * 4), np.zeros((1, 5, 2)), 1.0,
+        auc_table(_results([0] * 4, [0] * 4, [1] * 4), np.zeros((1, 5, 2)), 1.0,
                                [0.1, 0.2], 3)
 
 
@@ -455,7 +469,7 @@ def test_the_program_prints_one_table_and_leaves_json_record_and_picture(workspa
     results = attack_results.load_attack_results(folder / "RCE")
     kernels = load_kernels(workspace / "kernel_para_digits", "rce")
     assert kernels.shape == (10, 5, 3)
-    assert written["RCE"] == rounds.evaluate_rounds(results, kernels, RCE, [0.05, 0.12, 0.3], 20)
+    assert written["RCE"] == auc_table(results, kernels, RCE, [0.05, 0.12, 0.3], 20)
     record = provenance.read(folder, "detect")
     assert record["flags"]["num_kernels"] == 10
     assert record["metrics"]["auc"] == written
@@ -505,7 +519,7 @@ def test_kernels_for_the_attack_are_some_of_the_kernels_with_their_medians(works
     medians = load_kernels(folder, "rce", "attack_medians")
     for c in range(3):
         rows = labels == c
-        density = kernel_density(features[rows], labels[rows], some, RCE)
+        density = Kernels(some, RCE).density(features[rows], labels[rows])
         assert medians[c] == np.median(density)
     assert kernels_path(folder, "ce", "attack_medians") is None
 

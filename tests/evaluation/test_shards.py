@@ -5,8 +5,6 @@ import os
 import re
 import shutil
 
-import flags
-
 import numpy as np
 import pytest
 
@@ -15,6 +13,7 @@ from errors import InputError
 from evaluation import crafter
 from files import attack_parts
 from files.features import save_kernels
+from options import attack as attack_options
 from tests.helpers import script_runner
 from tests.helpers.script_runner import NETWORK, run
 
@@ -52,11 +51,11 @@ def kernel_dir(tmp_path_factory):
 @pytest.fixture
 def script(tiny, kernel_dir, monkeypatch):
     """Runs test_adv.py --mode=mode on the tiny run, over two eps."""
-    monkeypatch.setattr(flags, "SWEEP_EPS", (0.1, 0.3))
+    monkeypatch.setattr(attack_options, "SWEEP_EPS", (0.1, 0.3))
 
     def run_script(name, mode, *more, cwd):
         cwd.mkdir(exist_ok=True)
-        given = (f"--kernel_dir={kernel_dir}",) if attacks.get(name).uses_kernels else ()
+        given = (f"--kernel_dir={kernel_dir}",) if "kernels" in attacks.get(name).takes else ()
         return run("test_adv", *NETWORK, f"--log_root={tiny}/models/tiny", f"--mode={mode}",
                    f"--attack_method={name}", *given, *more, cwd=cwd)
 

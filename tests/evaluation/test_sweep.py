@@ -8,8 +8,6 @@ import os
 import re
 import shutil
 
-import flags
-
 import numpy as np
 import pytest
 
@@ -23,6 +21,7 @@ from files.features import save_kernels
 from files.names import RESULT_TEXTS
 from networks import restoring
 from networks.spec import NetworkSpec
+from options import attack as attack_options
 from tests.helpers import script_runner
 from tests.helpers.script_runner import NETWORK, run, succeeded
 
@@ -68,7 +67,7 @@ def attack(tiny, kernel_dir):
     """Runs test_adv.py --mode=attack on the tiny run."""
     def run_attack(name, *more, cwd):
         spec = attacks.get(name)
-        given = (f"--kernel_dir={kernel_dir}",) if spec.uses_kernels else ()
+        given = (f"--kernel_dir={kernel_dir}",) if "kernels" in spec.takes else ()
         return run("test_adv", *NETWORK, f"--log_root={tiny}/models/tiny", "--mode=attack",
                    f"--attack_method={name}", *given, *more, cwd=cwd)
 
@@ -89,7 +88,7 @@ def test_a_search_prints_its_words_and_leaves_its_files(attack, tmp_path, name):
         "per_image.csv", "test_adv_run.json"}
     results = attack_results.load_attack_results(folder, images=True)
     saved = np.load(folder / "results.npz")
-    white_box = attack_results.PER_IMAGE_WHITE_BOX if spec.uses_kernels else ()
+    white_box = attack_results.PER_IMAGE_WHITE_BOX if "kernels" in spec.takes else ()
     assert tuple(saved) == attack_results.PER_IMAGE + white_box
     assert {len(saved[key]) for key in saved} == {count}
 
@@ -110,7 +109,7 @@ def test_a_search_prints_its_words_and_leaves_its_files(attack, tmp_path, name):
     if name in ("jsma", "smda"):
         assert saved["l0"].max() <= saved["iterations"].max() <= 20
     else:
-        assert np.all(change[~saved["success"]] == 0) or spec.uses_kernels
+        assert np.all(change[~saved["success"]] == 0) or "kernels" in spec.takes
 
     # The table says the same.
     with open(folder / "per_image.csv", encoding="utf-8") as file:
@@ -139,7 +138,7 @@ def test_a_search_prints_its_words_and_leaves_its_files(attack, tmp_path, name):
         assert told == [(str(i), "Success" if s else "Fail") for i, s in enumerate(success)]
     words = ("in attacking function", "in saving results")
     assert [any(f"Log-density-ratio {word} of nor/adv is " in line for line in lines)
-            for word in words] == [spec.uses_kernels] * 2
+            for word in words] == ["kernels" in spec.takes] * 2
 
 
 def test_the_numbers_of_the_flags_reach_the_attack(attack, tmp_path, monkeypatch):
@@ -188,9 +187,10 @@ def test_a_class_as_target_leaves_its_own_images_out(attack, tmp_path):
 
 
 def test_tsne_of_a_search(attack, tiny, tmp_path, monkeypatch):
-    monkeypatch.setattr(adv_script, "TSNE_BATCHES", {
-        "saliency": (7, 1), "carlini": (2, 10), "call": (5, 200)})
-    monkeypatch.setattr(adv_script.plots, "tsne", lambda features, seed: features[:, :2])
+    for name, size in (("jsma", (7, 1)), ("carliniL2", (2, 10))):
+        monkeypatch.setitem(attacks.ATTACKS, name, dataclasses.replace(
+            attacks.get(name), tsne=(*size, False)))
+    monkeypatch.setattr(adv_script.drawing, "tsne", lambda features, seed: features[:, :2])
     for name, count in (("jsma", 7), ("carliniL2", 20)):
         succeeded("test_adv", *NETWORK, f"--log_root={tiny}/models/tiny", "--mode=tSNE_logits",
                   f"--attack_method={name}", *FEW[name], cwd=tmp_path)
@@ -241,7 +241,7 @@ def test_a_killed_run_goes_on_and_ends_in_the_same_bytes(attack, tmp_path, monke
     def small_parts():
         monkeypatch.setitem(attacks.ATTACKS, name, dataclasses.replace(
             spec, part_size=80 if name == "bim" else 4))
-        monkeypatch.setattr(flags, "SWEEP_EPS", (0.1, 0.3))
+        monkeypatch.setattr(attack_options, "SWEEP_EPS", (0.1, 0.3))
 
     arguments = SMALL_PARTS[name]
     small_parts()
@@ -271,17 +271,37 @@ def test_a_killed_run_goes_on_and_ends_in_the_same_bytes(attack, tmp_path, monke
     assert not (folder / "parts").exists()
 
 
+def test_restarts_in_parts_are_those_in_one_call(attack, tmp_path, monkeypatch, killed):
+    arguments = ("--attack_iterations=2", "--num_restarts=5", "--eval_batch_count=1", "--eps=0.1")
+    for name in ("whole", "parts"):
+        (tmp_path / name).mkdir()
+    assert attack("pgd", *arguments, cwd=tmp_path / "whole").code == 0
+    # Two restarts of 200 images take 800 gradients.
+    monkeypatch.setattr(attack_parts, "GRADIENTS_PER_PART", 900)
+    killed(2)
+    with pytest.raises(_Killed):
+        attack("pgd", *arguments, cwd=tmp_path / "parts")
+    monkeypatch.undo()
+    monkeypatch.setattr(attack_parts, "GRADIENTS_PER_PART", 900)
+    folder = tmp_path / "parts/pgd_digits/RCE"
+    assert {path.name for path in (folder / "parts").glob("*.npz")} == {
+        "round00_image000000.npz", "round00_image000000_restart000002.npz"}
+    result = attack("pgd", *arguments, cwd=tmp_path / "parts")
+    assert result.code == 0 and "Going on after 2 finished parts." in result.out, result
+    assert _files(folder) == _files(tmp_path / "whole/pgd_digits/RCE")
+
+
 def test_parts_of_another_run_are_refused_or_overwritten(attack, tmp_path, killed, monkeypatch):
     arguments = ("--attack_iterations=2", "--eval_batch_count=1", "--eps=0.1")
     assert attack("bim", *arguments, cwd=tmp_path).code == 0
     folder = tmp_path / "bim_digits/RCE"
     complete = _files(folder)
-    monkeypatch.setattr(flags, "SWEEP_EPS", (0.1, 0.3))
+    monkeypatch.setattr(attack_options, "SWEEP_EPS", (0.1, 0.3))
     killed(1)
     with pytest.raises(_Killed):
         attack("bim", *arguments[:2], cwd=tmp_path)
     monkeypatch.undo()
-    monkeypatch.setattr(flags, "SWEEP_EPS", (0.1, 0.3))
+    monkeypatch.setattr(attack_options, "SWEEP_EPS", (0.1, 0.3))
     # The finished result of before stays until the new one is complete.
     assert _files(folder) == complete
     for flag, name in (("--seed=1", "seed=0"), ("--attack_iterations=3", "num_steps=2"),

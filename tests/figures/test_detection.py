@@ -8,10 +8,12 @@ import pytest
 
 from defenses import SCORES
 from defenses import detector as detectors
-from defenses.scores import confidence, non_me
+from defenses.kernels import Kernels
+from defenses.scores import Reference, confidence, non_me
 from evaluation import metrics
 from evaluation.rounds import Round
-from figures import detection, drawing
+from figures import curves, detection, drawing
+from files.attack_results import AttackResults, Outputs
 
 
 def make(eps, normal, adversarial, right_normal=None, right_adversarial=None):
@@ -21,6 +23,11 @@ def make(eps, normal, adversarial, right_normal=None, right_adversarial=None):
                  {name: np.array(adversarial) for name in SCORES},
                  np.ones(n, bool) if right_normal is None else np.array(right_normal),
                  np.zeros(n, bool) if right_adversarial is None else np.array(right_adversarial))
+
+
+DETECTOR = detectors.Detector(
+    {}, Reference(Kernels(np.zeros((1, 2, 4)), 1.0), 0.05), tuple(SCORES), np.array([0.01]),
+    np.zeros((len(SCORES), 1)), np.arange(0), np.arange(0))
 
 
 def lines(panels):
@@ -35,7 +42,7 @@ MIXED = make(0.2, [0.9, 0.8, 0.3, 0.2], [0.7, 0.6, 0.5, 0.1], [True, False, True
 
 
 def test_the_top_half_of_images_that_are_told_apart_is_normal_and_right():
-    shown = lines(detection.top_half({"rce": [APART, MIXED]}))
+    shown = lines(curves.top_half({"RCE": [APART, MIXED]}))
     assert shown["normal images in the top half"]["RCE confidence"] == ([0.1, 0.2], [100, 50])
     # 0.9 right, 0.8 wrong, 0.7 right, 0.6 wrong.
     assert shown["accuracy in the top half"]["RCE K-density"] == ([0.1, 0.2], [100, 50])
@@ -43,18 +50,18 @@ def test_the_top_half_of_images_that_are_told_apart_is_normal_and_right():
 
 def test_ties_do_not_help_the_top_half():
     even = make(0.1, [0.5] * 4, [0.5] * 4)
-    shown = lines(detection.top_half({"ce": [even]}))
+    shown = lines(curves.top_half({"CE": [even]}))
     assert shown["normal images in the top half"]["CE non-ME"][1] == [0]
 
 
 def test_auroc_against_eps_counts_successful_images():
-    shown = lines(detection.auroc_against_eps({"rce": [APART, MIXED]}))["AUROC"]
+    shown = lines(curves.auroc_against_eps({"RCE": [APART, MIXED]}))["AUROC"]
     # Rows 2 and 3 of MIXED are right when normal and wrong when adversarial: 0.3, 0.2 against 0.5, 0.1.
     assert shown["RCE J-score"][1] == [100, 50]
 
 
 def test_a_threshold_answers_all_at_0_and_refuses_more_as_it_rises():
-    shown = lines(detection.against_threshold({"rce": MIXED, "ce": APART}))
+    shown = lines(curves.against_threshold({"RCE": MIXED, "CE": APART}))
     thresholds, accuracy = shown["accuracy of the answers"]["RCE"]
     assert thresholds[0] == 0 and accuracy[0] == pytest.approx(100 * 4 / 8)
     assert thresholds[-1] == pytest.approx(0.9)  # above it nobody is answered
@@ -69,23 +76,21 @@ def test_the_mean_j_score_grows_with_eta_up_to_the_confidence():
     logits = rng.normal(size=(50, 4))
     scores = {"confidence": confidence(logits), "non_me": non_me(logits)}
     r = Round("fgsm", 0.1, np.arange(50), scores, scores, np.ones(50, bool), np.zeros(50, bool))
-    fitted = detectors.Detector({}, np.zeros((1, 2, 4)), 1.0, 0.05, 1.0, np.array([0.01]),
-                                np.zeros((5, 1)), np.arange(0), np.arange(0))
-    panel, = detection.scores_against_eps({"rce": [r]}, {"rce": fitted})
+    panel, = curves.scores_against_eps({"RCE": [r]}, {"RCE": DETECTOR})
     means = {curve.label: curve.y[0] for curve in panel.curves}
-    js = [means[f"J-score, η = {eta:g}"] for eta in detection.ETA_STYLE]
+    js = [means[f"J-score, η = {eta:g}"] for eta in curves.ETA_STYLE]
     assert js == sorted(js) and js[-1] <= means["confidence"]
     kernel = np.exp(-np.square(scores["non_me"] - math.log(3)) / 0.05)
     assert means["J-score, η = 1"] == pytest.approx(np.mean(scores["confidence"] * kernel))
 
 
 def test_robustness_is_the_accuracy_under_attack():
-    shown = lines(detection.robustness({"fgsm": {"ce": [APART, MIXED]}, "bim": {"ce": [MIXED]}}))
+    shown = lines(curves.robustness({"fgsm": {"CE": [APART, MIXED]}, "bim": {"CE": [MIXED]}}))
     assert shown["accuracy"]["CE fgsm"] == ([0.1, 0.2], [0, 25])
 
 
 def test_roc_curves_are_those_of_the_images_that_count():
-    panel_ce, panel_rce = detection.roc({"ce": APART, "rce": MIXED})
+    panel_ce, panel_rce = curves.roc({"CE": APART, "RCE": MIXED})
     assert (panel_ce.title, panel_rce.title) == ("CE, 4 images", "RCE, 2 images")
     assert panel_ce.is_roc and [curve.colour for curve in panel_ce.curves] == [
         drawing.SCORE_STYLE[score][1] for score in SCORES]
@@ -101,14 +106,14 @@ def test_roc_curves_are_those_of_the_images_that_count():
 def test_roc_curves_of_few_images_keep_every_point(num_images):
     rng = np.random.default_rng(0)
     normal, adversarial = rng.normal(1, 1, num_images), rng.normal(0, 1, num_images)
-    curve = detection.roc_curve("x", "non_me", normal, adversarial)
+    curve = curves.roc_curve("x", "non_me", normal, adversarial)
     np.testing.assert_array_equal([curve.x, curve.y], metrics.roc(normal, adversarial))
 
 
 def test_roc_curves_of_many_images_keep_their_shape():
     rng = np.random.default_rng(0)
     normal, adversarial = rng.normal(1, 1, 5000), rng.normal(0, 1, 5000)
-    curve = detection.roc_curve("x", "non_me", normal, adversarial, auroc=0.5)
+    curve = curves.roc_curve("x", "non_me", normal, adversarial, auroc=0.5)
     fpr, tpr = metrics.roc(normal, adversarial)
     assert len(curve.x) <= 402 < len(fpr)
     assert set(zip(curve.x, curve.y, strict=True)) <= set(zip(fpr, tpr, strict=True))
@@ -139,8 +144,8 @@ def test_the_minimal_distortion_is_that_of_the_smallest_eps_that_succeeds():
 
 
 def test_distortions_have_their_mean_and_say_where_nothing_succeeds():
-    attacked = {"fgsm": {"ce": detection.Attacked([], np.array([10.0, 20.0])),
-                         "rce": detection.Attacked([], np.empty(0))}}
+    attacked = {"fgsm": {"CE": detection.Attacked([], np.array([10.0, 20.0])),
+                         "RCE": detection.Attacked([], np.empty(0))}}
     first, second = detection.distortions(attacked)
     assert (first.attack, first.objective, first.n, first.mean) == ("fgsm", "ce", 2, 15)
     assert 10 <= first.low <= 15 <= first.high <= 20
@@ -152,37 +157,37 @@ def test_distortions_have_their_mean_and_say_where_nothing_succeeds():
 
 def _features(num_per_eps):
     values = np.arange(2 * num_per_eps)
-    return {"labels_true": values % 7, "logits_nor": np.stack([values, -values], axis=1),
-            "logits_adv": np.stack([values + 0.5, -values], axis=1)}
+    normal, adversarial = (
+        Outputs(values, values, np.stack([shifted, -values], axis=1), values)
+        for shifted in (values, values + 0.5))
+    return AttackResults("RCE", None, normal, adversarial, values % 7, [0.1, 0.2], num_per_eps, None)
 
 
 def test_tsne_takes_the_same_images_of_each_round_by_the_seed(monkeypatch):
     monkeypatch.setattr(detection, "TSNE_IMAGES", 6)
-    (first, classes), (second, _) = detection.tsne_features(_features(20), 20, seed=3)
+    (first, classes), (second, _) = detection.tsne_features(_features(20), seed=3)
     assert first.shape == (12, 2)
     assert len(np.unique(first[:6, 0])) == 6
     np.testing.assert_array_equal(first[6:, 0], first[:6, 0] + 0.5)
     np.testing.assert_array_equal(classes, np.tile(first[:6, 0] % 7, 2))
     np.testing.assert_array_equal(second[:, 0], first[:, 0] + 20)
-    np.testing.assert_array_equal(detection.tsne_features(_features(20), 20, seed=3)[0][0], first)
-    assert (detection.tsne_features(_features(20), 20, seed=4)[0][0] != first).any()
-    assert len(detection.tsne_features(_features(4), 4)[0][0]) == 8
+    np.testing.assert_array_equal(detection.tsne_features(_features(20), seed=3)[0][0], first)
+    assert (detection.tsne_features(_features(20), seed=4)[0][0] != first).any()
+    assert len(detection.tsne_features(_features(4))[0][0]) == 8
 
 
 def attacked(*rounds, features=()):
     return detection.Attacked(rounds, np.array([1.0, 2.0]), features)
 
 
-DETECTORS = {name: detectors.Detector(
-    {}, np.zeros((1, 2, 4)), 1.0, 0.05, 1.0, np.array([0.01]), np.zeros((5, 1)), np.arange(0),
-    np.arange(0)) for name in ("ce", "rce")}
+DETECTORS = dict.fromkeys(("CE", "RCE"), DETECTOR)
 
 
 def test_a_search_is_drawn_without_the_curves_over_eps():
     search = dataclasses.replace(APART, eps=None)
-    drawn = detection.drawings({"fgsm": {"rce": attacked(APART, MIXED)},
-                              "jsma": {"rce": attacked(APART)},
-                              "carliniL2": {"rce": attacked(search)}}, DETECTORS, "mnist")
+    drawn = detection.drawings({"fgsm": {"RCE": attacked(APART, MIXED)},
+                              "jsma": {"RCE": attacked(APART)},
+                              "carliniL2": {"RCE": attacked(search)}}, DETECTORS, "mnist")
     assert list(drawn) == [
         "robustness", "distortions", "auroc_fgsm", "top_half_fgsm", "thresholds_fgsm", "scores_fgsm",
         "roc_fgsm", "roc_jsma", "roc_carliniL2"]
@@ -192,15 +197,15 @@ def test_a_search_is_drawn_without_the_curves_over_eps():
 
 def test_thresholds_are_shown_at_the_largest_eps_that_all_have():
     further = dataclasses.replace(APART, eps=0.4)
-    drawn = detection.drawings({"fgsm": {"rce": attacked(APART, MIXED, further),
-                                       "ce": attacked(APART, MIXED)}}, DETECTORS, "mnist")
+    drawn = detection.drawings({"fgsm": {"RCE": attacked(APART, MIXED, further),
+                                       "CE": attacked(APART, MIXED)}}, DETECTORS, "mnist")
     assert drawn["thresholds_fgsm"].keywords["title"] == "fgsm, eps 0.20\nmnist, 4 images an eps"
     refused, = (panel for panel in drawn["thresholds_fgsm"].keywords["row"] if panel.title == "refused")
-    same, = (panel for panel in detection.against_threshold({"rce": MIXED, "ce": MIXED})
+    same, = (panel for panel in curves.against_threshold({"RCE": MIXED, "CE": MIXED})
              if panel.title == "refused")
     for curve, expected in zip(refused.curves, same.curves, strict=True):
         np.testing.assert_array_equal(curve.y, expected.y)
-    apart = detection.drawings({"fgsm": {"rce": attacked(APART, MIXED), "ce": attacked(
+    apart = detection.drawings({"fgsm": {"RCE": attacked(APART, MIXED), "CE": attacked(
         dataclasses.replace(APART, eps=0.3), further)}}, DETECTORS, "mnist")
     assert "thresholds_fgsm" not in apart
 
@@ -208,17 +213,17 @@ def test_thresholds_are_shown_at_the_largest_eps_that_all_have():
 def test_where_no_image_counts_there_is_no_roc_curve():
     failed = dataclasses.replace(APART, eps=None, right_adversarial=np.ones(4, bool))
     search = dataclasses.replace(APART, eps=None)
-    drawn = detection.drawings({"carliniL2": {"ce": attacked(search), "rce": attacked(failed)}},
+    drawn = detection.drawings({"carliniL2": {"CE": attacked(search), "RCE": attacked(failed)}},
                              DETECTORS, "mnist")
     panel, = drawn["roc_carliniL2"].keywords["row"]
     assert panel.title == "CE, 4 images"
     nothing = detection.Attacked([failed], np.empty(0))
-    assert detection.drawings({"carliniL2": {"rce": nothing}}, DETECTORS, "mnist") == {}
+    assert detection.drawings({"carliniL2": {"RCE": nothing}}, DETECTORS, "mnist") == {}
 
 
 def test_titles_name_another_cost():
     rce_cost = dataclasses.replace(attacked(APART, MIXED), cost="rce")
-    drawn = detection.drawings({"fgsm": {"ce": rce_cost, "rce": rce_cost}}, DETECTORS, "mnist")
+    drawn = detection.drawings({"fgsm": {"CE": rce_cost, "RCE": rce_cost}}, DETECTORS, "mnist")
     assert drawn["top_half_fgsm"].keywords["title"].startswith(
         "normal and fgsm (RCE cost) images mixed")
 
@@ -228,7 +233,7 @@ def test_tsne_is_drawn_of_the_round_of_the_roc_curves(tmp_path, monkeypatch):
     points = np.array([[1.0, 2.0], [3.0, 4.0]])
     features = [(points, np.array([7, 7])), (10 * points, np.array([7, 7]))]
     drawn = detection.drawings({"fgsm": {name: attacked(APART, MIXED, features=features)
-                                       for name in ("ce", "rce")}}, DETECTORS, "mnist", seed=1)
+                                       for name in ("CE", "RCE")}}, DETECTORS, "mnist", seed=1)
     drawn["tsne_fgsm"](tmp_path / "tsne.png")
     assert (tmp_path / "tsne.csv").read_text().splitlines()[1:] == [
         "CE,2.0,3.0,7,0", "CE,4.0,5.0,7,1", "RCE,2.0,3.0,7,0", "RCE,4.0,5.0,7,1"]
@@ -242,9 +247,9 @@ def test_colours_and_markers_are_one_per_line():
 
 
 def test_panels_leave_a_picture_and_its_numbers(tmp_path):
-    drawing.panels(tmp_path / "x.png", detection.top_half({"rce": [APART, MIXED]}), "title")
+    drawing.panels(tmp_path / "x.png", curves.top_half({"RCE": [APART, MIXED]}), "title")
     assert (tmp_path / "x.png").read_bytes().startswith(b"\x89PNG")
     rows = (tmp_path / "x.csv").read_text().splitlines()
     assert rows[0] == "panel,curve,x,y"
-    assert len(rows) == 1 + 2 * len(detection.DRAWN_SCORES) * 2
+    assert len(rows) == 1 + 2 * len(curves.DRAWN_SCORES) * 2
     assert "normal images in the top half,RCE confidence,0.2,50.0" in rows

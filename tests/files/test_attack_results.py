@@ -6,6 +6,7 @@ import pytest
 
 from data.pixels import to_network_input
 from errors import InputError
+from evaluation import finding
 from files import attack_results, provenance
 from files.names import RESULT_IMAGES, RESULT_TEXTS
 
@@ -30,7 +31,7 @@ def test_files_of_the_original_tell_no_image_and_no_network(folder):
     assert results.per_image is None and results.network is None
     with pytest.raises(InputError, match=r"expected results\.npz in"):
         results.image_index  # noqa: B018 a property
-    attack_results.check_network(results, {"weights_sha256": "a" * 64}, "X")  # nothing says otherwise
+    finding.check_network(results, {"weights_sha256": "a" * 64}, "X")  # nothing says otherwise
 
 
 def test_a_run_record_tells_sweep_and_network(folder):
@@ -38,10 +39,10 @@ def test_a_run_record_tells_sweep_and_network(folder):
         "eps": [0.1, 0.3], "num_per_eps": 10, "network": {"weights_sha256": "b" * 64}})
     results = attack_results.load("ce", folder)
     assert (results.eps_values, results.num_per_eps) == ([0.1, 0.3], 10)
-    attack_results.check_network(results, {"weights_sha256": "b" * 64}, "X")
+    finding.check_network(results, {"weights_sha256": "b" * 64}, "X")
     with pytest.raises(InputError, match=r"network of X.*results of bbbbbbbbbbbb…"):
-        attack_results.check_network(results, {"weights_sha256": "a" * 64}, "X")
-    assert attack_results.find("fgsm", "mnist", save_pwd=folder) == {"ce": folder}
+        finding.check_network(results, {"weights_sha256": "a" * 64}, "X")
+    assert finding.find("fgsm", "mnist", save_pwd=folder) == {"CE": folder}
 
 
 def test_images_are_those_of_results_npz(folder):
@@ -73,5 +74,5 @@ def test_an_attack_with_parts_and_no_results_is_unfinished(folder):
 
 def test_a_folder_of_unknown_objective_is_refused(folder):
     with pytest.raises(InputError, match="objective_tag must be RCE or CE"):
-        attack_results.find("fgsm", "mnist", save_pwd=folder)
-    assert attack_results.find("fgsm", "mnist", "RCE", folder) == {"rce": folder}
+        finding.find("fgsm", "mnist", save_pwd=folder)
+    assert finding.find("fgsm", "mnist", "RCE", folder) == {"RCE": folder}

@@ -2,6 +2,7 @@
 
 import dataclasses
 import glob
+import json
 import os
 
 import numpy as np
@@ -21,7 +22,8 @@ RUN = checkpoints.TrainingRun(
 OTHER = {"objective": "ce", "dataset": "mnist", "blocks_per_stage": 5, "image_shape": (12, 8, 1),
          "num_classes": 7, "optimizer": "adam", "batch_size": 32, "seed": 1,
          "sync_batch_norm": True, "mixed_precision": "bfloat16", "model": "mlp",
-         "learning_rate": 0.001, "adam_epsilon": 1e-8, "weight_decay": 0.0, "lr_schedule": "cosine"}
+         "learning_rate": 0.001, "adam_epsilon": 1e-8, "weight_decay": 0.0, "lr_schedule": "cosine",
+         "training_objective": "at50", "objective_weights": (("head_loss", 0.5),)}
 EXPECTED = NetworkSpec(
     *(getattr(RUN, field.name) for field in dataclasses.fields(NetworkSpec)))
 
@@ -165,6 +167,16 @@ def test_a_run_may_be_given_more_steps_and_other_boundaries(tmp_path):
 
 def test_the_record_comes_back_as_it_was(tmp_path):
     assert checkpoints.read_record(save_toy(str(tmp_path), step=4)) == (RUN, 4)
+
+
+@pytest.mark.parametrize("fields", [
+    {}, {"training_objective": "at50",
+         "objective_weights": (("head_loss", 0.5), ("adversarial", 0.5))}])
+def test_the_record_names_an_objective_that_is_not_plain(tmp_path, fields):
+    path = save_toy(str(tmp_path), dataclasses.replace(RUN, **fields), step=4)
+    stored = json.loads(tf.train.load_checkpoint(path).get_tensor(checkpoints._RECORD))["run"]
+    assert stored.keys() & {"training_objective", "objective_weights"} == fields.keys()
+    assert checkpoints.read_record(path)[0] == dataclasses.replace(RUN, **fields)
 
 
 def test_the_newest_are_kept(tmp_path):

@@ -20,9 +20,33 @@ from files.features import (
     save_training_features,
     save_tsne,
 )
-from files.names import attack_dir, kernel_dir, normal_tsne_dir, results_dir, tsne_dir
+from files.names import (
+    attack_dir,
+    head_of_tag,
+    is_tag,
+    kernel_dir,
+    normal_tsne_dir,
+    results_dir,
+    tag_of,
+    training_features_path,
+    tsne_dir,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.mark.parametrize(("head", "training", "tag"), [
+    ("rce", "plain", "RCE"), ("ce", "plain", "CE"), ("rce", "at50", "RCE_at50"),
+    ("ce", "at100_alp", "CE_at100_alp")])
+def test_a_tag_names_the_head_and_what_is_not_plain(head, training, tag):
+    assert tag_of(head, training) == tag and head_of_tag(tag) == head
+
+
+@pytest.mark.parametrize("text", ["", "rce", "RCE_", "XCE", "RCE_../x", "RCE_a__b", "RCE of x"])
+def test_what_is_no_tag_is_refused(text):
+    assert not is_tag(text)
+    with pytest.raises(InputError, match=r"objective_tag must be one of \[CE, RCE\], or .*Received"):
+        head_of_tag(text)
 
 
 @pytest.fixture
@@ -50,6 +74,8 @@ def test_folders_are_those_of_the_original():
     assert str(results_dir("fgsm", "mnist", "rce")) == "fgsm_mnist/RCE"
     assert str(results_dir("bim", "cifar10", "ce")) == "bim_cifar10/CE"
     assert str(results_dir("bim", "cifar10", "ce", "here")) == "here"
+    assert str(results_dir("bim", "cifar10", "RCE_at50")) == "bim_cifar10/RCE_at50"
+    assert str(training_features_path("k", "RCE_at50")) == "k/training_logits_RCE_at50"
     assert str(attack_dir("bim", "cifar10")) == "bim_cifar10"
     assert str(kernel_dir("mnist")) == "kernel_para_mnist"
 

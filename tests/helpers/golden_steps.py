@@ -7,7 +7,7 @@ oneDNN is chosen when TensorFlow is loaded, so a test process cannot have it bot
 
 import sys
 
-import flags
+import flags  # noqa: F401 sets TensorFlow's environment, so before everything else
 
 import numpy as np
 import tensorflow as tf
@@ -16,8 +16,8 @@ from data.pixels import to_network_input
 from networks import heads
 from resnet_model import ResNetConfig, build_resnet, named_variables
 from tests.helpers.golden import golden, load_golden_weights, tf1_name
+from training import OPTIMIZERS, optimizers
 from training import loop as training_loop
-from training import optimizers
 
 BATCH = 128
 GOLDEN = golden("train_steps_mnist_u1")
@@ -60,7 +60,7 @@ def run(strategy, model, objective_name, results, *, full):
     for variable, gradient in zip(model.trainable_variables, recorder.gradients, strict=True):
         name = tf1_name(variable.path.replace(".", "/"))
         results[f"{objective_name}/step0_gradnorm/{name}"] = l2norm(gradient)
-    for optimizer_name in flags.OPTIMIZERS:
+    for optimizer_name in OPTIMIZERS:
         with strategy.scope():
             optimizer = optimizers.make_optimizer(optimizer_name, 0.1)
             optimizer.build(model.trainable_variables)

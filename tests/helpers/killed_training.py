@@ -49,4 +49,5 @@ def kill_at(point, count):
 if __name__ == "__main__":
     kill_at(sys.argv[1], int(sys.argv[2]))
     sys.argv = ["train.py", *sys.argv[3:]]
-    flags.run(train.main, network_options.define, training_options.define)
+    flags.start("__main__", network_options.define, training_options.define)
+    flags.run(train.main)

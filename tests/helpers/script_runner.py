@@ -23,11 +23,11 @@ TRAINING = ("--batch_size=32", "--lr_boundaries=40,50", "--checkpoint_every=25",
 
 @functools.cache
 def groups_of(script: str) -> tuple[str, ...]:
-    """Names of the flag groups that `flags.run` is given at the end of a script."""
+    """Names of the flag groups that `flags.start` is given in a script."""
     tree = ast.parse((ROOT / f"{script}.py").read_text(encoding="utf-8"))
     call, = (node for node in ast.walk(tree) if isinstance(node, ast.Call)
-             and ast.unparse(node.func) == "flags.run")
-    assert ast.unparse(call.args[0]) == "main"
+             and ast.unparse(node.func) == "flags.start")
+    assert ast.unparse(call.args[0]) == "__name__"
     return tuple(ast.unparse(group) for group in call.args[1:])
 
 
@@ -62,7 +62,7 @@ def run(script: str, *arguments: str, cwd: Path) -> Result:
     out, err = io.StringIO(), io.StringIO()
     main = importlib.import_module(script).main
     with (contextlib.chdir(cwd), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err)):
-        code = flags._guarded(main, argv) or 0
+        code = flags.guarded(lambda: (flags.check_command_line(argv), main())[1]) or 0
     return Result(code, out.getvalue(), err.getvalue())
 
 

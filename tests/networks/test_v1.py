@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-import train
+from attacks import ATTACKS
 from data import inputs
 from data.pixels import to_network_input
 from defenses import deployed
@@ -20,10 +20,10 @@ from errors import InputError
 from files import checkpoints, provenance
 from files import detectors as detector_files
 from files.features import load_kernels
-from networks import heads, portable, recipes, restoring, v1
+from networks import get_network, heads, portable, restoring, v1
 from networks.running import collect
 from networks.spec import NetworkSpec
-from options import network as network_options
+from options import training as training_options
 from resnet_model import named_variables, weight_decay_loss
 from tests.helpers import script_runner
 from tests.helpers.golden import GOLDEN
@@ -196,7 +196,7 @@ def record_of(image_shape, num_images, *arguments):
     script_runner.parse("train", *arguments)
     images = inputs.ImageSet(np.zeros((num_images, *image_shape), np.uint8),
                              np.zeros(num_images, np.int32), 10, "made up", False)
-    return train._run(images, network_options.blocks_per_stage(), num_replicas=1)
+    return training_options.run_of(images, num_replicas=1)
 
 
 RECIPE_FIELDS = ("optimizer", "learning_rate", "adam_epsilon", "weight_decay", "batch_size",
@@ -233,8 +233,10 @@ def test_recipes(image_shape, num_images, arguments, expected):
     run = record_of(image_shape, num_images, *arguments)
     assert tuple(getattr(run, field) for field in RECIPE_FIELDS) == expected
     # What the run record of train.py says is what was done.
-    assert flags.as_dict()["batch_size"] == run.batch_size
-    assert flags.as_dict()["Optimizer"] == run.optimizer
+    recorded = training_options.as_recorded(run)
+    assert recorded.keys() == flags.as_dict().keys()
+    assert (recorded["batch_size"], recorded["Optimizer"], recorded["total_steps"]) == (
+        run.batch_size, run.optimizer, run.total_steps)
 
 
 def test_defaults_of_a_record_are_the_numbers_of_the_resnet():
@@ -242,7 +244,7 @@ def test_defaults_of_a_record_are_the_numbers_of_the_resnet():
     assert defaults["learning_rate"] == optimizers.BASE_LEARNING_RATE
     assert defaults["adam_epsilon"] == optimizers.ADAM_EPSILON
     assert defaults["weight_decay"] == training_loop.WEIGHT_DECAY
-    assert recipes.get("resnet", 1) is recipes.get("resnet", 3) is None
+    assert get_network("resnet").variant(1).recipe is get_network("resnet").variant(3).recipe is None
 
 
 def test_adam_of_the_recipe_moves_by_the_rate():
@@ -439,7 +441,7 @@ QUICK = {("mlp", "jsma"), ("simple_cnn", "carliniL2_specific")}
 
 @pytest.mark.parametrize(("model", "attack"), [
     pytest.param(model, attack, marks=() if (model, attack) in QUICK else pytest.mark.slow)
-    for model in MODELS for attack in flags.ATTACK_METHODS])
+    for model in MODELS for attack in tuple(ATTACKS)])
 def test_every_attack(prepared, model, attack, tmp_path):
     folder = prepared(model)
     swept = attack in ("random", "fgsm", "bim", "tgsm", "jsma", "smda", "pgd")

@@ -9,7 +9,10 @@ import pytest
 import tensorflow as tf
 from absl import flags as absl_flags
 
+from attacks import ATTACKS
 from errors import InputError
+from networks import NETWORKS
+from options import attack as attack_options
 from options import devices
 from tests.helpers import script_runner
 
@@ -19,6 +22,7 @@ _COMMON = {
 }  # fmt: skip
 _EVAL = {"eval_dir": ""}
 _NEW_COMMON = {"model": "resnet", "seed": 0, "data_dir": "", "num_classes": 0, "num_cpu_replicas": 1}
+_KERAS = {"model_input": "", "logits_layer": "", "features_layer": "", "trust_model": False}
 
 # The table of the original (ORIGINAL.md section 1); values are the defaults.
 ORIGINAL = {
@@ -33,19 +37,19 @@ ORIGINAL = {
 }  # fmt: skip
 NEW = {
     "train": {**_NEW_COMMON, "batch_size": 128, "lr_boundaries": [], "learning_rate": None,
-              "lr_schedule": "step", "checkpoint_every": 2500,
+              "lr_schedule": "step", "objective": "plain", "checkpoint_every": 2500,
               "keep_checkpoints": 5, "steps_per_loop": 20, "sync_batch_norm": False,
               "mixed_precision": "", "jit_compile": False, "deterministic": False},
-    "test_nor": {**_NEW_COMMON, "eval_timeout": None},
+    "test_nor": {**_NEW_COMMON, **_KERAS, "eval_timeout": None},
     "test_adv": {
-        **_NEW_COMMON, "attack_batch_size": 0, "target": "", "attack_confidence": [],
+        **_NEW_COMMON, **_KERAS, "attack_batch_size": 0, "target": "", "attack_confidence": [],
         "attack_iterations": [], "attack_learning_rate": [], "attack_search_steps": [],
         "attack_initial_const": [], "jsma_pair": False, "num_restarts": 1, "attack_cost": "ce",
-        "eps_sweep": [],
+        "eps_sweep": [], "attack_chunk": 0, "jit_compile": False,
         "cw_abort": "image",
         "density_form": "log", "distance_from": "attack1", "kernel_dir": "", "overwrite": False,
         "num_shards": 1, "shard_index": 0},
-    "others": {**_NEW_COMMON, "output_dir": "", "images": "", "num_images": 10,
+    "others": {**_NEW_COMMON, **_KERAS, "output_dir": "", "images": "", "num_images": 10,
                "data_note": ""},
     "detect": {"dataset": "", "mode": "auc", "attack_method": "fgsm", "save_pwd": None,
                "num_kernels": 1000, "eps_round": 0, "num_per_eps": 0, "matlab_ties": False,
@@ -53,7 +57,7 @@ NEW = {
                "objective_tag": "", "seed": 0, "detector": "", "eta": 1.0,
                "false_refusal_rate": ["0.01", "0.05"], "holdout_share": 0.5, "score": "k_density",
                "images": "", "log_root": "", "answers": "answers.csv", "tsne_attack": [],
-               "beside": "", "output_dir": ""},
+               "beside": "", "output_dir": "", "model": "", "trust_model": False},
 }  # fmt: skip
 
 
@@ -105,13 +109,14 @@ def test_tensorflow_is_told_before_it_is_loaded():
 
 
 def test_sweep_is_that_of_the_original():
-    assert flags.SWEEP_EPS == (0.02, 0.04, 0.06, 0.08, 0.1, 0.12, 0.14, 0.16, 0.18, 0.2)
+    assert attack_options.SWEEP_EPS == (0.02, 0.04, 0.06, 0.08, 0.1, 0.12, 0.14, 0.16, 0.18, 0.2)
 
 
 # --- Checks of the command line ---
 
 def _guarded(main, script, *arguments):
-    return flags._guarded(main, script_runner.parse(script, *arguments))
+    argv = script_runner.parse(script, *arguments)
+    return flags.guarded(lambda: (flags.check_command_line(argv), main())[1])
 
 
 def test_lr_decay_warns_once(capfd):
@@ -145,8 +150,8 @@ def test_other_errors_pass():
     ("train", "dataset", flags.DATASETS),
     ("train", "Optimizer", ("sgd", "mom", "adam", "rmsprop")),
     ("train", "model", ("resnet", "simple_cnn", "mlp")),
-    ("others", "model", flags.MODELS),
-    ("test_adv", "attack_method", flags.ATTACK_METHODS),
+    ("others", "model", NETWORKS),
+    ("test_adv", "attack_method", tuple(ATTACKS)),
     ("detect", "dataset", flags.DATASETS),
 ])  # fmt: skip
 def test_unknown_choices_list_what_is_allowed(script, name, allowed, capfd):

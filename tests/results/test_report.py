@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 
 from defenses import PUBLISHED_SCORES
-from defenses.kernels import KERNEL_BANDWIDTH, kernel_density
+from defenses.kernels import KERNEL_BANDWIDTH, Kernels
 from errors import InputError
-from evaluation import rounds
 from evaluation.metrics import separation
+from evaluation.rounds import rounds_of, successful
 from files import attack_results, provenance
 from files.features import load_kernels, save_kernels
 from results import cells, collect, experiments, pictures, report, statements, tables
+from tests.helpers.results import auc_table, results_of
 from tests.helpers.script_runner import ROOT
 
 PUBLISHED = cells.load_published()
@@ -187,7 +188,7 @@ def test_accuracy_is_that_of_test_nor(found):
 def test_aucs_are_those_of_scoring(work, found, number):
     results, _ = work[1]["fgsm", "RCE"]
     kernels = load_kernels(work[0] / "kernel_para_mnist", "rce")
-    expected = rounds.evaluate_rounds(
+    expected = auc_table(
         results, kernels, KERNEL_BANDWIDTH["rce"], EPS, NUM, number)[0]
     for score in PUBLISHED_SCORES:
         cell = only(found, figure="auc", attack="fgsm", objective="rce", round=number, score=score)
@@ -208,12 +209,12 @@ def test_distortion_is_over_what_counts(work, found):
 
 def test_flagged_is_below_the_median_of_the_predicted_class(work, found):
     results, _ = work[1]["carliniL2_specific", "CE"]
-    counted = rounds.counted(results)
+    counted = successful(results_of(results, EPS, NUM))
     folder = work[0] / "kernel_para_mnist"
     kernels = load_kernels(folder, "ce", "attack_kernels")
     medians = load_kernels(folder, "ce", "attack_medians")
-    density = kernel_density(results["logits_adv"], results["labels_adv"], kernels,
-                                     KERNEL_BANDWIDTH["ce"])
+    density = Kernels(kernels, KERNEL_BANDWIDTH["ce"]).density(
+        results["logits_adv"], results["labels_adv"])
     flagged = (density < medians[results["labels_adv"]])[counted]
     cell = only(found, figure="flagged", attack="carliniL2_specific", objective="ce")
     assert cell["value"] == pytest.approx(flagged.mean(), abs=1e-6)
@@ -324,9 +325,9 @@ def test_what_was_not_run_has_no_cell(found):
 
 def test_intervals_are_those_of_the_bootstrap(work, found):
     results, _ = work[1]["fgsm", "CE"]
-    kernels = load_kernels(work[0] / "kernel_para_mnist", "ce")
-    scores = rounds.score_images(results, kernels, KERNEL_BANDWIDTH["ce"], slice(0, NUM))
-    expected = separation(*scores["non_me"])["auroc"]
+    first, _ = rounds_of("fgsm", results_of(results, EPS, NUM), ["non_me"], None)
+    counted = first.where(first.subset("successful"))
+    expected = separation(counted.normal["non_me"], counted.adversarial["non_me"])["auroc"]
     cell = only(found, figure="auc", attack="fgsm", objective="ce", round=1, score="non_me")
     np.testing.assert_allclose([cell["low"], cell["high"]], [100 * expected.low, 100 * expected.high],
                                atol=1e-5)

@@ -10,8 +10,6 @@ import subprocess
 import sys
 import time
 
-import flags
-
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -30,6 +28,7 @@ from networks import network as network_module
 from networks import restoring
 from networks.network import count_correct
 from networks.spec import NetworkSpec
+from options import attack as attack_options
 from tests.helpers import script_runner
 from tests.helpers.script_runner import LOG_ROOT, NETWORK, STEPS, TRAINING, run, succeeded
 from training import reporter
@@ -325,7 +324,7 @@ def _expected_lines(folder, attack):
     yield f"attacking method is {attack}"
     yield "mode is attack"
     yield f"Num of sample per eps is {PER_EPS}"
-    for k, eps in enumerate(flags.SWEEP_EPS):
+    for k, eps in enumerate(attack_options.SWEEP_EPS):
         r = {name: array[k * PER_EPS:(k + 1) * PER_EPS] for name, array in results.items()}
         yield f"The 0 batch in total 1, the eps = {eps:f} (SECONDS sec)"
         correct = [np.mean(r[f"labels_{side}"] == r["labels_true"]) for side in ("nor", "adv")]
@@ -365,8 +364,8 @@ def test_sweep_leaves_result_files(swept, attack):
     assert shapes.pop("nor_img") == shapes.pop("adv_img") == (10 * PER_EPS, 8, 8, 1)
     assert set(shapes.values()) == {(10 * PER_EPS,)}
     metrics = json.loads((files / "test_adv_run.json").read_text())["metrics"]
-    assert metrics["eps"] == list(flags.SWEEP_EPS) and metrics["num_per_eps"] == PER_EPS
-    assert [averages["eps"] for averages in metrics["rounds"]] == list(flags.SWEEP_EPS)
+    assert metrics["eps"] == list(attack_options.SWEEP_EPS) and metrics["num_per_eps"] == PER_EPS
+    assert [averages["eps"] for averages in metrics["rounds"]] == list(attack_options.SWEEP_EPS)
 
 
 @pytest.mark.parametrize("attack", SWEPT)
@@ -378,8 +377,8 @@ def test_every_round_attacks_the_same_images_within_eps(swept, attack):
     np.testing.assert_array_equal(results["labels_true"], test_set.labels[rows])
     change = results["adv_img"].astype(np.float64) - results["nor_img"]
     largest = np.abs(change).reshape(10, -1).max(axis=1)
-    np.testing.assert_allclose(largest, flags.SWEEP_EPS, rtol=0.01)
-    assert np.all(largest <= np.array(flags.SWEEP_EPS) + 1e-6)
+    np.testing.assert_allclose(largest, attack_options.SWEEP_EPS, rtol=0.01)
+    assert np.all(largest <= np.array(attack_options.SWEEP_EPS) + 1e-6)
     assert np.abs(results["adv_img"]).max() <= 0.5
     np.testing.assert_allclose(results["L2_distance"], np.sqrt(np.mean(change**2, axis=(1, 2, 3))),
                                rtol=1e-5)
@@ -475,7 +474,6 @@ def test_adv_tsne_has_the_order_of_the_original(log_root, network, cpu, tmp_path
 
 
 def test_tsne_of_other_attacks_takes_every_adversarial_image():
-    assert adv_script.TSNE_TENTH == ("fgsm", "tgsm")
     np.testing.assert_array_equal(adv_script._tsne_rows(5, 2, tenth=False),
                                   [0, 1, 5, 6, 2, 3, 7, 8, 4, 9])
     np.testing.assert_array_equal(adv_script._tsne_rows(25, 20, tenth=True),
@@ -524,7 +522,7 @@ def test_detect_selects_kernels_and_tells_the_auc(kernels, tmp_path):
     counted = ((files["labels_nor"] == files["labels_true"])
                & (files["labels_adv"] != files["labels_true"])).reshape(10, PER_EPS).sum(axis=1)
     assert [row["n"] for row in table] == list(counted) and counted[-1] > 0
-    assert [row["eps"] for row in table] == list(flags.SWEEP_EPS)
+    assert [row["eps"] for row in table] == list(attack_options.SWEEP_EPS)
     last = result.out.split("\n  0.20 | ")[1].split("\n")[0]
     assert last.split() == [str(counted[-1]), *(
         f"{100 * table[-1]['auc'][name]:.2f}" for name in PUBLISHED_SCORES)]

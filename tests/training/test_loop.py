@@ -9,8 +9,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import flags
-
 import keras
 import numpy as np
 import pytest
@@ -26,12 +24,12 @@ from networks import heads, restoring
 from networks.network import Network, count_correct
 from resnet_model import named_variables, weight_decay_loss
 from tests.helpers.golden import golden
+from training import OPTIMIZERS, optimizers, reporter
 from training import loop as training_loop
-from training import optimizers, reporter
 
 RNG = np.random.default_rng(0)
 TAGS = [f"{objective}_{optimizer}_lr{rate}" for objective in heads.HEADS
-        for optimizer in flags.OPTIMIZERS for rate in (0.1, 0.01)]
+        for optimizer in OPTIMIZERS for rate in (0.1, 0.01)]
 
 
 # Golden steps, with oneDNN off and on.
@@ -101,7 +99,7 @@ def test_golden_costs_of_three_steps(golden_steps, expected_steps, onednn, toler
         rtol=0, atol=tolerance)
 
 
-@pytest.mark.parametrize("optimizer", flags.OPTIMIZERS)
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_golden_costs_to_the_end(golden_steps, expected_steps, optimizer):
     ours = golden_steps["off"][f"rce_{optimizer}_lr0.01/cost"]
     assert len(ours) == 20
@@ -172,7 +170,7 @@ def tf1_steps(name, w, gradients, rates):
     return after
 
 
-@pytest.mark.parametrize("name", flags.OPTIMIZERS)
+@pytest.mark.parametrize("name", OPTIMIZERS)
 def test_optimizers_have_tf1_semantics_across_a_drop_of_the_rate(name):
     start = [RNG.normal(size=(2, 3)), RNG.normal(size=4)]
     gradients = [[3.0 * RNG.normal(size=w.shape) for _ in range(4)] for w in start]
@@ -307,7 +305,7 @@ def test_the_loop_is_traced_once_and_its_length_has_no_influence(cpu, toy_batche
             np.testing.assert_array_equal(value, results[0][1][name])
 
 
-@pytest.mark.parametrize("optimizer", flags.OPTIMIZERS)
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_two_replicas_train_as_one(cpu, two_cpus, toy_batches, optimizer):
     results = []
     for strategy in (cpu, two_cpus):
@@ -323,7 +321,7 @@ def test_two_replicas_train_as_one(cpu, two_cpus, toy_batches, optimizer):
 @pytest.mark.parametrize("strategy", ["cpu", "two_cpus"])
 def test_weight_decay_counts_once_whatever_the_replicas(request, strategy, toy_batches):
     strategy = request.getfixturevalue(strategy)
-    no_loss = heads.Head("none", lambda labels, z: 0.0 * tf.reduce_sum(z, -1), tf.identity)
+    no_loss = heads.Head("none", lambda labels, z: 0.0 * tf.reduce_sum(z, -1), 1.0)
     model, loop = toy_training(strategy, no_loss, "sgd", rate=100.0)
     before, decay = weights_of(model), float(weight_decay_loss(model))
     cost, _ = loop(toy_iterator(strategy, toy_batches), tf.constant(1))

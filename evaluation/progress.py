@@ -1,0 +1,99 @@
+"""How an attack gets on: a progress bar over all rounds, and the original's lines above it."""
+
+import contextlib
+import time
+from collections.abc import Callable, Mapping
+
+import numpy as np
+from tqdm import tqdm
+
+from attacks import Attack
+
+
+class Silent(contextlib.nullcontext):
+    """Tells nobody; what `Progress` is otherwise."""
+
+    def rows_done(self, eps: float | None, rows: int, successes: int | None) -> None:
+        """`rows` images more are finished at eps, `successes` of them (None: not known yet)."""
+
+    def stage_done(self, stage: int, success: np.ndarray) -> None:
+        """Stage `stage` of a search, from 1, is finished with success bool [m] of its images."""
+
+    def round_done(self, averages: Mapping[str, float | None]) -> None:
+        """A round is finished; its averages as `run_sweep` gives them."""
+
+
+NOBODY = Silent()
+
+
+class Progress(Silent):
+    """The original's lines, and a bar where the output is a terminal.
+
+    Args:
+      num_per_eps: images per round.
+      num_rounds: rounds.
+      attack: whose batches and stages are counted.
+      note: told the lines.
+    """
+
+    def __init__(self, num_per_eps: int, num_rounds: int, attack: Attack,
+                 note: Callable[[str], None]):
+        self._num_per_eps, self._attack, self._note = num_per_eps, attack, note
+        self._num_batches = -(-num_per_eps // attack.count_batch)
+        self._rows, self._successes = 0, 0
+        self._stage_rows = [0] * attack.stages
+        self._started = time.perf_counter()
+        # disable=None: no bar where the output is not a terminal.
+        self._bar = tqdm(total=num_per_eps * num_rounds, unit="image", disable=None)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._bar.close()
+
+    def rows_done(self, eps, rows, successes):
+        """As of `Silent`: one line per batch of the original."""
+        batch = self._attack.count_batch
+        before, self._rows = self._rows, self._rows + rows
+        finished = (self._num_batches if self._rows == self._num_per_eps else self._rows // batch)
+        at_eps = "" if eps is None else f", the eps = {eps:f} "
+        for number in range(before // batch, finished):
+            self._note(f"The {number} batch in total {self._num_batches}{at_eps}"
+                       f"({self._seconds():f} sec)")
+        if successes is not None:
+            self._successes += successes
+            self._bar.set_postfix(successes=self._successes, refresh=False)
+        self._bar.update(rows)
+
+    def stage_done(self, stage, success):
+        """As of `Silent`: one line per image of an attack of two stages."""
+        if self._attack.stages < 2:
+            return
+        for is_success in success:
+            self._note(f"Finish attack {stage}. The {self._stage_rows[stage - 1]} batch in total "
+                       f"{self._num_batches}({self._seconds():f} sec) "
+                       f"{'Success' if is_success else 'Fail'}")
+            self._stage_rows[stage - 1] += 1
+
+    def round_done(self, averages):
+        """As of `Silent`: the averages in the original's words."""
+        a = averages
+        for words, name in (("Precision", "precision"), ("Confidence", "confidence"),
+                            ("non-ME", "non_me")):
+            self._note(f"{words} on nor images is {a[name + '_nor']:f}, "
+                       f"on adv images is {a[name + '_adv']:f}")
+        self._note(f"Average L2-distance between nor and adv imgs is {a['L2_distance']:f}")
+        if a["eps"] is None:
+            first = a.get("num_first_success", a["num_success"])
+            self._note(f"Num of attacking success is {a['num_success']}")
+            self._note(f"Total success num of attack 1 is {first}")
+            self._note(f"Total efficient num of attack 1 is {a['num_kept']}")
+        if "log_density_ratio" in a:
+            self._note("Log-density-ratio in attacking function of nor/adv is "
+                       f"{a['log_density_ratio']:f}")
+        self._rows = 0
+        self._started = time.perf_counter()
+
+    def _seconds(self):
+        return time.perf_counter() - self._started

@@ -1,0 +1,69 @@
+"""What the white-box attacks know of a detector: its kernels and the median densities."""
+
+import dataclasses
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from defenses.kernels import KERNEL_BANDWIDTH, log_kernel_density
+from errors import InputError
+from files.arrays import sha256
+from files.features import KERNEL_MODES, kernels_are_stale, kernels_path, load_kernels
+from networks.network import Network
+
+
+@dataclasses.dataclass(frozen=True)
+class KnownDensity:
+    """The K-density that an attack optimises against.
+
+    Attributes:
+      kernels: float [num_kernels, d, num_classes], the original's 100 per class.
+      density_medians: float [num_classes].
+      bandwidth: σ².
+    """
+
+    kernels: np.ndarray
+    density_medians: np.ndarray
+    bandwidth: float
+
+    def keywords(self) -> dict[str, Any]:
+        """Keywords of an attack that takes kernels."""
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+
+    def identity(self) -> Mapping[str, str]:
+        """Which kernels and medians these are, as JSON values."""
+        return {"kernels": sha256(self.kernels), "density_medians": sha256(self.density_medians)}
+
+    def log_ratio(self, features: np.ndarray, classes: np.ndarray) -> np.ndarray:
+        """log(median density of a class) − log(density), float64 [n], of features [n, d] for the
+        classes int [n]."""
+        return np.log(self.density_medians)[classes] - log_kernel_density(
+            features, classes, self.kernels, self.bandwidth)
+
+
+def load(network: Network, folder: str | os.PathLike, warn: Callable[[str], None]) -> KnownDensity:
+    """The kernels and medians of the network's head in a folder.
+
+    Args:
+      network: under attack.
+      folder: of detect.py's kernels for attacks.
+      warn: told of files that are older than what they are made from.
+
+    Raises:
+      InputError: there are none, or of another number of features or classes.
+    """
+    head = network.objective.name
+    kernels = load_kernels(folder, head, "attack_kernels")
+    medians = load_kernels(folder, head, "attack_medians")
+    num_classes, num_features = (output.shape[-1] for output in network.model.outputs)
+    if kernels.shape[1:] != (num_features, num_classes) or medians.shape != (num_classes,):
+        raise InputError(
+            f"kernels of {folder} must be of {num_features} features and {num_classes} classes, as "
+            f"the network. Received: kernels={kernels.shape}, medians={medians.shape}.")
+    for kind in ("attack_kernels", "attack_medians"):
+        if kernels_are_stale(folder, head, kind):
+            warn(f"{kernels_path(folder, head, kind)} is older than what it is made from; "
+                 f"detect.py --mode={KERNEL_MODES[kind]} makes it anew.")
+    return KnownDensity(kernels, medians, KERNEL_BANDWIDTH[head])

@@ -1,0 +1,58 @@
+"""The tables of detect.py on disk: AUCs of an attack, every figure of a detector, its answers."""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from files import atomic
+
+
+def save_aucs(folder: str | os.PathLike, attack: str, dataset: str, scores: Sequence[str],
+              tables: Mapping[str, Sequence[Mapping[str, Any]]]) -> Path:
+    """Writes auc_<attack>_<dataset>.json; returns its path.
+
+    Args:
+      folder: where to; made where missing.
+      attack: name of the attack.
+      dataset: name of the data set.
+      scores: names of the scores.
+      tables: tag of the network → rows of JSON values.
+    """
+    path = Path(folder) / f"auc_{attack}_{dataset}.json"
+    atomic.write_json(path, {"scores": scores, "objectives": tables})
+    return path
+
+
+def save_evaluation(folder: str | os.PathLike, tag: str, rows: Sequence[Mapping[str, Any]]) -> Path:
+    """Writes evaluation_<tag>.json and .csv, the figures of a detector; returns the path of the first.
+
+    Args:
+      folder: where to; made where missing.
+      tag: of the network.
+      rows: "attack", "eps", "subset", "score", "n" and "figures", name → value with its interval, a
+        named tuple (value, low, high).
+    """
+    path = Path(folder) / f"evaluation_{tag}.json"
+    atomic.write_json(path, [row | {"figures": {
+        name: estimate._asdict() for name, estimate in row["figures"].items()}} for row in rows])
+    keys = ("attack", "eps", "subset", "score", "n")
+    atomic.write_csv(
+        path.with_suffix(".csv"), (*keys, "figure", "value", "low", "high"),
+        ((*(row[key] for key in keys), name, *estimate)
+         for row in rows for name, estimate in row["figures"].items()))
+    return path
+
+
+def save_answers(path: str | os.PathLike, names: Sequence[str], answer: Any) -> None:
+    """Writes what a detector says of images as CSV.
+
+    Args:
+      path: file to write.
+      names: of the images.
+      answer: of these images, a `defenses.deployed.Answer`.
+    """
+    atomic.write_csv(
+        path, ("image", "answer", "label", *answer.scores),
+        zip(names, answer.words(), answer.labels.tolist(),
+            *(values.tolist() for values in answer.scores.values()), strict=True))
