@@ -72,7 +72,7 @@ def test_every_command_parses(page):
         assert script in script_runner.SCRIPTS, script
         try:
             rest = script_runner.parse(script, *arguments)
-            flags._check_command_line(rest)
+            flags.check_command_line(rest)
             _check_mode(script)
         except (absl_flags.Error, ValueError) as error:
             pytest.fail(f"python {script}.py {' '.join(arguments)}: {error}")
