@@ -4,6 +4,8 @@
     detector = load_detector("pretrained/mnist_resnet32_rce/detector.npz")
     answer = detector(images)   # uint8 [n, h, w, c], or float in [0, 1]
     print(answer.labels, answer.accepted)
+
+`fit_detector` makes one of arrays, without the scripts and their files.
 """
 
 import dataclasses
@@ -16,10 +18,14 @@ import numpy as np
 import tensorflow as tf
 
 from data import inputs
+from data.pixels import to_network_input
+from defenses import SCORES, scores
 from defenses import detector as detectors
 from defenses.detector import Detector
+from defenses.kernels import KERNEL_BANDWIDTH, Kernels, select_kernels
 from errors import InputError
 from files import provenance
+from files.attack_results import Outputs, digests_of
 from networks import foreign, portable, restoring
 from networks.network import Network
 from networks.spec import NetworkSpec, Opening
@@ -122,6 +128,64 @@ def load_detector(path: str | os.PathLike, *, log_root: str | os.PathLike = "",
                           strategy)
     return LoadedDetector(network, detector, strategy, score=score,
                           false_refusal_rate=false_refusal_rate)
+
+
+@dataclasses.dataclass(frozen=True)
+class Fit:
+    """Numbers of `fit_detector`.
+
+    Attributes:
+      num_kernels: training features a class that stand for it.
+      false_refusal_rates: shares of normal images that it may refuse, each in [0, 1).
+      eta: η > 0 of the kernel non-ME.
+      seed: of the draw of kernels.
+    """
+
+    num_kernels: int = 1000
+    false_refusal_rates: tuple[float, ...] = (0.01, 0.05)
+    eta: float = 1.0
+    seed: int = 0
+
+
+def fit_detector(network: Network, train_images: np.ndarray, train_labels: np.ndarray,
+                 normal_images: np.ndarray, *, fit: Fit = Fit(), score: str = DEFAULT_SCORE,
+                 strategy: tf.distribute.Strategy | None = None) -> LoadedDetector:
+    """A detector fitted on arrays; `defenses.detector.save(path, it.detector)` keeps it.
+
+    Args:
+      network: restored, or of `networks.from_keras`.
+      train_images: as they are stored, uint8 [n, h, w, c] or float in [0, 1], that it was trained on.
+      train_labels: their classes int [n].
+      normal_images: others, on which thresholds are fitted, and which no judgement may use again.
+      fit: the numbers.
+      score: of `defenses.SCORES`, which decides at the first rate.
+      strategy: None is the CPU.
+
+    Raises:
+      InputError: images that the network does not take, or a class with too few of them.
+    """
+    strategy = strategy or tf.distribute.OneDeviceStrategy("/cpu:0")
+    shape, num_classes = network.expected.image_shape, network.expected.num_classes
+    forward = network.forward_stored(strategy)
+    trained, normal = (_outputs(*forward(inputs.checked_images(images, shape)))
+                       for images in (train_images, normal_images))
+    kernels = select_kernels(trained.features, np.asarray(train_labels), fit.num_kernels, num_classes,
+                             fit.seed)
+    # As the file holds them.
+    kernels = Kernels(kernels.astype(np.float32), KERNEL_BANDWIDTH[network.objective.name])
+    reference = scores.Reference(
+        kernels, scores.non_me_variance(trained.non_me, num_classes), fit.eta)
+    detector = detectors.fit(
+        scores.score(SCORES, normal, reference), fit.false_refusal_rates, network=network.identity(),
+        reference=reference, fitted_on=np.arange(len(normal_images)),
+        fitted_images=np.sort(digests_of(to_network_input(
+            inputs.checked_images(normal_images, shape)))))
+    return LoadedDetector(network, detector, strategy, score=score,
+                          false_refusal_rate=fit.false_refusal_rates[0])
+
+
+def _outputs(logits, features):
+    return Outputs(scores.confidence(logits), scores.non_me(logits), features, logits.argmax(axis=1))
 
 
 def _network_of(detector, folder, log_root, model, trust_model, strategy):

@@ -265,10 +265,15 @@ class AttackResults:
         if len(images) != self.num_rows:
             raise InputError(f"expected {self.num_rows} images in nor_img.npy of {self.folder}, one a "
                              f"row of the other files. Received: {len(images)}.")
-        digests = [hashlib.sha256(image).digest()[:8]
-                   for start in range(0, len(images), _CHUNK_IMAGES)
-                   for image in from_network_input(images[start:start + _CHUNK_IMAGES])]
-        return np.frombuffer(b"".join(digests), np.uint64)
+        return digests_of(images)
+
+
+def digests_of(images: np.ndarray) -> np.ndarray:
+    """uint64 [n] as of `AttackResults.image_digests`, of network inputs float [n, h, w, c]."""
+    digests = [hashlib.sha256(image).digest()[:8]
+               for start in range(0, len(images), _CHUNK_IMAGES)
+               for image in from_network_input(images[start:start + _CHUNK_IMAGES])]
+    return np.frombuffer(b"".join(digests), np.uint64)
 
 
 def load(network: str, folder: str | os.PathLike, num_per_eps: int = 0) -> AttackResults:

@@ -9,7 +9,7 @@ from absl import flags as absl_flags
 
 from data import DATASETS, inputs
 from errors import InputError
-from networks import NETWORKS, get_network
+from networks import NETWORKS
 from networks.spec import NetworkSpec, Opening
 from options import devices
 from training import OPTIMIZERS
@@ -167,7 +167,8 @@ def _with_classes(network, strategy, image_set):
 def blocks_per_stage() -> int:
     """--num_residual_units; 0, with a warning where it was given, of a --model without them."""
     units = flags.check_at_least("num_residual_units", 1)
-    if get_network(flags.FLAGS.model).has_residual_units:
+    row = NETWORKS.get(flags.FLAGS.model)  # none of a network that another hand has built
+    if row and row.has_residual_units:
         return units
     if flags.FLAGS["num_residual_units"].present:
         flags.warn(f"--num_residual_units does nothing for --model={flags.FLAGS.model}.")

@@ -1,8 +1,10 @@
-"""The examples give every worker the TF_CONFIG of training/cluster.py; no cluster is needed."""
+"""The examples run: clusters' with stubs in place of a cluster, the one in Python as it stands."""
 
 import json
 import os
+import re
 import subprocess
+import sys
 import textwrap
 
 import pytest
@@ -79,3 +81,17 @@ def test_kubernetes_numbers_the_workers(shell, monkeypatch):
         program, script, *arguments = call.split()
         assert (program, script) == ("python", "train.py")
         assert script_runner.parse("train", *arguments) == ["train.py"]
+
+
+def test_a_network_of_ones_own():
+    script = ROOT / "examples/keras_network.py"
+    assert len(script.read_text(encoding="utf-8").splitlines()) <= 42
+    done = subprocess.run([sys.executable, script], cwd=ROOT, capture_output=True, text=True,
+                          timeout=300, env=os.environ | {"PYTHONPATH": str(ROOT)})
+    assert done.returncode == 0, done.stderr
+    told, *lines = done.stdout.splitlines()
+    assert told.startswith("images (8, 8, 1) of pixels in 0..1, logits [n, 10]")
+    wrong = {line.split(":")[0]: int(re.search(r": (\d+) of 100 wrong", line)[1]) for line in lines}
+    assert list(wrong) == ["normal", "PGD", "C&W"]
+    assert wrong["normal"] < min(wrong["PGD"], wrong["C&W"])
+    assert all("NOT SURE" in line for line in lines[1:])

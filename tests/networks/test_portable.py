@@ -1,18 +1,21 @@
 """model.keras and SavedModel: equal outputs, and nothing of this project needed to load them."""
 
+import importlib
 import os
 import subprocess
 import sys
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from data import inputs
 from data.pixels import to_network_input
+from errors import InputError
 from files import provenance, tf1_checkpoints
-from networks import portable, restoring
-from networks.spec import NetworkSpec
+from networks import foreign, portable, restoring
+from networks.spec import NetworkSpec, Opening
 from resnet_model import named_variables
 from tests.helpers import script_runner
 from tests.helpers.golden import GOLDEN, golden
@@ -139,3 +142,50 @@ def test_an_earlier_model_is_kept(tiny_export, tmp_path_factory):
                  f"--output_dir={folder}", cwd=folder)
     assert result.code == 1
     assert "earlier model.keras" in result.err
+
+
+# Files of other hands.
+
+
+def _small(*last):
+    return keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Rescaling(1 / 255),
+                             keras.layers.Flatten(), *last, keras.layers.Dense(3)])
+
+
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+def test_a_file_gives_the_network_of_its_model(cpu, tmp_path, suffix):
+    model = _small()
+    model.compile("adam", loss=lambda y, p: tf.reduce_sum(p))  # a loss that no file can hold
+    model.save(tmp_path / f"mine{suffix}")
+    told = []
+    found = portable.open_model(cpu, tmp_path / f"mine{suffix}", Opening(), dataset="npz",
+                                note=told.append)
+    assert found.digests() == foreign.from_keras(model).digests()
+    assert found.expected.model == "mine"
+    assert told[0].startswith(f"{tmp_path}/mine{suffix}: images (8, 8, 1)")
+
+
+def test_a_class_beside_the_file_is_run_only_where_trusted(tmp_path, monkeypatch):
+    (tmp_path / "their_layers.py").write_text(
+        "import keras\nclass Twice(keras.layers.Layer):\n    def call(self, x): return 2 * x\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    model = _small(importlib.import_module("their_layers").Twice())
+    model.save(tmp_path / "mine.keras")
+    monkeypatch.undo()
+    monkeypatch.delitem(sys.modules, "their_layers")
+    with pytest.raises(InputError, match=r"trust_model=True.*Received: the class Twice, which is not"):
+        portable.load_model(tmp_path / "mine.keras")
+    images = np.ones((2, 8, 8, 1), np.float32)
+    loaded = portable.load_model(tmp_path / "mine.keras", trust_model=True)
+    np.testing.assert_array_equal(loaded(images), model(images))
+    assert str(tmp_path) not in sys.path
+
+
+@pytest.mark.parametrize(("make", "words"), [
+    (lambda path: _small().save_weights(path), "a whole Keras model at .*No model config"),
+    (lambda path: path.write_bytes(b"text"), "a whole Keras model at ")])
+def test_an_h5_without_a_model(tmp_path, make, words):
+    make(tmp_path / "mine.weights.h5")
+    with pytest.raises(InputError, match=words) as refusal:
+        portable.load_model(tmp_path / "mine.weights.h5")
+    assert "Received: " in str(refusal.value) and "\n" not in str(refusal.value)
