@@ -16,7 +16,7 @@ from evaluation.metrics import separation
 from evaluation.rounds import rounds_of, successful
 from files import attack_results, provenance
 from files.features import load_kernels, save_kernels
-from results import cells, collect, experiments, pictures, report, statements
+from results import cells, collect, experiments, pictures, report, statements, tables
 from tests.helpers.results import auc_table, results_of
 from tests.helpers.script_runner import ROOT
 
@@ -359,7 +359,7 @@ def test_what_falls_short_is_marked():
         *(c for number in (2, 4, 8) for c in auc_cells(
             "fgsm", "rce", (90.0, 98.0, 99.5), (98.8, 98.6, 99.4), 0.02 * number, number)),
         *auc_cells("carliniL2", "ce", (50.0, 64.0, 99.0), (98.6, 64.1, 99.4))]}}
-    table = "\n".join(report.auc_table(found, "mnist"))
+    table = "\n".join(tables.auc_table(found, "mnist"))
     assert "| fgsm | RCE | 98.8 / 98.6 / 99.4 |" + " 90.0 ▼ / 98.0 / 99.5 |" * 3 + "  |" in table
     assert "| carliniL2 | CE | 98.6 / 64.1 / 99.4 |  |  |  | 50.0 ▼ / 64.0 / 99.0 |" in table
     assert "| bim | CE | 88.9 / 70.5 / 90.0 | not run | not run | not run |  |" in table
@@ -371,7 +371,7 @@ def test_what_falls_short_is_marked():
 def test_an_eps_that_is_not_that_of_the_head_is_named():
     found = {"mnist": {"cells": [*auc_cells("jsma", "ce", (1.0, 2.0, 3.0), eps=0.2),
                                  *auc_cells("fgsm", "ce", (4.0, 5.0, 6.0), eps=0.3, number=4)]}}
-    table = "\n".join(report.auc_table(found, "mnist"))
+    table = "\n".join(tables.auc_table(found, "mnist"))
     assert "| not run | 4.0 / 5.0 / 6.0 (eps 0.30) | not run |  |" in table
     assert "|  |  |  | 1.0 / 2.0 / 3.0 (eps 0.20) |" in table
 
@@ -383,21 +383,21 @@ def test_the_readme_shows_one_round_and_says_what_was_not_run():
         *(c for number in (4, 8) for c in auc_cells(
             "fgsm", "rce", (90.0 + number,) * 3, (98.8, 98.6, 80.0), 0.02 * number, number)),
         *auc_cells("jsma", "ce", (1.0, 2.0, 3.0), eps=0.2)]}}
-    table = "\n".join(report.readme_table(found))
+    table = "\n".join(tables.readme_table(found))
     for words in ("| MNIST accuracy | 99.62 | 99.00 ▼ (20,000 steps) | 99.71 | not run |",
                   "| MNIST fgsm | 79.7 / 66.8 / 98.8 | not run | 98.8 / 98.6 / 99.4 | "
                   "98.0 / 98.0 / 98.0 |",
                   "| MNIST jsma | 98.6 / 60.1 / 97.7 | 1.0 / 2.0 / 3.0 (eps 0.20) | "
                   "100.0 / 99.4 / 99.0 | not run |"):
         assert words in table, words
-    assert report.README_ROUND in cells.SHOWN_ROUNDS
+    assert tables.README_ROUND in cells.SHOWN_ROUNDS
 
 
 def test_white_box_examples_that_pass_the_detector_fall_short():
     flagged = cell(0.25, 0.77, 0.2, figure="flagged", attack="carliniL2_specific", objective="rce")
     found = {"mnist": {"cells": [flagged]}}
     assert "| carliniL2_specific | RCE | flagged | 0.77 | 0.25 (0.05 to 0.45) ▼ | 100 |" in (
-        report.distortion_table(found, "mnist"))
+        tables.distortion_table(found, "mnist"))
     assert cells.short_cells(found) == [("mnist", "carliniL2_specific", "rce", "flagged")]
 
 
