@@ -92,14 +92,14 @@ def _crafter(victim, num_images):
 
 def _sweep(victim: Victim) -> tuple[sweep.Sweep, str]:
     """The sweep that the flags ask for, and the folder of its results."""
-    F, attack, head = flags.FLAGS, victim.attack, victim.network.objective.name
+    F, attack, network = flags.FLAGS, victim.attack, victim.network
     eps_values = attack_options.eps_values(attack)
     indices = victim.images(F.eval_batch_count, attack.count_batch)
     crafter, named = _crafter(victim, len(indices))
     x = to_network_input(victim.image_set.images[indices])
     labels = victim.image_set.labels[indices]
     print(f"Num of sample per eps is {len(labels)}")
-    folder = results_dir(F.attack_method, F.dataset, head, F.save_pwd)
+    folder = results_dir(F.attack_method, F.dataset, network.tag, F.save_pwd)
     atomic.require_folder(folder)
     size = attack_parts.size_of_part(crafter.part_size, crafter.unit, len(x), F.num_shards)
     restarts = attack_parts.cut_restarts(
@@ -110,7 +110,8 @@ def _sweep(victim: Victim) -> tuple[sweep.Sweep, str]:
     # Whatever decides the results: parts of another identity are refused.
     parts = attack_parts.Parts(folder, {
         "device": "GPU" if gpus else "CPU", "tensorflow": tf.__version__,
-        "attack_method": F.attack_method, "dataset": F.dataset, "eps": eps_values, "objective": head,
+        "attack_method": F.attack_method, "dataset": F.dataset, "eps": eps_values,
+        "objective": network.head.name,
         "seed": F.seed, "target": victim.target, "num_images": len(indices), **named,
         **victim.network.digests(), "data_sha256": sha256(x, labels, indices)}, overwrite=F.overwrite)
     pieces = attack_parts.cut(len(eps_values), len(x), size, F.num_shards, restarts)
@@ -219,7 +220,7 @@ def tsne_features(victim: Victim) -> None:
     points = drawing.tsne(np.concatenate([normal, adversarial])[order], seed=F.seed)
     true_labels = np.concatenate([labels, labels])[order]
     folder = tsne_dir(F.attack_method, F.dataset)
-    tag = save_tsne(folder, victim.network.objective.name, points, true_labels, is_adversarial)
+    tag = save_tsne(folder, victim.network.tag, points, true_labels, is_adversarial)
     picture = os.path.join(folder, f"{tag}.png")
     at_eps = "" if eps is None else f" at eps {eps:g}"
     drawing.scatter(picture, [drawing.Cloud("", points, true_labels, is_adversarial)],

@@ -252,7 +252,7 @@ def bind_searches(network):
         "carliniL2_specific": {
             "num_steps": (ENDLESS, ENDLESS), "kernels": kernels,
             "density_medians": np.ones(logits_width),
-            "bandwidth": KERNEL_BANDWIDTH[network.objective.name]}}
+            "bandwidth": KERNEL_BANDWIDTH[network.head.name]}}
     searches = {}
     for name, keywords in settings.items():
         attack = attacks.get(name)

@@ -38,7 +38,7 @@ def make_training(strategy, steps):
     with strategy.scope():
         optimizer = optimizers.make_optimizer(RUN.optimizer, 0.01)
         optimizer.build(network.model.trainable_variables)
-    loop = training_loop.make_train_loop(strategy, network.model, optimizer, network.objective, BATCH)
+    loop = training_loop.make_train_loop(strategy, network.model, optimizer, network.head, BATCH)
     per_replica = BATCH // strategy.num_replicas_in_sync
     images = tf.random.stateless_uniform([per_replica, *RUN.image_shape], [0, 1], -0.5, 0.5)
     labels = tf.random.stateless_uniform([per_replica], [0, 2], 0, RUN.num_classes, tf.int32)

@@ -172,7 +172,7 @@ def fit_detector(network: Network, train_images: np.ndarray, train_labels: np.nd
     kernels = select_kernels(trained.features, np.asarray(train_labels), fit.num_kernels, num_classes,
                              fit.seed)
     # As the file holds them.
-    kernels = Kernels(kernels.astype(np.float32), KERNEL_BANDWIDTH[network.objective.name])
+    kernels = Kernels(kernels.astype(np.float32), KERNEL_BANDWIDTH[network.head.name])
     reference = scores.Reference(
         kernels, scores.non_me_variance(trained.non_me, num_classes), fit.eta)
     detector = detectors.fit(

@@ -83,7 +83,7 @@ class Crafter:
         if jit_compile:
             first = [tf.function(function, jit_compile=True) for function in first]
         if "head_sign" in attack.takes:
-            settings["head_sign"] = float(network.objective.attack_logits(tf.ones([])))
+            settings["head_sign"] = network.head.sign
         if attack.stages:
             search = attack.function(*first, **settings)
             self._stages = [_StageRunner(strategy, stage, batch_size) for stage in search.stages]

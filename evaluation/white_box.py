@@ -44,7 +44,7 @@ class KnownDensity:
 
 
 def load(network: Network, folder: str | os.PathLike, warn: Callable[[str], None]) -> KnownDensity:
-    """The kernels and medians of the network's head in a folder.
+    """The kernels and medians of a network in a folder.
 
     Args:
       network: under attack.
@@ -54,16 +54,16 @@ def load(network: Network, folder: str | os.PathLike, warn: Callable[[str], None
     Raises:
       InputError: there are none, or of another number of features or classes.
     """
-    head = network.objective.name
-    kernels = load_kernels(folder, head, "attack_kernels")
-    medians = load_kernels(folder, head, "attack_medians")
+    tag = network.tag
+    kernels = load_kernels(folder, tag, "attack_kernels")
+    medians = load_kernels(folder, tag, "attack_medians")
     num_classes, num_features = (output.shape[-1] for output in network.model.outputs)
     if kernels.shape[1:] != (num_features, num_classes) or medians.shape != (num_classes,):
         raise InputError(
             f"kernels of {folder} must be of {num_features} features and {num_classes} classes, as "
             f"the network. Received: kernels={kernels.shape}, medians={medians.shape}.")
     for kind in ("attack_kernels", "attack_medians"):
-        if kernels_are_stale(folder, head, kind):
-            warn(f"{kernels_path(folder, head, kind)} is older than what it is made from; "
+        if kernels_are_stale(folder, tag, kind):
+            warn(f"{kernels_path(folder, tag, kind)} is older than what it is made from; "
                  f"detect.py --mode={KERNEL_MODES[kind]} makes it anew.")
-    return KnownDensity(kernels, medians, KERNEL_BANDWIDTH[head])
+    return KnownDensity(kernels, medians, KERNEL_BANDWIDTH[network.head.name])

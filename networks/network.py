@@ -22,11 +22,11 @@ from networks.spec import NetworkSpec, Opening
 
 @dataclasses.dataclass(frozen=True)
 class Network:
-    """A network with its objective.
+    """A network with its head.
 
     Attributes:
       model: from images [n, h, w, c] to raw logits [n, L] and features [n, d].
-      objective: gives the sign of the logits.
+      head: gives the sign of the logits.
       expected: what it was built for; None of a network that was built otherwise.
       training_objective: what was minimised with its head, as in `training.OBJECTIVES`.
       members: of an ensemble, the networks it consists of.
@@ -35,7 +35,7 @@ class Network:
     """
 
     model: keras.Model
-    objective: heads.Head
+    head: heads.Head
     expected: "NetworkSpec | None" = None
     members: tuple["Network", ...] = ()
     training_objective: str = names.PLAIN
@@ -49,7 +49,7 @@ class Network:
     def logits_and_features(self, images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Sign-adjusted logits float32 [n, L] and features float32 [n, d] of network inputs."""
         raw_logits, features = self.model(images, training=False)
-        return self.objective.attack_logits(raw_logits), features
+        return self.head.attack_logits(raw_logits), features
 
     def variables(self) -> dict[str, tf.Variable]:
         """Weights and moving averages by name, as checkpoints call them."""
@@ -84,7 +84,7 @@ class Network:
     @property
     def tag(self) -> str:
         """What its files and folders are called: RCE, CE, or, not of plain training, RCE_at50."""
-        return names.tag_of(self.objective.name, self.training_objective)
+        return names.tag_of(self.head.name, self.training_objective)
 
     def forward(self, strategy: tf.distribute.Strategy) -> ChunkedFunction:
         """`logits_and_features` over network inputs float32 in [-0.5, 0.5], any number of them."""
@@ -105,7 +105,7 @@ def ensemble(strategy: tf.distribute.Strategy, members: Sequence[Network]) -> Ne
 
     Its probabilities are the mean of the members', its features theirs side by side.
     """
-    objective, expected = members[0].objective, members[0].expected
+    head, expected = members[0].head, members[0].expected
     minimised = {member.training_objective for member in members}
     if len(minimised) > 1:
         raise InputError("expected networks of one training objective, which names their results. "
@@ -116,12 +116,12 @@ def ensemble(strategy: tf.distribute.Strategy, members: Sequence[Network]) -> Ne
         parts = [keras.Model(member.model.inputs, member.model.outputs, name=f"member_{k}")(images)
                  for k, member in enumerate(members)]
         raw_logits, features = zip(*parts, strict=True)
-        sign = objective.sign  # its own inverse
+        sign = head.sign  # its own inverse
         mean = keras.ops.logsumexp(keras.ops.log_softmax(
             sign * keras.ops.stack(raw_logits), axis=-1), axis=0) - math.log(len(members))
         outputs = sign * mean, keras.ops.concatenate(features, axis=-1)
         model = keras.Model(images, outputs, name="ensemble")
-    return Network(model, objective, expected, tuple(members),
+    return Network(model, head, expected, tuple(members),
                    training_objective=members[0].training_objective)
 
 

@@ -45,7 +45,7 @@ def portable_model(network: Network) -> keras.Model:
         variable.assign(source[name].numpy())
     raw_logits, features = twin.outputs
     # A custom layer would need this project at load time: the sign as a factor, of Keras's own.
-    logits = layers.Rescaling(network.objective.sign, name="logits")(raw_logits)
+    logits = layers.Rescaling(network.head.sign, name="logits")(raw_logits)
     probabilities = layers.Softmax(name="probabilities")(logits)
     outputs = {"probabilities": probabilities, "features": features, "logits": logits}
     return keras.Model(twin.input, outputs, name=twin.name)

@@ -178,7 +178,7 @@ def train(run: checkpoints.TrainingRun, strategy: tf.distribute.Strategy,
         reporter = stack.enter_context(
             Reporter(run, network, strategy, test_set, options.train_dir, start, options.note)
             if workers.is_chief else Silent())
-        loop = make_train_loop(strategy, network.model, optimizer, network.objective, run.batch_size,
+        loop = make_train_loop(strategy, network.model, optimizer, network.head, run.batch_size,
                                objective=_objective(run), weight_decay=run.weight_decay,
                                jit_compile=options.jit_compile)
         advance = functools.partial(loop, iter(_batches(strategy, run, train_set, start)))

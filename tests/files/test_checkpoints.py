@@ -83,7 +83,7 @@ def test_a_restored_network_gives_equal_logits(saved_network, cpu):
     for ours, expected in zip(restored.logits_and_features(x), network.logits_and_features(x),
                               strict=True):
         np.testing.assert_array_equal(ours, expected)
-    assert restored.objective.name == "rce"
+    assert restored.head.name == "rce"
     assert_equal_variables(named_variables(restored.model), named_variables(network.model))
 
 

@@ -118,7 +118,7 @@ def test_logits_of_a_network_are_sign_adjusted(cpu, network, stored, name, sign)
 def test_the_network_of_a_run_has_its_shape_seed_and_objective(cpu, network):
     again = restoring.build_network(cpu, RUN, seed=4)
     other = restoring.build_network(cpu, RUN, seed=5)
-    assert network.objective is heads.get("rce")
+    assert network.head is heads.get("rce")
     assert network.model.input_shape == (None, 8, 8, 1)
     for ours, same, different in zip(*(n.model.get_weights() for n in (network, again, other)),
                                      strict=True):

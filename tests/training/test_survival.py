@@ -362,10 +362,10 @@ def train_with_loss(tmp_path, cpu, digits, monkeypatch, factor_of_step):
 
     def build(run, strategy):
         network, optimizer = built(run, strategy)
-        loss = network.objective.loss
-        changed = dataclasses.replace(network.objective, loss=lambda labels, logits: (
+        loss = network.head.loss
+        changed = dataclasses.replace(network.head, loss=lambda labels, logits: (
             loss(labels, logits) * factor_of_step(optimizer.iterations)))
-        return dataclasses.replace(network, objective=changed), optimizer
+        return dataclasses.replace(network, head=changed), optimizer
 
     monkeypatch.setattr(training_loop, "_build", build)
     with pytest.raises(RunError) as error:
