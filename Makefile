@@ -27,6 +27,7 @@ bench: .venv/installed
 	$(BIN)/python -m benchmarks.train_throughput
 	$(BIN)/python -m benchmarks.attack_throughput
 	$(BIN)/python -m benchmarks.scaling
+	$(BIN)/python -m benchmarks.pipeline
 	$(BIN)/python -m benchmarks.detection
 
 # Takes long and goes on where it was. See results/reproduce.sh for DATA, WORK and SETTINGS.

@@ -1,5 +1,7 @@
 """Attacks over arrays of any length: batches, replicas, targets, progress."""
 
+import types
+
 import flags  # noqa: F401 sets TensorFlow's environment
 
 import numpy as np
@@ -8,7 +10,13 @@ import tensorflow as tf
 
 import attacks
 from errors import InputError
-from evaluation.crafter import Crafter, Listener, choose_targets, input_gradients
+from evaluation.crafter import (
+    Crafter,
+    Listener,
+    choose_targets,
+    default_chunk,
+    input_gradients,
+)
 from networks import restoring
 from networks.network import Network
 from networks.spec import NetworkSpec
@@ -117,6 +125,40 @@ def test_iterations_of_attacks_of_one_call(networks, cpu, name, settings, expect
     crafter = Crafter(networks[cpu], cpu, attacks.get(name), seed=0, settings=settings)
     result = crafter(IMAGES[:2], INDEX[:2], eps=0.01)
     np.testing.assert_array_equal(result["iterations"], [expected, expected])
+
+
+# --- Rows per gradient, and XLA ---
+
+
+class OnDevices:
+    """What `device_kind` looks at of a strategy."""
+
+    def __init__(self, device):
+        self.extended = types.SimpleNamespace(worker_devices=(device,))
+
+
+@pytest.mark.parametrize(("device", "call", "search"), [
+    ("/job:localhost/replica:0/task:0/device:CPU:0", 100, 16), ("/cpu:0", 100, 16),
+    ("/job:localhost/replica:0/task:0/device:GPU:1", 1024, 512)])
+def test_rows_per_gradient_are_the_devices(device, call, search):
+    strategy = OnDevices(device)
+    assert default_chunk(attacks.get("bim"), strategy) == call
+    assert default_chunk(attacks.get("carliniL2"), strategy) == search
+
+
+@pytest.mark.parametrize("name", ["bim", "carliniL2"])
+def test_another_chunk_or_xla_changes_last_bits_at_most(cpu, name):
+    network = restoring.build_network(cpu, NetworkSpec("digits", (8, 8, 1), 10, 0, "ce", "mlp"))
+    results = []
+    for options in ({}, {"chunk": 40}, {"jit_compile": True}):
+        crafter = Crafter(network, cpu, attacks.get(name), seed=0, settings=SETTINGS.get(name),
+                          **options)
+        assert crafter.chunk == options.get("chunk", 100 if name == "bim" else 16)
+        given = {"eps": 0.1} if name == "bim" else {"targets": [(LABELS + 1) % 10]}
+        results.append(crafter(IMAGES, INDEX, **given)["adversarial"])
+    for other in results[1:]:
+        # A gradient that is zero but for rounding may have another sign.
+        assert np.mean(np.abs(other - results[0]) > 1e-5) < 0.01
 
 
 # --- Targets ---
