@@ -69,6 +69,7 @@ class Crafter:
         self.chunk = chunk or default_chunk(attack, strategy) if attack.climbs else 0
         if attack.climbs:
             settings["chunk"] = self.chunk
+        # On a GPU a chunk can be larger than what the row saves together.
         self.part_size = max(attack.part_size, self.chunk)
         # More rows than a part has would be padding.
         batch_size = min(max(batch_size or attack.batch_size, self.chunk), self.part_size)
@@ -77,16 +78,19 @@ class Crafter:
         first = [getattr(network, _NETWORK_FUNCTIONS[name]) for name in attack.takes
                  if name in _NETWORK_FUNCTIONS]
         if jit_compile:
+            # Not the attack around it: how many rows a search works on is known only while it runs.
             first = [tf.function(function, jit_compile=True) for function in first]
         if "head_sign" in attack.takes:
             settings["head_sign"] = network.head.sign
         if attack.stages:
             search = attack.function(*first, **settings)
             self._stages = [StageRunner(strategy, stage, batch_size) for stage in search.stages]
+            # Parts and shards are cut in multiples of it, or chunks would be filled up at every cut.
             self._unit = math.lcm(*(stage.chunk for stage in search.stages))
             return
 
         if "restarts" in attack.takes:
+            # An argument of each call, not of the attack: parts are cut along the restarts, too.
             self._num_restarts = settings.pop("num_restarts", 1)
 
         def craft(x, image_index, eps, *restarts):
@@ -135,6 +139,7 @@ class Crafter:
           return; of two stages "first_success" bool [n], of the first. Where none of several
           targets succeeds, the first one's result.
         """
+        # A tensor: one trace for all eps of a sweep; float64, as attacks divide it before they round.
         constants = {} if eps is None else {"eps": tf.constant(eps, tf.float64)}
         if not self._attack.stages:
             return self._call(x, image_index, constants, restarts or range(self._num_restarts),
@@ -143,6 +148,7 @@ class Crafter:
             return self._search(x, targets[0], constants, listener)
         best = None
         for target in targets:
+            # Told to nobody: each image comes by once for every target, and counts once.
             result = self._search(x, target, constants, Listener())
             best = result if best is None else _smaller_success(x, best, result)
         listener.tell_of(best)
@@ -164,6 +170,7 @@ class Crafter:
         begin, earlier = {}, {}
         for number, stage in enumerate(self._stages, 1):
             is_last = number == len(self._stages)
+            # An image counts as finished with its last stage only.
             result = stage({"x": x, "target": target, **begin}, constants,
                            listener.rows_done if is_last else Listener().rows_done)
             listener.stage_done(number, result["success"])
@@ -171,6 +178,7 @@ class Crafter:
                 begin = {"begin": result["adversarial"]}
                 earlier = {"first_success": result["success"], "iterations": result["iterations"]}
         iterations = result["iterations"] + earlier.pop("iterations", 0)
+        # Untargeted, the class given is the one to leave.
         told = target if self._targeted else np.full_like(target, -1)
         return {**result, **earlier, "iterations": iterations, "target": told}
 
@@ -207,9 +215,11 @@ def _rows_where(condition, chosen, default):
 def _smaller_success(x, best, other):
     """Per image whichever is successful, of two successes the one closer to x."""
     def rank(result):
+        # In float64: of nearly equal successes float32 would rank the rounding of the sum.
         distance = np.square(result["adversarial"] - x).sum(axis=(1, 2, 3), dtype=np.float64)
         return np.where(result["success"], distance, np.inf)
 
+    # Of equal ones, and where none succeeds, the earlier target's stays.
     return _rows_where(rank(other) < rank(best), other, best) | {
         "iterations": best["iterations"] + other["iterations"]}
 
@@ -234,6 +244,7 @@ def input_gradients(network: Network, x: np.ndarray, *,
             if cross_entropy:
                 loss = tf.nn.sparse_softmax_cross_entropy_with_logits(tf.argmax(logits, -1), logits)
             else:
+                # Unlike the cross entropy it does not saturate.
                 loss = tf.reduce_sum(tf.math.top_k(logits, 2).values * [1.0, -1.0], axis=-1)
         return tape.gradient(loss, images)
 

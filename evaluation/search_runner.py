@@ -28,6 +28,7 @@ class StageRunner:
         # Whole chunks, so that neighbours that share the abort rule stay together.
         self._rows = -(-batch_size // self._replicas // stage.chunk) * stage.chunk
         self._start = tf.function(lambda inputs_: strategy.run(stage.start, kwargs=inputs_))
+        # Around strategy.run, which without it would run op by op.
         self._advance = tf.function(
             lambda state, num_steps: strategy.run(stage.advance, (state, num_steps)))
         self._finish = tf.function(lambda state: strategy.run(stage.finish, (state,)))
@@ -53,14 +54,17 @@ class StageRunner:
 
     def _run(self, arrays, constants, rows_done):
         count = len(arrays["x"])
+        # The padding is not valid: it is never active and costs no gradient.
         arrays = arrays | {"valid": np.ones(count, bool)}
         state = self._start({name: self._spread(array) for name, array in arrays.items()} | constants)
         left, won = count, 0
         while left:
             began = time.perf_counter()
+            # The number is a tensor: for every other Python number tf.function would trace anew.
             state = self._advance(state, tf.constant(self._steps_per_call))
             active = self._collect(state["active"])[:count]
             self._pace(time.perf_counter() - began)
+            # C&W may succeed and still look for a closer image: only ended ones are told.
             success = np.count_nonzero(self._collect(state["success"])[:count] & ~active)
             now_left = int(np.count_nonzero(active))
             rows_done(left - now_left, success - won)
@@ -69,6 +73,7 @@ class StageRunner:
 
     def _pace(self, seconds):
         """Steps per call so that one takes about SECONDS_PER_CALL; no influence on results."""
+        # Bounded: the first call's seconds are mostly tracing, and a call gets cheaper as images end.
         factor = np.clip(SECONDS_PER_CALL / max(seconds, 1e-3), 0.5, 4.0)
         self._steps_per_call = max(1, int(self._steps_per_call * factor))
 

@@ -30,6 +30,7 @@ def choose_targets(kind: str, labels: np.ndarray, logits: np.ndarray, image_inde
     if kind == "least_likely":
         return [np.argmin(logits, axis=1)]
     if kind == "random":
+        # A generator per image: no batch or shard changes its target. From 1: never the true class.
         steps = np.array([np.random.default_rng((seed, i)).integers(1, num_classes)
                           for i in image_index])
         return [(labels + steps) % num_classes]
