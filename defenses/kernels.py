@@ -36,8 +36,8 @@ def log_kernel_density(features: np.ndarray, classes: np.ndarray, kernels: np.nd
     _check_density_inputs(features, classes, kernels)
     result = np.empty(len(features))
     chunk = max(1, _CHUNK_ELEMENTS // len(kernels))
-    # Class by class, as kernels are by class; the PREDICTED one, as the true class of an image under
-    # test is unknown. (The kernels themselves are drawn by true labels.)
+    # Class by class, as kernels are. Detection passes the PREDICTED classes, as in the original: the
+    # true class of an image under test is unknown. (The kernels are drawn by true labels.)
     for c in np.unique(classes):
         class_kernels = np.asarray(kernels[:, :, c], np.float64)
         # ‖f − k‖² = ‖f‖² − 2fk + ‖k‖² cancels; around the kernels' mean it loses no digits.

@@ -93,8 +93,8 @@ def run_sweep(work: Sweep, progress=NOBODY) -> tuple[Attacked, list[dict]]:
     forward = work.network.forward(work.strategy)
     logits, features = _checked_outputs(forward, work.x)
     clean = _outputs(logits, features)
-    targets = work.choose_targets(logits)
     # By the clean images: every eps aims at the same classes.
+    targets = work.choose_targets(logits)
     x_adv, outputs, per_image, averages = [], [], [], []
     for number, eps in enumerate(work.eps_values):
         listener = Listener(partial(progress.rows_done, eps), progress.stage_done)
