@@ -72,10 +72,12 @@ class FusedBatchNorm(layers.Layer):
     """
 
     def __init__(self, synchronized=False, **kwargs):
+        # Otherwise Keras casts half-precision images to the layer's own type, float32.
         super().__init__(autocast=False, **kwargs)
         self._synchronized = synchronized
 
     def build(self, input_shape):
+        """Makes the variables of one channel each, of images [n, h, w, c]: four of shape [c]."""
         shape = (input_shape[-1],)
         self.gamma = self.add_weight(name="gamma", shape=shape, initializer="ones")
         self.beta = self.add_weight(name="beta", shape=shape, initializer="zeros")
@@ -87,10 +89,12 @@ class FusedBatchNorm(layers.Layer):
             name="moving_variance", shape=shape, initializer="ones", trainable=False)
 
     def call(self, x, training=False):
+        """Normalises images [n, h, w, c]; training uses their own statistics and averages them."""
         if training:
             return self._by_global_batch(x) if self._synchronized else self._by_batch(x)
         # The whole layer is one multiply-add here; as the fused inference kernel it has no faster
         # gradient, and attacks differentiate through it.
+        # All in float32, rounded to the type of the images once, at the end.
         scale = self.gamma * tf.math.rsqrt(self.moving_variance + BATCH_NORM_EPSILON)
         offset = self.beta - self.moving_mean * scale
         return tf.cast(tf.cast(x, tf.float32) * scale + offset, x.dtype)
@@ -113,9 +117,11 @@ class FusedBatchNorm(layers.Layer):
 
     def _by_batch(self, x):
         y, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
+            # V3 takes images of half precision beside float32 scale, offset and statistics.
             x=x, scale=self.gamma, offset=self.beta, mean=[], variance=[],
             epsilon=BATCH_NORM_EPSILON, is_training=True)
         # The kernel returns the Bessel-corrected variance; the original averages the biased one.
+        # In the graph: the batch, and with it the count, need not be static.
         count = tf.cast(tf.size(x) // tf.shape(x)[-1], tf.float32)
         self._average(self.moving_mean, mean)
         self._average(self.moving_variance, variance * ((count - 1.0) / count))
@@ -169,6 +175,7 @@ class _Builder:
         scope = "shared_activation" if first else "residual_only_activation"
         activated = self.norm_relu(x, f"{unit}.{scope}.init_bn")
         # Only the very first shortcut starts behind the activation.
+        # Without parameters, as in the original: pooled and padded with zeros, no projection.
         shortcut = self._pooled_and_padded(activated if first else x, filters, stride)
         x = self.conv(activated, filters, 3, stride, f"{unit}.sub1.conv1")
         x = self.norm_relu(x, f"{unit}.sub2.bn2")
@@ -190,6 +197,7 @@ class _Builder:
         return layers.Add(name=f"{unit}.add", dtype=self._dtype)([x, shortcut])
 
     def conv(self, x, filters, size, stride, name):
+        # By the fan-out, as in the original; Keras's he_normal takes the fan-in, and truncates.
         initializer = keras.initializers.RandomNormal(
             stddev=math.sqrt(2.0 / (size * size * filters)), seed=self._kernel_seed())
         return layers.Conv2D(filters, size, strides=stride, padding="same", use_bias=False,
@@ -201,8 +209,10 @@ class _Builder:
             negative_slope=LEAKY_SLOPE, name=f"{name}.relu", dtype=self._dtype)(x)
 
     def logits(self, features, num_classes):
+        # What uniform_unit_scaling_initializer of TensorFlow 1 draws, which Keras lacks.
         limit = math.sqrt(3.0 / features.shape[-1])
         initializer = keras.initializers.RandomUniform(-limit, limit, seed=self._kernel_seed())
+        # No dtype of its own: float32 in mixed precision, too, as scores are made of these logits.
         return layers.Dense(num_classes, kernel_initializer=initializer, name="logit")(features)
 
     def _pooled_and_padded(self, x, filters, stride):
@@ -210,10 +220,12 @@ class _Builder:
             return x
         padding = (filters - x.shape[-1]) // 2
         x = layers.AveragePooling2D(stride, stride, padding="valid", dtype=self._dtype)(x)
+        # Half of the new channels on each side, as in the original: its weights fit no other order.
         return keras.ops.pad(x, [(0, 0), (0, 0), (0, 0), (padding, padding)])
 
     def _kernel_seed(self):
         self._kernels_drawn += 1
+        # Not seed + k: kernel k of one seed would start as kernel k − 1 of the next seed does.
         sequence = np.random.SeedSequence((self._seed, self._kernels_drawn))
         return int(sequence.generate_state(1)[0])
 
@@ -224,15 +236,17 @@ def named_variables(owner: keras.Model | keras.optimizers.Optimizer) -> dict[str
     The names depend on the layer names alone, not on the order of layers or on Keras's counters. The
     slots of an optimizer are named after it and their variable: `mom/logit_kernel_momentum`.
     """
+    # In Keras 3 v.name is "kernel" or "gamma" alone; only the path tells whose.
     return {v.path.replace(".", "/"): v.value for v in owner.variables}
 
 
 def weight_decay_loss(model: keras.Model, rate: float = WEIGHT_DECAY) -> tf.Tensor:
     """rate · Σ ‖W‖²/2 over every convolution and dense kernel: scalar float32.
 
-    As in the original: not over biases or batch norm. (`keras.regularizers.L2` is twice that.)
+    As in the original: not over biases or batch norm.
     """
     kernels = [v.value for v in model.trainable_variables if v.path.endswith("/kernel")]
+    # l2_loss is ‖W‖²/2, as in the original; keras.regularizers.L2 is twice that.
     return rate * tf.add_n([tf.nn.l2_loss(kernel) for kernel in kernels])
 
 
@@ -250,8 +264,10 @@ class RCELoss(keras.losses.Loss):
         super().__init__(reduction=reduction, name=name, **kwargs)
 
     def call(self, y_true, y_pred):
+        """The loss per example, float32 [n], of labels [n] and raw logits float32 [n, L]."""
         # Differs from the original: log softmax in one step, so a saturated network gives a large
         # loss where log(softmax(Z)) underflows to NaN.
+        # Keras casts labels to float on the way in: they are made classes again.
         num_classes = y_pred.shape[-1]
         wrong = 1.0 - tf.one_hot(tf.cast(y_true, tf.int32), num_classes, dtype=y_pred.dtype)
         return tf.nn.softmax_cross_entropy_with_logits(wrong / (num_classes - 1.0), y_pred)

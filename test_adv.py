@@ -26,8 +26,9 @@ from data import inputs
 from data.pixels import to_network_input
 from errors import InputError
 from evaluation import checks, sweep, white_box
-from evaluation.crafter import Crafter, choose_targets, input_gradients
+from evaluation.crafter import Crafter, input_gradients
 from evaluation.progress import Progress
+from evaluation.targets import choose_targets
 from figures import drawing
 from figures.attacked import draw_grid
 from files import atomic, attack_parts, attack_results, provenance

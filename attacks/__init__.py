@@ -79,6 +79,8 @@ class Attack:
     part_size: int = 1000
     tsne: tuple[int, int, bool] = (5, 200, False)
 
+    # Imported on use: flags.py lists the rows, and --help must not wait for TensorFlow. The cache
+    # writes to __dict__, past the __setattr__ that frozen=True forbids.
     @functools.cached_property
     def function(self) -> Callable:
         """The attack itself."""
@@ -104,10 +106,13 @@ _RESTARTS = Setting("num_restarts", "Random starts of pgd.", "num_restarts", int
 _COST = Setting(
     "attack_cost", "What fgsm ascends: ce, or rce of the raw logits (figure 4 of arXiv v1).",
     default="ce", choices={"ce": {}, "rce": {"reverse_cost": True}})
+# Differs from the original: there ten images of a batch share the rule, so that an image's result hangs
+# on its neighbours.
 _ABORT = Setting(
     "cw_abort", "Which images of C&W share the abort rule: image (each its own) or batch (the "
     "original's ten).", default="image", choices={"image": {"abort_group": 1},
                                                   "batch": {"abort_group": 10}})
+# Differs from the original: its density has a floor, under which the gradient is exactly zero.
 _DENSITY = Setting(
     "density_form", "Density of the white-box attacks: log (logsumexp) or original.", default="log",
     choices={"log": {"density_form": "log"}, "original": {"density_form": "original"}})
@@ -116,6 +121,8 @@ _DISTANCE = Setting(
     "first stage) or clean.", default="attack1", choices={"attack1": {"distance_from_clean": False},
                                                           "clean": {"distance_from_clean": True}})
 
+# Sizes are whole chunks of a search's 16 rows, of C&W also whole groups of the ten that may share the
+# abort rule: no gradient is spent on padding.
 _CARLINI = {
     "takes": ("features",), "stages": 1, "uses_eps": False, "target": "random",
     "targets": (*_TARGETED, "none"), "count_batch": 10, "batch_size": 160, "part_size": 160,
@@ -123,6 +130,7 @@ _CARLINI = {
     "settings": (_CONFIDENCE, _STEPS, _RATE, _SEARCH_STEPS, _CONST, _ABORT)}
 _SALIENCY = {"stages": 1, "target": "least_likely", "targets": _TARGETED, "count_batch": 1,
              "batch_size": 192, "part_size": 192, "tsne": (1000, 1, False)}
+# Without _ABORT: the original runs these at batch size 1, where no image shares the rule.
 _WHITE_BOX = _CARLINI | {
     "takes": ("features", "kernels"), "stages": 2, "targets": _TARGETED, "count_batch": 1,
     "batch_size": 64, "part_size": 64,
@@ -134,11 +142,14 @@ ATTACKS = {
     "fgsm": Attack("fgsm", "FGSM", takes=("logits", "head_sign"), climbs="cross_entropy",
                    settings=(_COST,), tsne=(5, 200, True)),
     "bim": Attack("bim", "BIM", climbs="cross_entropy", settings=(_STEPS,)),
+    # Climbs no "cross_entropy" that could vanish: the slope of its loss by the logits is softmax −
+    # label, and no entry of that label, ±0.5, is one that saturated probabilities reach.
     "tgsm": Attack("tgsm", "ILCM", settings=(_STEPS,), tsne=(5, 200, True)),
     "jsma": Attack("jsma", "JSMA", settings=(_STEPS, _PAIR), **_SALIENCY),
     "smda": Attack("smda", "SMDA", settings=(_STEPS,), **_SALIENCY),
     "carliniL2": Attack("carliniL2", "C&W L2", **_CARLINI),
     "carliniL2_highcon": Attack("carliniL2_highcon", "C&W L2 hc", **_CARLINI),
+    # Flags highden and specific run one class of the original, CarliniL2_specific: only numbers differ.
     "carliniL2_highden": Attack("carliniL2_highden", "white-box", **_WHITE_BOX),
     "carliniL2_specific": Attack("carliniL2_specific", "white-box hc", **_WHITE_BOX),
     "pgd": Attack("pgd", "PGD", takes=("logits", "seed", "restarts"), climbs="cross_entropy",

@@ -24,6 +24,7 @@ def bim(logits_fn: Callable, x: tf.Tensor, *, eps: float | tf.Tensor, num_steps:
     Returns:
       Adversarial images like x, within eps of x in every pixel.
     """
+    # Clipped to the box alone, as in the original: steps of eps / num_steps cannot leave the eps-ball.
     return ascend_from_clean(
         logits_fn, x, target_from=predicted_one_hot, total=eps, num_steps=num_steps,
         clip_min=clip_min, clip_max=clip_max, chunk=chunk)

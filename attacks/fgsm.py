@@ -33,8 +33,10 @@ def fgsm(logits_fn: Callable, x: tf.Tensor, *, eps: float | tf.Tensor, clip_min:
                           clip_min=clip_min, clip_max=clip_max, chunk=chunk)
 
     def reverse_label(raw_logits):
+        # The prediction is of the probabilities, the cost of the raw logits: two signs for RCE.
         wrong = 1.0 - predicted_one_hot(head_sign * raw_logits)
         return wrong / (raw_logits.shape[-1] - 1.0)
 
+    # ±1 is its own inverse: the product takes the sign of the head off again.
     return ascend_from_clean(lambda images: head_sign * logits_fn(images), x, target_from=reverse_label,
                       total=eps, num_steps=1, clip_min=clip_min, clip_max=clip_max, chunk=chunk)

@@ -48,11 +48,13 @@ def pgd(logits_fn: Callable, x: tf.Tensor, *, eps: float | tf.Tensor, seed: int,
       Adversarial images like x, within eps of x in every pixel; and, if asked for, the margin float32
       [n]: the largest wrong logit minus the label's.
     """
+    # Rounded to float32 once, at the end, as in loops/ascent.py.
     step_size = tf.cast(TRAVEL * tf.cast(eps, tf.float64) / num_steps, x.dtype)
     radius = tf.cast(eps, x.dtype)
 
     def attack_chunk(clean, index):
         label = tf.stop_gradient(predicted_one_hot(logits_fn(clean)))
+        # Box and eps-ball together are an interval per pixel: one clip is the projection onto both.
         low = tf.maximum(clean - radius, clip_min)
         high = tf.minimum(clean + radius, clip_max)
 
@@ -60,6 +62,8 @@ def pgd(logits_fn: Callable, x: tf.Tensor, *, eps: float | tf.Tensor, seed: int,
             return tf.nn.softmax_cross_entropy_with_logits(label, logits_fn(images))
 
         def restart(number, worst, worst_margin):
+            # By the restart's own number, whichever call makes it: parts of the restarts, crafted
+            # apart, are those of one run.
             image = random_noise(clean, eps=eps, seed=seed, image_index=index, draw=number,
                                  clip_min=clip_min, clip_max=clip_max)
             image = sign_ascent(
@@ -67,11 +71,14 @@ def pgd(logits_fn: Callable, x: tf.Tensor, *, eps: float | tf.Tensor, seed: int,
             # Unlike the cross entropy, the margin does not saturate.
             own, other = own_and_other(logits_fn(image), tf.argmax(label, axis=-1))
             margin = other - own
+            # Of equal margins the earlier restart stays, as in evaluation.crafter.worse.
             worse = margin > worst_margin
             return (number + 1, tf.where(worse[:, None, None, None], image, worst),
                     tf.where(worse, margin, worst_margin))
 
+        # Below any margin: the first restart is always taken, successful or not.
         none_yet = tf.fill([clean.shape[0]], -tf.constant(float("inf")))
+        # A loop of the graph over tensors: one trace for parts of any number of restarts.
         return tf.while_loop(lambda number, *_: number < end, restart,
                              (begin, clean, none_yet), parallel_iterations=1)[1:]
 

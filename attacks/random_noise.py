@@ -26,8 +26,10 @@ def random_noise(x: tf.Tensor, *, eps: float | tf.Tensor, seed: int, image_index
     index_and_draw = tf.cast(image_index, tf.int64) + 2**32 * tf.cast(draw, tf.int64)
 
     def noise(index):
+        # Stateless: a generator's state would depend on earlier draws, and be lost with a killed run.
         return tf.random.stateless_uniform(
             x.shape[1:], [tf.cast(seed, tf.int64), index], -1.0, 1.0, x.dtype)
 
+    # A draw per image: one for the batch would give an image other noise in another batch.
     directions = tf.map_fn(noise, index_and_draw, fn_output_signature=x.dtype)
     return tf.clip_by_value(x + tf.cast(eps, x.dtype) * directions, clip_min, clip_max)

@@ -18,7 +18,8 @@ import attacks
 from benchmarks.timing import median_seconds
 from data import inputs
 from data.pixels import to_network_input
-from evaluation.crafter import Crafter, choose_targets
+from evaluation.crafter import Crafter
+from evaluation.targets import choose_targets
 from networks import restoring
 from networks.spec import NetworkSpec
 

@@ -74,6 +74,7 @@ class LoadedDetector:
     def __init__(self, network: Network, detector: Detector,
                  strategy: tf.distribute.Strategy, *, score: str = DEFAULT_SCORE,
                  false_refusal_rate: float = DEFAULT_RATE):
+        # Thresholds of another network would answer without complaint, and wrongly.
         found, wanted = network.digests(), detector.network
         digest = provenance.digest_that_differs(found, wanted)
         if digest:
@@ -197,6 +198,7 @@ def _network_of(detector, folder, log_root, model, trust_model, strategy):
                          f"Received: {given}.")
     # One of an older version names no model.
     fields = _fields(NetworkSpec, detector.network)
+    # JSON made a list of it; specs are compared with tuples.
     fields["image_shape"] = tuple(fields["image_shape"])
     if not is_foreign:
         return restoring.restore(strategy, log_root or folder, NetworkSpec(**fields))
@@ -210,5 +212,6 @@ def _network_of(detector, folder, log_root, model, trust_model, strategy):
 
 
 def _fields(kind, network):
+    # Only what is known here: a detector of another version may name more, or less.
     return {field.name: network[field.name] for field in dataclasses.fields(kind)
             if field.name in network}

@@ -60,6 +60,7 @@ class Detector:
         Raises:
           InputError: a logit or feature is not finite, or shapes do not fit the kernels.
         """
+        # An error, not a refusal: NaN below every threshold would look like a detected attack.
         for name, array in (("logits", logits), ("features", features)):
             if not np.isfinite(array).all():
                 rows = np.flatnonzero(~np.isfinite(array).all(axis=1))
@@ -72,6 +73,7 @@ class Detector:
     def threshold(self, score: str, false_refusal_rate: float) -> float:
         """T of a score of `score_names` at one of the fitted rates; InputError at any other."""
         names, rates = list(self.score_names), self.false_refusal_rates.tolist()
+        # Never interpolated: between the fitted rates nobody has counted what is refused.
         if score not in names or false_refusal_rate not in rates:
             raise InputError(f"score must be one of {names} and false_refusal_rate one of "
                              f"{rates}, which were fitted. Received: score={score!r}, "

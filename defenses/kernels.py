@@ -36,6 +36,8 @@ def log_kernel_density(features: np.ndarray, classes: np.ndarray, kernels: np.nd
     _check_density_inputs(features, classes, kernels)
     result = np.empty(len(features))
     chunk = max(1, _CHUNK_ELEMENTS // len(kernels))
+    # Class by class, as kernels are. Detection passes the PREDICTED classes, as in the original: the
+    # true class of an image under test is unknown. (The kernels are drawn by true labels.)
     for c in np.unique(classes):
         class_kernels = np.asarray(kernels[:, :, c], np.float64)
         # ‖f − k‖² = ‖f‖² − 2fk + ‖k‖² cancels; around the kernels' mean it loses no digits.
@@ -50,8 +52,11 @@ def log_kernel_density(features: np.ndarray, classes: np.ndarray, kernels: np.nd
 
 def _log_mean_kernel(features, kernels, bandwidth):
     """log mean_j exp(−‖f − k_j‖²/σ²) [n] of features [n, d] and kernels [num_kernels, d]."""
+    # Factor and sign go into the small matrix, and all that follows works in place: what costs here are
+    # passes over the distances.
     exponents = features @ (2 * kernels.T)
     exponents -= np.square(kernels).sum(axis=1)
+    # Taken out before exp: the largest term is then 1, and the mean's logarithm finite.
     largest = exponents.max(axis=1)
     exponents -= largest[:, None]
     exponents /= bandwidth
@@ -113,6 +118,7 @@ def density_medians(features: np.ndarray, labels: np.ndarray, kernels: Kernels) 
     Source: median_for_attack.m of the original.
     """
     labels = np.asarray(labels)
+    # Of the densities, not their logarithms: between two middle ones these have another mean.
     density = kernels.density(features, labels)
     counts = np.bincount(labels, minlength=kernels.num_classes)
     if not counts.all():
@@ -154,6 +160,8 @@ def select_kernels(features: np.ndarray, labels: np.ndarray, num_kernels: int, n
         raise InputError(f"num_kernels must lie in [1, {counts[smallest]}]: class {smallest} has "
                          f"{counts[smallest]} training features. "
                          f"Received: num_kernels={num_kernels}.")
+    # A generator per class: more images of one class leave the kernels of the others as they are.
+    # Differs from the original: Matlab's generator drew there, so its kernels are others.
     draws = [np.random.default_rng((seed, c)).choice(counts[c], num_kernels, replace=False)
              for c in range(num_classes)]
     return np.stack([features[labels == c][draw] for c, draw in enumerate(draws)], axis=2)
@@ -176,6 +184,7 @@ def select_attack_kernels(kernels: np.ndarray, num_kernels: int, seed: int) -> n
     if not 1 <= num_kernels <= num_drawn_from:
         raise InputError(f"num_kernels must lie in [1, {num_drawn_from}], the kernels per class. "
                          f"Received: num_kernels={num_kernels}.")
+    # Drawn from the detector's own kernels, as in the original: its attacker knows a tenth of them.
     by_class = np.transpose(kernels, (2, 0, 1)).reshape(-1, num_features)
     return select_kernels(by_class, np.repeat(np.arange(num_classes), num_drawn_from), num_kernels,
                           num_classes, seed)

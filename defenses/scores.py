@@ -49,6 +49,7 @@ def score(names: Iterable[str], outputs: Outputs, reference: Reference) -> dict[
       InputError: a class is none of the kernels', features and kernels differ in width, or a score
         needs what the reference does not hold.
     """
+    # By name: the rows must be readable without NumPy, so they cannot hold the functions.
     return {name: globals()[SCORES[name].function](outputs, reference) for name in names}
 
 
@@ -109,6 +110,7 @@ def confidence(logits: np.ndarray) -> np.ndarray:
     Returns:
       float64 [n] in [1/num_classes, 1].
     """
+    # In float64: in float32 every margin above 17 has confidence 1, and ties decide the AUC.
     return np.exp(log_probabilities(logits).max(axis=1))
 
 
@@ -133,6 +135,7 @@ def non_me(logits: np.ndarray) -> np.ndarray:
         raise InputError(f"expected logits of shape [n, at least 2 classes]. "
                          f"Received: shape={logits.shape}.")
     num_rows, num_classes = logits.shape
+    # A mask by argmax, not by equality: of tied maxima exactly one goes, and rows keep one length.
     others = np.ones(logits.shape, bool)
     others[np.arange(num_rows), logits.argmax(axis=1)] = False
     log_p = log_probabilities(logits[others].reshape(num_rows, num_classes - 1))

@@ -37,9 +37,11 @@ def save_pretrained(folder: str, network: Network, run: checkpoints.TrainingRun,
     card = _model_card(Path(folder).name, run, step, detector_files.load(detector), num_correct,
                        num_images, data_note)
     with atomic.atomic_folder(folder) as temporary:
+        # No slots of the optimizer: the folder is for use, and momentum alone would double its size.
         checkpoints.Checkpoints(str(temporary), run, variables, {}).save(step)
         shutil.copyfile(detector, temporary / detector_files.FILE_NAME)
         (temporary / pretrained.CARD).write_text(card, encoding="utf-8")
+        # Last: it hashes what lies there.
         pretrained.write_sums(temporary)
 
 

@@ -30,6 +30,7 @@ def fit(scores: np.ndarray, false_refusal_rate: float) -> float:
         raise InputError("expected at least one score, and none that is NaN. Received: "
                          f"{len(scores)} scores, {int(np.isnan(scores).sum())} of them NaN.")
     # Of n scores in order, the k-th (from 0) has k below it.
+    # Rounded down: at most the rate is refused.
     return float(np.sort(scores)[int(np.floor(false_refusal_rate * len(scores)))])
 
 

@@ -3,7 +3,6 @@
 import dataclasses
 import inspect
 import math
-import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -11,16 +10,13 @@ import numpy as np
 import tensorflow as tf
 
 import attacks
-from attacks.loops.search import Search
-from errors import InputError
+from evaluation.search_runner import StageRunner
 from networks.network import Network
-from networks.running import ROWS_PER_GRADIENT, ChunkedFunction, collect, device_kind, spread
+from networks.running import ROWS_PER_GRADIENT, ChunkedFunction, device_kind
 
 CLIP_MIN, CLIP_MAX = -0.5, 0.5
 # What an attack takes first → the method of `Network` that it is.
 _NETWORK_FUNCTIONS = {"logits": "logits", "features": "logits_and_features"}
-# Between two looks at a running search: progress, and a chance to interrupt it.
-SECONDS_PER_CALL = 1.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,6 +69,7 @@ class Crafter:
         self.chunk = chunk or default_chunk(attack, strategy) if attack.climbs else 0
         if attack.climbs:
             settings["chunk"] = self.chunk
+        # On a GPU a chunk can be larger than what the row saves together.
         self.part_size = max(attack.part_size, self.chunk)
         # More rows than a part has would be padding.
         batch_size = min(max(batch_size or attack.batch_size, self.chunk), self.part_size)
@@ -81,16 +78,19 @@ class Crafter:
         first = [getattr(network, _NETWORK_FUNCTIONS[name]) for name in attack.takes
                  if name in _NETWORK_FUNCTIONS]
         if jit_compile:
+            # Not the attack around it: how many rows a search works on is known only while it runs.
             first = [tf.function(function, jit_compile=True) for function in first]
         if "head_sign" in attack.takes:
             settings["head_sign"] = network.head.sign
         if attack.stages:
             search = attack.function(*first, **settings)
-            self._stages = [_StageRunner(strategy, stage, batch_size) for stage in search.stages]
+            self._stages = [StageRunner(strategy, stage, batch_size) for stage in search.stages]
+            # Parts and shards are cut in multiples of it, or chunks would be filled up at every cut.
             self._unit = math.lcm(*(stage.chunk for stage in search.stages))
             return
 
         if "restarts" in attack.takes:
+            # An argument of each call, not of the attack: parts are cut along the restarts, too.
             self._num_restarts = settings.pop("num_restarts", 1)
 
         def craft(x, image_index, eps, *restarts):
@@ -139,6 +139,7 @@ class Crafter:
           return; of two stages "first_success" bool [n], of the first. Where none of several
           targets succeeds, the first one's result.
         """
+        # A tensor: one trace for all eps of a sweep; float64, as attacks divide it before they round.
         constants = {} if eps is None else {"eps": tf.constant(eps, tf.float64)}
         if not self._attack.stages:
             return self._call(x, image_index, constants, restarts or range(self._num_restarts),
@@ -147,6 +148,7 @@ class Crafter:
             return self._search(x, targets[0], constants, listener)
         best = None
         for target in targets:
+            # Told to nobody: each image comes by once for every target, and counts once.
             result = self._search(x, target, constants, Listener())
             best = result if best is None else _smaller_success(x, best, result)
         listener.tell_of(best)
@@ -168,6 +170,7 @@ class Crafter:
         begin, earlier = {}, {}
         for number, stage in enumerate(self._stages, 1):
             is_last = number == len(self._stages)
+            # An image counts as finished with its last stage only.
             result = stage({"x": x, "target": target, **begin}, constants,
                            listener.rows_done if is_last else Listener().rows_done)
             listener.stage_done(number, result["success"])
@@ -175,6 +178,7 @@ class Crafter:
                 begin = {"begin": result["adversarial"]}
                 earlier = {"first_success": result["success"], "iterations": result["iterations"]}
         iterations = result["iterations"] + earlier.pop("iterations", 0)
+        # Untargeted, the class given is the one to leave.
         told = target if self._targeted else np.full_like(target, -1)
         return {**result, **earlier, "iterations": iterations, "target": told}
 
@@ -195,57 +199,6 @@ def _gradients_per_image(attack, settings):
     return numbers.get("num_steps", 1)
 
 
-class _StageRunner:
-    """One stage of a search over arrays of any length, in batches of one size."""
-
-    def __init__(self, strategy, stage: Search, batch_size):
-        self._strategy = strategy
-        self._replicas = strategy.num_replicas_in_sync
-        # Whole chunks, so that neighbours that share the abort rule stay together.
-        self._rows = -(-batch_size // self._replicas // stage.chunk) * stage.chunk
-        self._start = tf.function(lambda inputs_: strategy.run(stage.start, kwargs=inputs_))
-        self._advance = tf.function(
-            lambda state, num_steps: strategy.run(stage.advance, (state, num_steps)))
-        self._finish = tf.function(lambda state: strategy.run(stage.finish, (state,)))
-        self._steps_per_call = 1
-
-    def __call__(self, arrays, constants, rows_done):
-        per_batch = self._rows * self._replicas
-        batches = [self._run({name: array[i:i + per_batch] for name, array in arrays.items()},
-                             constants, rows_done)
-                   for i in range(0, len(arrays["x"]), per_batch)]
-        return {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
-
-    def _run(self, arrays, constants, rows_done):
-        count = len(arrays["x"])
-        arrays = arrays | {"valid": np.ones(count, bool)}
-        state = self._start({name: self._spread(array) for name, array in arrays.items()} | constants)
-        left, won = count, 0
-        while left:
-            began = time.perf_counter()
-            state = self._advance(state, tf.constant(self._steps_per_call))
-            active = self._collect(state["active"])[:count]
-            self._pace(time.perf_counter() - began)
-            success = np.count_nonzero(self._collect(state["success"])[:count] & ~active)
-            now_left = int(np.count_nonzero(active))
-            rows_done(left - now_left, success - won)
-            left, won = now_left, success
-        return {name: self._collect(value)[:count] for name, value in self._finish(state).items()}
-
-    def _pace(self, seconds):
-        """Steps per call so that one takes about SECONDS_PER_CALL; no influence on results."""
-        factor = np.clip(SECONDS_PER_CALL / max(seconds, 1e-3), 0.5, 4.0)
-        self._steps_per_call = max(1, int(self._steps_per_call * factor))
-
-    def _spread(self, array):
-        padding = self._rows * self._replicas - len(array)
-        padded = np.concatenate([array, np.zeros((padding, *array.shape[1:]), array.dtype)])
-        return spread(self._strategy, np.split(padded, self._replicas))
-
-    def _collect(self, value):
-        return np.concatenate(collect(self._strategy, value))
-
-
 def worse(one: Mapping[str, np.ndarray], other: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Of the results of two calls with different restarts, per image that of the larger margin, of
     equal ones the first; "iterations" are those of both."""
@@ -262,47 +215,13 @@ def _rows_where(condition, chosen, default):
 def _smaller_success(x, best, other):
     """Per image whichever is successful, of two successes the one closer to x."""
     def rank(result):
+        # In float64: of nearly equal successes float32 would rank the rounding of the sum.
         distance = np.square(result["adversarial"] - x).sum(axis=(1, 2, 3), dtype=np.float64)
         return np.where(result["success"], distance, np.inf)
 
+    # Of equal ones, and where none succeeds, the earlier target's stays.
     return _rows_where(rank(other) < rank(best), other, best) | {
         "iterations": best["iterations"] + other["iterations"]}
-
-
-def choose_targets(kind: str, labels: np.ndarray, logits: np.ndarray, image_index: np.ndarray,
-                   seed: int) -> list[np.ndarray]:
-    """The target classes of --target.
-
-    Args:
-      kind: "random": uniform over the wrong classes, by seed and image. "least_likely": the class
-        of the smallest logit. "all": every wrong class. "none": the true class, for an attack that
-        leaves it. A number: that class.
-      labels: true classes int [n].
-      logits: of the clean images, sign-adjusted, [n, L].
-      image_index: which image of the data set each row is, int [n].
-      seed: of the random classes.
-
-    Returns:
-      Arrays int [n]: L − 1 of them for "all", else one.
-
-    Raises:
-      InputError: `kind` is none of these.
-    """
-    num_classes = logits.shape[1]
-    if kind == "none":
-        return [labels]
-    if kind == "least_likely":
-        return [np.argmin(logits, axis=1)]
-    if kind == "random":
-        steps = np.array([np.random.default_rng((seed, i)).integers(1, num_classes)
-                          for i in image_index])
-        return [(labels + steps) % num_classes]
-    if kind == "all":
-        return [(labels + step) % num_classes for step in range(1, num_classes)]
-    if kind.isdecimal() and int(kind) < num_classes:
-        return [np.full_like(labels, int(kind))]
-    raise InputError(f"target must be random, least_likely, all, none or a class below {num_classes}. "
-                     f"Received: target={kind!r}.")
 
 
 def input_gradients(network: Network, x: np.ndarray, *,
@@ -325,6 +244,7 @@ def input_gradients(network: Network, x: np.ndarray, *,
             if cross_entropy:
                 loss = tf.nn.sparse_softmax_cross_entropy_with_logits(tf.argmax(logits, -1), logits)
             else:
+                # Unlike the cross entropy it does not saturate.
                 loss = tf.reduce_sum(tf.math.top_k(logits, 2).values * [1.0, -1.0], axis=-1)
         return tape.gradient(loss, images)
 

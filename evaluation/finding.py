@@ -54,6 +54,7 @@ def naming(where: str | os.PathLike) -> Iterator[None]:
     try:
         yield
     except InputError as error:
+        # From None: the new sentence holds the old one.
         raise InputError(f"{where}: {error}") from None
 
 
@@ -93,6 +94,7 @@ def _recorded_tag(folder):
     if record is None or "RCE_train" not in record["flags"]:
         raise InputError("objective_tag must be RCE or CE where no test_adv_run.json tells whose "
                          f"files they are: save_pwd={str(folder)!r}. Received: objective_tag=''.")
+    # Records of older versions name no network: theirs was trained plainly.
     network = record["metrics"].get("network") or {}
     head = "rce" if record["flags"]["RCE_train"] else "ce"
     return tag_of(head, network.get("training_objective", PLAIN))
@@ -121,6 +123,7 @@ def finished(wanted: Wanted, tag: str, work: Path | None = None) -> list[tuple[s
     there = []
     for attack in wanted.attacks:
         folder = (work or Path()) / results_dir(attack, wanted.dataset, tag)
+        # Loading it would fail as a damaged folder does, and with it the attacks that are finished.
         if attack_results.is_unfinished(folder):
             wanted.warn(f"{folder} is left out: its attack is unfinished; the same command of "
                         "test_adv.py goes on with it.")
@@ -144,6 +147,7 @@ def judged(wanted: Wanted, tag: str, detector: detectors.Detector, work: Path | 
         require_network(results.network, folder / "test_adv_run.json")
         check_network(results, detector.network, "the detector")
         with naming(folder):
+            # By their pixels: a place in a file says nothing once the file comes in another order.
             if np.isin(results.image_digests, detector.fitted_images).all():
                 raise InputError("expected images that the detector was not fitted on. Received: none.")
             check_rounds(results)
@@ -165,6 +169,7 @@ def fitted_detectors(tag: str, kernel_folder: Path, given: str = "") -> dict[str
     """
     paths = [Path(given)] if given else [
         path for name in tags(tag)
+        # One that is asked for is taken even unseen: loading it names the missing file.
         if (path := detector_files.default_path(kernel_folder, name)).is_file() or tag]
     if not paths:
         raise InputError(f"expected detector_RCE.npz or detector_CE.npz in {kernel_folder}, which "
@@ -248,6 +253,7 @@ def check_same_network(what: str, folder: str | os.PathLike, found: Mapping[str,
       wanted: the other network; None where nothing tells.
       whose: what that is the network of, for the message.
     """
+    # The original's files tell no network: they are taken at the user's word.
     digest = found and wanted and provenance.digest_that_differs(found, wanted)
     if digest:
         raise InputError(f"expected {what} in {folder} of the network of {whose}, with "

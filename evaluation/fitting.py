@@ -114,6 +114,7 @@ def draw_kernels(folder: Path, tag: str, draw: Draw) -> tuple[np.ndarray, int]:
     """Kernels [num_kernels, d, classes] of a network, and from how many training features."""
     features, labels = load_training_features(folder, tag)
     network = finding.features_network(folder, tag)
+    # Not from the labels alone where a record tells: the last class may have no training image.
     num_classes = (network or {}).get("num_classes") or int(labels.max()) + 1
     return select_kernels(features, labels, draw.num_kernels, num_classes, draw.seed), len(features)
 
@@ -141,6 +142,7 @@ def find_kernels(folder: Path, tag: str, draw: Draw, warn: Callable[[str], None]
         kernels, num_features = draw_kernels(folder, tag, draw)
         return Kernels(kernels, bandwidth), num_features
     kernels = load_kernels(folder, tag)
+    # A default does not contradict the files; only a number the user typed does.
     if draw.is_asked and len(kernels) != draw.num_kernels:
         raise InputError(f"num_kernels must be {len(kernels)}, the kernels per class in {path}"
                          ", or --mode=select_kernel must draw them anew. "
@@ -178,6 +180,7 @@ def fit(results: AttackResults, kernels: Kernels, kernel_folder: Path,
     scores = score(SCORES, results.normal.rows(rows), reference)
     return detectors.fit(
         scores, how.rates, network=_network_of(results, kernel_folder), reference=reference,
+        # Sorted: both are sets, of which the order of the draw says nothing.
         fitted_on=np.sort(results.image_index[rows]),
         fitted_images=np.sort(results.image_digests[rows])), scores
 

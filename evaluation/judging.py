@@ -71,11 +71,13 @@ def _worst_case(rounds, score):
     best = {}
     for r in rounds:
         for i in np.flatnonzero(r.subset("successful")):
+            # The image's digest: rounds of several attacks may hold other images, or in another order.
             image, value = r.image[i], r.adversarial[score][i]
             if image not in best or value > best[image][1]:
                 best[image] = (r.normal[score][i], value)
     if not best:
         return None
+    # With its normal score beside it, as intervals draw an image with both.
     normal, adversarial = np.array(list(best.values())).T
     return Round("worst_case", None, np.array(list(best)), {score: normal}, {score: adversarial},
                  np.ones(len(best), bool), np.zeros(len(best), bool))
@@ -96,6 +98,7 @@ def auc_table(rounds: Sequence[Round], eps_round: int = 0, *,
     """
     table = []
     for number, r in enumerate(rounds, 1):
+        # Numbered from 1, as the original's eps_round (eps = 0.02 · it): 0 is free for all of them.
         if eps_round in (0, number):
             counted = r.where(r.subset("successful"))
             table.append({"round": number, "eps": r.eps, "n": len(counted.image), "auc": {
@@ -119,6 +122,7 @@ def format_rows(rows: Sequence[Mapping[str, Any]], rate: float, subset: str = "s
     lines = [f"{'':25} |{' AUROC (%)':<{width}} | {f'accepted at T of {100 * rate:g} % (%)':<{width}}",
              f"{'attack':<13}{'eps':>6}{'n':>6} |{titles} |{titles}"]
     chosen = [row for row in rows if row["subset"] == subset]
+    # groupby joins neighbours only: rows come attack by attack, eps by eps, as `evaluate` makes them.
     for (attack, eps), group in itertools.groupby(chosen, lambda row: (row["attack"], row["eps"])):
         group = {row["score"]: row for row in group}
         cells = ["".join(f"{_percent(group[name]['figures'].get(figure)):>9}"

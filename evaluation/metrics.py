@@ -59,6 +59,7 @@ def roc(scores_normal: np.ndarray, scores_adversarial: np.ndarray) -> tuple[np.n
 def _targets_and_ranks(scores_normal, scores_adversarial):
     """True for normal and False for adversarial images; the scores' dense ranks, NaN highest."""
     scores = np.concatenate([scores_normal, scores_adversarial])
+    # All NaN become one rank, the last: highest, as in the sort of Matlab.
     ranks = np.unique(scores, return_inverse=True)[1]
     return np.arange(len(scores)) < len(scores_normal), ranks
 
@@ -107,6 +108,7 @@ def separation(normal: np.ndarray, adversarial: np.ndarray, *, seed: int = 0,
         raise InputError("expected a normal and an adversarial score of each image. "
                          f"Received: {len(normal)} and {len(adversarial)} scores.")
     columns = {name: [] for name in SEPARATION}
+    # Once for all resamples: drawing images again changes their weights, not their order.
     ranks = np.unique(np.concatenate([normal, adversarial]), return_inverse=True)[1]
     # Of equal scores the normal one lies below.
     unequal = 2 * ranks + (np.arange(len(ranks)) >= len(normal))
@@ -132,11 +134,13 @@ def mean(values: np.ndarray, *, seed: int = 0, num_resamples: int = NUM_RESAMPLE
 def _resamples(num_images, num_resamples, seed, width) -> Iterator[np.ndarray]:
     """How often each image is drawn, float [b, num_images]: the very first row is each image once."""
     rng = np.random.default_rng(seed)
+    # The figure itself and its resamples go through the same lines.
     yield np.ones((1, num_images))
     chunk = max(1, _CHUNK_ELEMENTS // max(width, num_images))
     for start in range(0, num_resamples, chunk):
         count = min(chunk, num_resamples - start)
         drawn = rng.integers(num_images, size=(count, num_images))
+        # Each resample counts in a range of numbers of its own: one bincount for all of them.
         offsets = np.arange(count)[:, None] * num_images
         yield np.bincount((drawn + offsets).ravel(), minlength=count * num_images).reshape(
             count, num_images).astype(np.float64)
@@ -146,7 +150,9 @@ def _figures(weights, ranks):
     """The figures of SEPARATION [b] each; arguments as `_curve`."""
     tpr, fpr = _curve(weights, ranks)
     # As many images on one side as on the other: shares stand for counts.
+    # Tiny, as a resample may draw no image above a threshold: 0/0 is to be 0 there.
     precision = tpr[:, 1:] / np.maximum(tpr[:, 1:] + fpr[:, 1:], np.finfo(float).tiny)
+    # By steps, as scikit-learn's average precision: lines between the points would promise too much.
     aupr = (np.diff(tpr, axis=1) * precision).sum(axis=1)
     # Sums of whole numbers over n: a share of exactly 0.95 may fall short by rounding.
     slack = 0.1 / weights.shape[1]

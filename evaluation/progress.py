@@ -56,6 +56,7 @@ class Progress(Silent):
         """As of `Silent`: one line per batch of the original."""
         batch = self._attack.count_batch
         before, self._rows = self._rows, self._rows + rows
+        # The last batch of a round may be a short one.
         finished = (self._num_batches if self._rows == self._num_per_eps else self._rows // batch)
         at_eps = "" if eps is None else f", the eps = {eps:f} "
         for number in range(before // batch, finished):
@@ -83,8 +84,11 @@ class Progress(Silent):
                             ("non-ME", "non_me")):
             self._note(f"{words} on nor images is {a[name + '_before']:f}, "
                        f"on adv images is {a[name + '_after']:f}")
+        # The original's words for a root MEAN square. Differs from the original: of this eps, where it
+        # averages all eps so far.
         self._note(f"Average L2-distance between nor and adv imgs is {a['rms_perturbation']:f}")
         if a["eps"] is None:
+            # Differs from the original: the number, where it prints 0 always.
             first = a.get("num_first_success", a["num_success"])
             self._note(f"Num of attacking success is {a['num_success']}")
             self._note(f"Total success num of attack 1 is {first}")
@@ -92,6 +96,7 @@ class Progress(Silent):
         if "log_density_ratio" in a:
             self._note("Log-density-ratio in attacking function of nor/adv is "
                        f"{a['log_density_ratio']:f}")
+        # The original counts its batches anew for each eps.
         self._rows = 0
         self._started = time.perf_counter()
 

@@ -49,6 +49,8 @@ class Round:
 
 def successful(images: Round | AttackResults) -> np.ndarray:
     """Which images count, bool [n]: classified correctly when normal, wrongly when adversarial."""
+    # As in the original: an image that was wrong before was not the attack's doing, and one that stays
+    # right needs no detection.
     return images.right_normal & ~images.right_adversarial
 
 

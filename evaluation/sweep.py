@@ -20,6 +20,7 @@ from files.attack_results import Attacked, Outputs
 from networks.network import Network
 
 # Pixels of float images count as changed (L0) from half a grey level on.
+# Less is gone once the image is stored in 8 bits.
 HALF_GREY_LEVEL = 0.5 / 255
 
 
@@ -67,6 +68,7 @@ def choose_images(image_set: ImageSet, seed: int, target: str = "") -> np.ndarra
     order = subset_indices(len(image_set.labels), -1, seed)
     if not target.isdecimal():
         return order
+    # Before images are counted off, so that there are as many as were asked for.
     order = order[image_set.labels[order] != int(target)]
     if not len(order):
         raise InputError(f"expected images of other classes than the target. "
@@ -91,6 +93,7 @@ def run_sweep(work: Sweep, progress=NOBODY) -> tuple[Attacked, list[dict]]:
     forward = work.network.forward(work.strategy)
     logits, features = _checked_outputs(forward, work.x)
     clean = _outputs(logits, features)
+    # By the clean images: every eps aims at the same classes.
     targets = work.choose_targets(logits)
     x_adv, outputs, per_image, averages = [], [], [], []
     for number, eps in enumerate(work.eps_values):
@@ -156,6 +159,7 @@ def _craft_part(work, targets, piece, listener):
     part = work.crafter(
         work.x[rows], work.image_index[rows], eps=work.eps_values[piece.round_number],
         targets=[t[rows] for t in targets], restarts=piece.restarts, listener=listener)
+    # Saved with the part, so that a run that was killed tells the time of all its parts.
     part["seconds"] = np.array([time.perf_counter() - started])
     work.parts.save(piece.name, part)
     return part
@@ -188,8 +192,10 @@ def _per_image(eps, work, clean, attacked, crafted):
     change = (crafted["adversarial"] - x).reshape(len(x), -1)
     # An attack that does not judge its own success has it where the class is wrong.
     success = crafted.get("success", attacked.predicted != labels)
+    # In float64: over thousands of pixels float32 would add rounding to the distance.
     squares = np.square(change).sum(axis=1, dtype=np.float64)
     return {
+        # NaN for none: the column is one of numbers.
         "eps": np.full(len(x), np.nan if eps is None else eps), "image_index": work.image_index,
         "label": labels, "target": crafted.get("target", np.full(len(x), -1)),
         "predicted_before": clean.predicted, "predicted_after": attacked.predicted,

@@ -58,6 +58,7 @@ def load(network: Network, folder: str | os.PathLike, warn: Callable[[str], None
     kernels = load_kernels(folder, tag, "attack_kernels")
     medians = load_kernels(folder, tag, "attack_medians")
     num_classes, num_features = (output.shape[-1] for output in network.model.outputs)
+    # Before the attack, not in its first step: tracing would fail with TensorFlow's sentence.
     if kernels.shape[1:] != (num_features, num_classes) or medians.shape != (num_classes,):
         raise InputError(
             f"kernels of {folder} must be of {num_features} features and {num_classes} classes, as "

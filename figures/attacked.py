@@ -14,6 +14,7 @@ GRID_COLUMNS = 10
 
 def closest_round(eps_values: Sequence[float | None], eps: float = GRID_EPS) -> int:
     """Number, from 0, of the round whose eps is the closest."""
+    # An attack without eps has one round, whose eps is None.
     return min(range(len(eps_values)), key=lambda k: abs((eps_values[k] or 0) - eps))
 
 

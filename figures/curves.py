@@ -18,6 +18,7 @@ from figures import drawing
 from files.names import head_of_tag, is_tag
 
 # Against eps.
+# Scores of one order have one AUROC: a second line would hide the first.
 DRAWN_SCORES = tuple(name for name, score in SCORES.items() if not score.same_order_as)
 # η → colour and marker of its J-score; that of η = 1 has the ones of the score.
 ETA_STYLE = {0.1: drawing.LINE_STYLE[2], 1.0: drawing.SCORE_STYLE["j_score"][1:],
@@ -122,10 +123,12 @@ def top_half(rounds: Mapping[str, Sequence[Round]]) -> list[drawing.Panel]:
     def chosen(r, score):
         values = np.concatenate([r.normal[score], r.adversarial[score]])
         # Of equal scores the adversarial image comes first: no score gains by ties.
+        # lexsort sorts by its LAST key first.
         order = np.lexsort((np.arange(len(values)) < len(r.image), -values))
         return order[:len(r.image)]
 
     def share(r, score):
+        # The normal images stand first among the values.
         return 100 * np.mean(chosen(r, score) < len(r.image))
 
     def accuracy(r, score):
@@ -169,6 +172,7 @@ def against_threshold(rounds: Mapping[str, Round], score: str = "j_score") -> li
         answered = values >= thresholds[:, None]
         number = answered.sum(axis=1)
         line = _line(name) if is_tag(name) else next(others)
+        # Where nothing is answered there is no accuracy, 0/0.
         some = number > 0
         accuracies.append(drawing.Curve(name, thresholds[some],
                                       100 * (answered & right).sum(axis=1)[some] / number[some],

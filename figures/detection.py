@@ -74,6 +74,7 @@ def drawings(attacked: Mapping[str, Mapping[str, Attacked]], detectors: Mapping[
 
     Curves over eps need several eps of each objective, those of a round images that count.
     """
+    # What draws, not pictures: callers choose by name, and t-SNE, which takes seconds, waits till then.
     drawn = {}
     rounds = {attack: {tag: a.rounds for tag, a in by_tag.items()}
               for attack, by_tag in attacked.items()}
@@ -114,6 +115,7 @@ def _over_eps(attack, rounds, detectors, networks, beside):
     largest = max(len(r.image) for sweep in sweeps.values() for r in sweep)
     common = set.intersection(*({r.eps for r in sweep} for sweep in sweeps.values()))
     if common:
+        # The hardest that all networks were attacked at.
         eps = max(common)
         at_eps = {name: next(r for r in sweep if r.eps == eps) for name, sweep in sweeps.items()}
         rows["thresholds"] = curves.against_threshold(at_eps), f"{attack}, eps {judging.eps_text(eps)}"
@@ -171,6 +173,7 @@ def minimal_distortions(per_image: Mapping[str, np.ndarray]) -> np.ndarray:
     """
     rows = np.flatnonzero(per_image["kept"])
     rows = rows[np.argsort(per_image["eps"][rows], kind="stable")]
+    # return_index gives the first of equal ones: after the stable sort the smallest eps.
     first = np.unique(per_image["image_index"][rows], return_index=True)[1]
     return _PIXEL_RANGE * per_image["rms"][rows[first]]
 

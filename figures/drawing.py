@@ -2,6 +2,9 @@
 
 Matplotlib is used through `Figure` objects on its Agg canvas and imported where it is needed:
 without pyplot there is no global state and no window, and importing this module costs nothing.
+
+Over 280 lines, and one trade: the only file that knows Matplotlib. Every kind of picture shares the
+styles, the canvas and the way of saving, and nothing of them is seen outside.
 """
 
 import os
@@ -29,6 +32,7 @@ _TSNE_PERPLEXITY = 30
 
 
 # Colour and marker of the k-th of other lines (attacks, values of η), in the same order everywhere.
+# Colours of Okabe and Ito, which colour-blind readers can tell apart; markers for those in grey.
 LINE_STYLE = (("#000000", "o"), ("#E69F00", "s"), ("#0072B2", "^"), ("#009E73", "v"), ("#D55E00", "D"),
               ("#CC79A7", "P"), ("#56B4E9", "X"), ("#999999", "*"))
 
@@ -168,6 +172,7 @@ def image_grid(path: str | os.PathLike, normal: np.ndarray, adversarial: np.ndar
     normal, adversarial = normal[:columns], adversarial[:columns]
     difference = adversarial - normal
     largest = np.abs(difference).max()
+    # So that no change is grey, and the largest one black or white.
     factor = 0.5 / largest if largest > 0 else 1.0
     rows = (("normal", normal), ("adversarial", adversarial),
             (f"difference\n\u00d7 {factor:.3g}", factor * difference))
@@ -196,6 +201,7 @@ def scatter(path: str | os.PathLike, row: Sequence[Cloud], title: str = "", *,
                  np.zeros(len(cloud.classes), bool) if cloud.is_adversarial is None else
                  np.asarray(cloud.is_adversarial).astype(bool)) for cloud in row]
     figure, grid = _figure(1.2 + 4.4 * len(row), 4.3, 1, len(row))
+    # Over all panels, or a class would have one colour here and another there.
     classes = np.unique(np.concatenate([cloud.classes for cloud in row]))
     colours = _class_colours(classes.max(initial=0) + 1)
     for axes, cloud in zip(np.atleast_1d(grid).ravel(), row, strict=True):
@@ -247,7 +253,9 @@ def tsne(features: np.ndarray, seed: int = 0) -> np.ndarray:
     if features.ndim != 2 or len(features) < 2:
         raise InputError("expected features [n, d] of at least 2 images. "
                          f"Received: shape={features.shape}.")
+    # Of min(): PCA has no more components than there are rows or columns.
     reduced = PCA(min(_TSNE_PCA, *features.shape), random_state=seed).fit_transform(features)
+    # scikit-learn refuses a perplexity of n or more.
     perplexity = min(_TSNE_PERPLEXITY, (len(features) - 1) / 3)
     return TSNE(2, perplexity=perplexity, random_state=seed).fit_transform(reduced).astype(float)
 
@@ -270,6 +278,7 @@ def _save(figure, path, *, palette=False):
             from PIL import Image
 
             with Image.open(temporary) as picture:
+                # RGB first: Pillow's median cut knows no alpha.
                 reduced = picture.convert("RGB").quantize(256)
             reduced.save(temporary, format="png")
 

@@ -61,6 +61,7 @@ class Architecture:
 
     def load_builder(self) -> Callable:
         """The builder; TensorFlow is imported with it."""
+        # By name, or the rows would import every network, and TensorFlow with it.
         return pkgutil.resolve_name(self.builder)
 
 

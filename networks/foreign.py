@@ -171,6 +171,7 @@ def _logits(graph, name):
         _refuse_squashed(call)
         return output, call
     tensor, call = before
+    # What stood behind the softmax, a Flatten say, is put behind the logits again.
     for layer in reversed(behind):
         tensor = layer(tensor)
     return tensor, call
@@ -193,6 +194,7 @@ def _is_neutral(layer):
 def _before_softmax(graph, call):
     """What a softmax is taken of, and the call that makes it; None where `call` is no softmax."""
     layer = call.layer
+    # keras.ops.softmax in a functional model is an operation of the same name and no layer.
     alone = isinstance(layer, layers.Softmax) or type(layer).__name__ == "Softmax"
     is_softmax = getattr(layer, "activation", None) is keras.activations.softmax
     if not alone and not is_softmax:
@@ -202,9 +204,11 @@ def _before_softmax(graph, call):
                          f"axis {layer.axis}.")
     if alone or isinstance(layer, layers.Activation):
         return call.inputs[0], graph.producer(call.inputs[0])
+    # A twin, as changing the activation in place would change the model of the caller.
     twin = type(layer).from_config(
         layer.get_config() | {"activation": "linear", "name": graph.unused_name(layer.name)})
     tensor = twin(call.inputs[0])
+    # Not before: a layer has weights from its first call on.
     twin.set_weights(layer.get_weights())
     return tensor, call
 
@@ -232,6 +236,7 @@ def _as_rows(graph, tensor, name):
     """A tensor as float32 [n, columns]."""
     if len(tensor.shape) > 2:
         tensor = layers.Flatten(name=graph.unused_name(f"{name}_flat"))(tensor)
+    # Scores need float32, also of a model in half precision.
     return layers.Activation("linear", dtype="float32", name=name)(tensor)
 
 
@@ -240,6 +245,7 @@ def _refuse_probabilities(model, classifier):
     if num_classes is None or num_classes < 2:
         raise InputError(f"expected logits of at least 2 classes. Received: {num_classes} of layer "
                          f"{classifier.name}.")
+    # Noise is enough: probabilities sum to 1 for any image.
     images = np.random.default_rng(0).uniform(-0.5, 0.5, (_PROBES, *model.input_shape[1:]))
     outputs = keras.ops.convert_to_numpy(model(images.astype(np.float32), training=False))
     if outputs.min() >= 0 and np.allclose(outputs.sum(axis=-1), 1, atol=1e-3):

@@ -40,6 +40,7 @@ class _Alias(layers.Layer):
     """A layer under another name: in one model no two may share theirs."""
 
     def __init__(self, layer, name):
+        # The layer inside casts by a policy of its own.
         super().__init__(name=name, autocast=False)
         self.layer = layer
 
@@ -110,6 +111,7 @@ class Graph:
         numbers = {id(call.output): number for number, call in enumerate(self.calls)}
         told = [[_told(call, numbers) for call in self.calls], opened,
                 [numbers.get(id(end), -1) for end in ends]]
+        # Calls by their number, not their names, which Keras counts up over a whole process.
         return hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()
 
 

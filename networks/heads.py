@@ -39,6 +39,7 @@ class Head:
 
 
 HEADS = {
+    # Not reduced: training divides the sum of a replica by the GLOBAL batch, which only it knows.
     "ce": Head("ce", keras.losses.SparseCategoricalCrossentropy(
         from_logits=True, reduction="none"), 1.0),
     "rce": Head("rce", RCELoss(reduction="none"), -1.0),

@@ -48,6 +48,7 @@ class Network:
 
     def logits_and_features(self, images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Sign-adjusted logits float32 [n, L] and features float32 [n, d] of network inputs."""
+        # Inference mode also in attacks: on batch statistics an image's result would depend on others.
         raw_logits, features = self.model(images, training=False)
         return self.head.attack_logits(raw_logits), features
 
@@ -65,6 +66,7 @@ class Network:
             # Their names are Keras's numbers: the order of the layers is what stays.
             return sha256(*(_bytes(weight) for weight in self.model.weights))
         variables = self.variables()
+        # By name: the order in which a version of Keras lists variables must not matter.
         return sha256(*(variables[name].numpy() for name in sorted(variables)))
 
     def digests(self) -> dict[str, str]:
@@ -117,6 +119,8 @@ def ensemble(strategy: tf.distribute.Strategy, members: Sequence[Network]) -> Ne
                  for k, member in enumerate(members)]
         raw_logits, features = zip(*parts, strict=True)
         sign = head.sign  # its own inverse
+        # The mean of the PROBABILITIES, in the log domain: a mean of softmax outputs could underflow to
+        # 0, whose logarithm no attack can climb.
         mean = keras.ops.logsumexp(keras.ops.log_softmax(
             sign * keras.ops.stack(raw_logits), axis=-1), axis=0) - math.log(len(members))
         outputs = sign * mean, keras.ops.concatenate(features, axis=-1)

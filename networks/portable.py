@@ -38,6 +38,7 @@ def portable_model(network: Network) -> keras.Model:
       A model from "images" float32 [n, h, w, c] in [-0.5, 0.5] to a dict: "logits" float32 [n, L],
       sign-adjusted; "probabilities" float32 [n, L], their softmax; "features" float32 [n, d].
     """
+    # Of Keras's own batch norm: ours would need resnet_model.py wherever the file is loaded.
     twin = restoring.build_model(
         network.expected, batch_norm=_keras_batch_norm, dropout=_no_dropout)
     source = resnet_model.named_variables(network.model)
@@ -120,6 +121,8 @@ def load_model(path: str | os.PathLike, *, trust_model: bool = False) -> keras.M
     check_model_file(path)
     try:
         custom = _own_classes(Path(path)) if trust_model else {}
+        # Without compile: an optimizer or loss of another hand may be unknown here, and is not needed.
+        # safe_mode is what keeps Keras from running a Lambda that the file holds.
         return keras.saving.load_model(
             os.fspath(path), custom_objects=custom, compile=False, safe_mode=not trust_model)
     except Exception as error:  # of zip, HDF5, JSON, Keras, and of whatever the file names
@@ -127,6 +130,7 @@ def load_model(path: str | os.PathLike, *, trust_model: bool = False) -> keras.M
 
 
 def _not_loaded(path, error, trust_model):
+    # Keras has no error class for it: its sentence is all there is to go by.
     foreign_code = _code_named_in(str(error))
     if foreign_code and not trust_model:
         return InputError(
@@ -155,6 +159,7 @@ def _own_classes(path):
     if not zipfile.is_zipfile(path):
         return {}
     with zipfile.ZipFile(path) as archive:
+        # Read here, before Keras does: it must be handed the classes that it does not know.
         config = json.loads(archive.read("config.json"))
     found = {}
     with _beside(path):
@@ -183,4 +188,5 @@ def _beside(path):
     try:
         yield
     finally:
+        # In finally: an import that fails must not leave the folder importable.
         sys.path.remove(folder)

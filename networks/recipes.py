@@ -40,5 +40,6 @@ class Recipe:
         """
         decay = {"weight_decay": self.weight_decay}
         if optimizer != self.optimizer:
+            # A rate found for one optimizer says nothing of another.
             return decay
         return decay | {"learning_rate": self.learning_rate, "adam_epsilon": self.adam_epsilon}

@@ -43,6 +43,7 @@ def build_network(strategy: tf.distribute.Strategy, run, *, seed: int = 0,
     """
     batch_norm = functools.partial(resnet_model.FusedBatchNorm, synchronized=sync_batch_norm)
     with strategy.scope():
+        # In the scope, or the variables would lie on one device only.
         model = build_model(run, seed=seed, batch_norm=batch_norm, mixed_precision=mixed_precision)
     return Network(model, heads.get(run.objective), spec_of(run))
 
@@ -71,6 +72,7 @@ def load_weights(network: Network, path: str, expected: NetworkSpec,
         note(tf1_note(path, step, expected.objective))
         return None
     record, _ = checkpoints.read_record(path)
+    # First the record: a wrong flag gets its sentence, not a mismatch of shapes.
     checkpoints.check_record(path, record, expected, checkpoints.NETWORK_FIELDS)
     checkpoints.restore_network(path, variables)
     return record

@@ -68,6 +68,7 @@ class ChunkedFunction:
         self._replicas = len(strategy.extended.worker_devices)
         self._chunk_size = chunk_size
         self._prepare = prepare or (lambda chunk: chunk)
+        # Around strategy.run, which without it would run op by op.
         self._step = tf.function(lambda rows, constants: strategy.run(fn, (*rows, *constants)))
 
     def __call__(self, *arrays, constants=(), on_rows_done=None) -> tuple[np.ndarray, ...]:
@@ -114,6 +115,7 @@ def spread(strategy: tf.distribute.Strategy, arrays: Sequence[np.ndarray]):
 
 def collect(strategy: tf.distribute.Strategy, value) -> list[np.ndarray]:
     """The array of each replica, of a value that `strategy.run` returned."""
+    # Of this host: another one's arrays cannot be read here.
     return [part.numpy() for part in strategy.experimental_local_results(value)]
 
 

@@ -38,14 +38,18 @@ class Dropout(layers.Layer):
         self._rate, self._seed = rate, seed
 
     def build(self, input_shape):
+        """Makes the counter of training calls, a scalar."""
         self.calls = self.add_weight(
             name="calls", shape=(), dtype="int64", initializer="zeros", trainable=False)
 
     def call(self, x, training=False):
+        """The features float [n, d], in training with a mask of this call; else as they are."""
         if not training:
             return x
         replica = tf.distribute.get_replica_context()
         shape = tf.concat([[replica.num_replicas_in_sync], tf.shape(x)], axis=0)
+        # All replicas draw the whole mask and take their rows; "philox" is named, as the default
+        # algorithm is the device's choice.
         draws = tf.random.stateless_uniform(shape, [self._seed, self.calls.value], alg="philox")
         self.calls.assign_add(1)
         kept = tf.gather(draws, replica.replica_id_in_sync_group) >= self._rate
@@ -169,5 +173,6 @@ class _Builder:
 
     def _next_seed(self):
         self._seeds_drawn += 1
+        # Not seed + k, which would give neighbouring seeds the streams of each other's layers.
         sequence = np.random.SeedSequence((self._seed, self._seeds_drawn))
         return int(sequence.generate_state(1)[0])

@@ -21,6 +21,7 @@ def in_chunks(fn: Callable, *tensors: tf.Tensor, chunk: int = GRADIENT_CHUNK, ou
     Returns:
       What fn returns, of n rows.
     """
+    # Static, so that the number of chunks, and with it every shape below, is known while tracing.
     rows = tensors[0].shape[0]
     num_chunks = -(-rows // chunk)
     padding = num_chunks * chunk - rows
@@ -31,6 +32,7 @@ def in_chunks(fn: Callable, *tensors: tf.Tensor, chunk: int = GRADIENT_CHUNK, ou
 
     # A loop even over one chunk: the same graph, and so the same rounding, for every n. Two chunks at
     # a time fill the cores where one op cannot: FGSM gains a tenth on two, BIM nothing.
+    # map_fn takes the outputs to be like the inputs unless it is told their types.
     chunks = tf.map_fn(lambda parts: fn(*parts), tuple(split(t) for t in tensors),
                        fn_output_signature=outputs or tensors[0].dtype, parallel_iterations=2)
     return tf.nest.map_structure(
@@ -52,6 +54,7 @@ def sign_step(loss_fn: Callable, x: tf.Tensor, *, step_size: tf.Tensor, low: tf.
       Images like x.
     """
     with tf.GradientTape() as tape:
+        # The tape follows variables by itself, tensors only when told.
         tape.watch(x)
         loss = loss_fn(x)
     return tf.clip_by_value(x + step_size * tf.sign(tape.gradient(loss, x)), low, high)
@@ -59,6 +62,7 @@ def sign_step(loss_fn: Callable, x: tf.Tensor, *, step_size: tf.Tensor, low: tf.
 
 def sign_ascent(loss_fn: Callable, x: tf.Tensor, *, num_steps: int, **step) -> tf.Tensor:
     """`num_steps` of `sign_step`, whose other arguments `step` holds: the loop of every sign attack."""
+    # A Python loop would be unrolled: the network and its gradient once more in the graph per step.
     return tf.while_loop(
         lambda i, _: i < num_steps,
         lambda i, image: (i + 1, sign_step(loss_fn, image, **step)), (0, x), parallel_iterations=1)[1]
@@ -88,6 +92,7 @@ def ascend_from_clean(logits_fn: Callable, x: tf.Tensor, *, target_from: Callabl
     step = {"step_size": step_size, "low": clip_min, "high": clip_max}
 
     def attack_chunk(clean):
+        # Filled while the first step is traced; the later steps see the same symbolic tensor.
         targets = []
 
         def first_loss(images):
@@ -97,6 +102,7 @@ def ascend_from_clean(logits_fn: Callable, x: tf.Tensor, *, target_from: Callabl
             return tf.nn.softmax_cross_entropy_with_logits(targets[0], logits)
 
         x_adv = sign_step(first_loss, clean, **step)
+        # Known while tracing: FGSM gets no loop of zero steps.
         if num_steps == 1:
             return x_adv
         return sign_ascent(
@@ -110,6 +116,7 @@ def own_and_other(logits: tf.Tensor, classes: tf.Tensor) -> tuple[tf.Tensor, tf.
     """Of logits [n, L] the logit of each row's class [n], and the largest other one [n]."""
     is_own = tf.one_hot(classes, logits.shape[-1], on_value=True, off_value=False, dtype=tf.bool)
     own = tf.reduce_sum(tf.where(is_own, logits, 0.0), axis=1)
+    # −inf, not a large number, which large logits could exceed.
     return own, tf.reduce_max(tf.where(is_own, -float("inf"), logits), axis=1)
 
 

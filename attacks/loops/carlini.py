@@ -97,6 +97,7 @@ class _Functions:
         self._log_ratio_fn, self._from_clean = log_ratio_fn, distance_from_clean
         self._middle = (numbers.clip_max + numbers.clip_min) / 2
         self._half = (numbers.clip_max - numbers.clip_min) / 2
+        # Of less than ten steps each is checked: a remainder by 0 is an error.
         self._check_every = max(1, numbers.num_steps // 10)
         self._rates = _adam_rates(numbers.learning_rate, numbers.num_steps)
         # The original's second attack leaves step 0 out of the abort test.
@@ -111,6 +112,8 @@ class _Functions:
             "target": target, "active": valid, "start_w": w,
             # Distance is from tanh(arctanh(x)), not from x.
             "anchor": self._to_image(self._to_tanh_space(x) if self._from_clean else w),
+            # Differs from the original: without success the clean image stays also in the second
+            # attack, whose images are zeros there.
             "best_image": x, "best_l2": infinite, "best_log_ratio": infinite,
             "success": tf.zeros([rows], bool), "iterations": tf.zeros([rows], tf.int32),
             "tradeoff": tf.fill([rows], tf.cast(self._numbers.initial_tradeoff, x.dtype)),
@@ -124,7 +127,9 @@ class _Functions:
     def step(self, state):
         image, gradient, loss, l2, reached, log_ratio = self._evaluate(state)
         due = (state["step"] % self._check_every == 0) & (state["step"] >= self._first_check)
+        # Rows that have ended, or fill up a chunk, must not weigh in their neighbours' sum.
         group_loss = _group_sum(tf.where(state["active"], loss, 0.0), self._numbers.abort_group)
+        # The first test of a search step compares with infinity and never aborts.
         aborted = due & (group_loss > ABORT_SHARE * state["checked_loss"])
         # The abort test comes before the iteration is recorded, as in the original.
         success = reached & (log_ratio <= 0.0) & ~aborted
@@ -143,6 +148,7 @@ class _Functions:
             "step": state["step"] + 1,
             **_adam(state, gradient, self._rates),
         }
+        # Each row ends its search step by itself: there is no common step to wait for.
         ended = aborted | tf.equal(changed["step"], self._numbers.num_steps)
         return changed | _next_search_step(state | changed, ended, self._numbers.num_search_steps)
 
@@ -162,9 +168,11 @@ class _Functions:
             own, other = own_and_other(logits, state["target"])
             lacking = (other - own if self._numbers.targeted else own - other) + self._numbers.kappa
             excess = tf.maximum(0.0, lacking)
+            # Plain C&W has r = −1 throughout: the density never stands in the way of success.
             log_ratio = (self._log_ratio_fn(features, state["target"]) if self._log_ratio_fn
                          else -tf.ones_like(l2))
             if self._log_ratio_fn:
+                # One c for both terms, as in the original: one search balances distance and both.
                 excess += tf.maximum(0.0, log_ratio)
             loss = l2 + state["tradeoff"] * excess
         # Differs from the original: logits, where its second attack tests softmax outputs minus
@@ -172,6 +180,7 @@ class _Functions:
         return image, tape.gradient(loss, w), loss, l2, lacking < 0.0, log_ratio
 
     def _to_tanh_space(self, image):
+        # SHRINK moves the image towards the middle, by up to half a millionth of the box.
         return tf.atanh((image - self._middle) / self._half * SHRINK)
 
     def _to_image(self, w):
@@ -188,15 +197,19 @@ def _group_sum(loss, group):
 
 def _adam_rates(learning_rate, num_steps):
     """Adam's bias-corrected rate at each step: a table, cheaper than two powers per row and step."""
+    # In float64: 1 − 0.999^t loses three of float32's seven digits at t = 1.
     count = np.arange(1, num_steps + 1)
     return (learning_rate * np.sqrt(1 - BETA2 ** count) / (1 - BETA1 ** count)).astype(np.float32)
 
 
 def _adam(state, gradient, rates):
     """δ and Adam's moments after one step, of which each row has its own count."""
+    # By hand, because an optimizer of Keras has one step count and every row here has its own.
     rate = tf.gather(tf.constant(rates), state["step"])
+    # m + (g − m)(1 − β), the form of TensorFlow's kernel: it rounds as the original's Adam does.
     first = state["first_moment"] + (gradient - state["first_moment"]) * (1.0 - BETA1)
     second = state["second_moment"] + (tf.square(gradient) - state["second_moment"]) * (1.0 - BETA2)
+    # Epsilon joins the root of the uncorrected moment, as in TensorFlow 1.
     moved = rate[:, None, None, None] * first / (tf.sqrt(second) + ADAM_EPSILON)
     return {"delta": state["delta"] - moved, "first_moment": first, "second_moment": second}
 
@@ -206,11 +219,14 @@ def _next_search_step(state, ended, num_search_steps):
     success, c = state["step_success"], state["tradeoff"]
     upper = tf.where(ended & success, tf.minimum(state["upper"], c), state["upper"])
     lower = tf.where(ended & ~success, tf.maximum(state["lower"], c), state["lower"])
+    # Which c makes the margin count as much as the distance is unknown by orders of magnitude: tenfold
+    # steps find the order, bisection the rest.
     unbounded = tf.where(success, c, 10.0 * c)
     following = tf.where(upper < LARGEST_UPPER_BOUND, (lower + upper) / 2.0, unbounded)
     search_step = state["search_step"] + tf.cast(ended, tf.int32)
     if num_search_steps >= REPEAT_FROM:
         following = tf.where(tf.equal(search_step, num_search_steps - 1), upper, following)
+    # Adam forgets too, as in the original: moments gathered under one c would carry into the next.
     restarted = {name: keep_rows(ended, tf.zeros_like(state[name]), state[name])
                  for name in ("delta", "first_moment", "second_moment", "step", "step_success")}
     return restarted | {

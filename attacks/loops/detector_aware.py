@@ -32,16 +32,22 @@ def log_density_ratio(kernels: np.ndarray, density_medians: np.ndarray, bandwidt
     if density_form not in DENSITY_FORMS:
         raise InputError(f"density_form must be one of [{', '.join(DENSITY_FORMS)}]. "
                          f"Received: density_form={density_form!r}.")
+    # By class first: the kernels of a target are then one block for tf.gather.
     by_class = np.ascontiguousarray(np.transpose(kernels, (2, 0, 1)), np.float32)
+    # The logarithm is taken in float64: a median density may underflow in float32.
     log_median = np.log(density_medians).astype(np.float32)
     log_count = np.float32(np.log(kernels.shape[0]))
 
     def ratio(features, target):
+        # Of the TARGET's class, as in the original: a detector looks up the class that is predicted,
+        # and after success that is the target.
         own = tf.gather(tf.constant(by_class), target)
+        # Differences, not ‖f‖² − 2fk + ‖k‖²: its terms would cancel in float32.
         exponents = -tf.reduce_sum(tf.square(features[:, None] - own), axis=2) / bandwidth
         if density_form == "original":
             log_density = tf.math.log(DENSITY_FLOOR + tf.reduce_mean(tf.exp(exponents), axis=1))
         else:
+            # Differs from the original: no floor, so a far image still has a slope to climb.
             log_density = tf.reduce_logsumexp(exponents, axis=1) - log_count
         return tf.gather(tf.constant(log_median), target) - log_density
 

@@ -40,7 +40,10 @@ def saliency_search(logits_fn: Callable, *, num_steps: int, pixels_per_step: int
         # scores.
         flat_slope = tf.reshape(tf.where(x < clip_max, slope, -tf.constant(float("inf"))),
                                 [x.shape[0], -1])
+        # Of equal slopes top_k takes the first pixel: no chance in it.
         best, pixel = tf.math.top_k(flat_slope, k=pixels_per_step)
+        # Judged by the forward pass that the gradient needs anyway; the last move is judged by one more
+        # step, which moves nothing.
         reached = tf.equal(predicted, state["target"])
         helps = tf.reduce_min(best, axis=1) > -float("inf")
         if pixels_per_step == 2:

@@ -42,6 +42,7 @@ class Search:
         self._changes = changes
         self._compact = compact
         self.stages = (*first.stages, self) if first else (self,)
+        # Functions of the instance: a search that is kept is traced once, whatever calls it.
         self.start = tf.function(start)
         self.advance = tf.function(self._advance)
         self.finish = tf.function(finish)
@@ -76,6 +77,7 @@ class Search:
         """One step of every active image, in chunks of rows wherever in the batch they are."""
         chosen = state["active"] if self._compact else tf.ones_like(state["active"])
         index = tf.cast(tf.where(chosen)[:, 0], tf.int32)
+        # The number of chunks is a tensor, so that a batch shrinks without a new trace.
         count = tf.size(index)
         padding = -count % self.chunk
         # The last chunk is filled up with row 0, whose results are dropped.
@@ -85,17 +87,21 @@ class Search:
         def step_chunk(rows_and_use):
             rows, is_used = rows_and_use
             part = {name: tf.gather(tensor, rows) for name, tensor in state.items()}
+            # Row 0 as filling must not count in the sums of the chunk it fills, as of the abort rule.
             part["active"] = tf.logical_and(part["active"], is_used)
             changed = self._step(part)
+            # An ended image must stay as it is also where its gradient was computed (compact=False).
             return {name: keep_rows(part["active"], changed[name], part[name])
                     for name in self._changes}
 
         # Two chunks at a time fill the cores where one op cannot.
         changed = tf.map_fn(step_chunk, (chunks, used), parallel_iterations=2, fn_output_signature={
+            # map_fn takes the outputs to be like the inputs unless it is told.
             name: tf.TensorSpec([self.chunk, *state[name].shape[1:]], state[name].dtype)
             for name in self._changes})
         rows = {name: tf.reshape(tensor, [-1, *state[name].shape[1:]])[:count]
                 for name, tensor in changed.items()}
+        # Only what a step changes is written back: targets and anchors are not copied.
         return state | {name: tf.tensor_scatter_nd_update(state[name], index[:, None], new)
                         for name, new in rows.items()}
 

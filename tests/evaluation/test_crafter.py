@@ -1,4 +1,4 @@
-"""Attacks over arrays of any length: batches, replicas, targets, progress."""
+"""Attacks over arrays of any length: batches, replicas, several targets, progress."""
 
 import types
 
@@ -9,14 +9,7 @@ import pytest
 import tensorflow as tf
 
 import attacks
-from errors import InputError
-from evaluation.crafter import (
-    Crafter,
-    Listener,
-    choose_targets,
-    default_chunk,
-    input_gradients,
-)
+from evaluation.crafter import Crafter, Listener, default_chunk, input_gradients
 from networks import restoring
 from networks.network import Network
 from networks.spec import NetworkSpec
@@ -159,44 +152,6 @@ def test_another_chunk_or_xla_changes_last_bits_at_most(cpu, name):
     for other in results[1:]:
         # A gradient that is zero but for rounding may have another sign.
         assert np.mean(np.abs(other - results[0]) > 1e-5) < 0.01
-
-
-# --- Targets ---
-
-
-LOGITS = RNG.normal(size=(45, 10))
-
-
-def test_random_targets_are_wrong_classes_by_seed_and_image():
-    index = np.arange(20_000)
-    labels = index % 10
-    logits = np.zeros((20_000, 10))
-    target, = choose_targets("random", labels, logits, index, seed=3)
-    assert not np.any(target == labels)
-    assert target.min() == 0 and target.max() == 9
-    steps = np.bincount((target - labels) % 10, minlength=10)[1:]
-    np.testing.assert_allclose(steps / 20_000, 1 / 9, atol=0.01)
-    some, = choose_targets("random", labels[5:9], logits[5:9], index[5:9], seed=3)
-    np.testing.assert_array_equal(some, target[5:9])
-    other, = choose_targets("random", labels, logits, index, seed=4)
-    assert np.any(other != target)
-
-
-def test_the_other_targets():
-    def choose(kind):
-        return choose_targets(kind, LABELS, LOGITS, INDEX, seed=0)
-
-    np.testing.assert_array_equal(choose("least_likely"), [LOGITS.argmin(axis=1)])
-    np.testing.assert_array_equal(choose("none"), [LABELS])
-    np.testing.assert_array_equal(choose("7"), [np.full(45, 7)])
-    every = np.stack([*choose("all"), LABELS])
-    np.testing.assert_array_equal(np.sort(every, axis=0), np.tile(np.arange(10)[:, None], 45))
-
-
-@pytest.mark.parametrize("kind", ["10", "any", "-1", ""])
-def test_an_unknown_target_is_refused(kind):
-    with pytest.raises(InputError, match=r"class below 10\. Received: target="):
-        choose_targets(kind, LABELS, LOGITS, INDEX, seed=0)
 
 
 # --- The gradient before the attack ---
