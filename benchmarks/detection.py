@@ -17,7 +17,7 @@ from sklearn.neighbors import KernelDensity
 
 from benchmarks.timing import median_seconds
 from defenses.kernels import KERNEL_BANDWIDTH, log_kernel_density
-from files import attack_results
+from files import result_files
 from files.features import save_kernels
 from files.names import RESULT_IMAGES
 
@@ -42,7 +42,7 @@ def write_results(folder, rng):
     """What test_adv.py leaves of FGSM and detect.py of the kernels."""
     true = rng.integers(NUM_CLASSES, size=NUM_IMAGES)
     wrong = (true + 1) % NUM_CLASSES
-    attack_results.save_attack_results(folder / "fgsm_mnist/RCE", {
+    result_files.save_attack_results(folder / "fgsm_mnist/RCE", {
         "labels_true": true, "labels_nor": true, "labels_adv": wrong,
         "logits_nor": make_features(true, rng), "logits_adv": make_features(wrong, rng),
         **{name: rng.random(NUM_IMAGES) for name in (
