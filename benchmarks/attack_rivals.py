@@ -45,6 +45,7 @@ def import_art():
 
 
 def art_rival(model, x, labels):
+    """FGSM and BIM of ART."""
     evasion, classification = import_art()
     # Called eagerly for gradients unless the model itself is a tf.function.
     logits = tf.function(lambda images, training: model(images, training=training))
@@ -60,6 +61,7 @@ def art_rival(model, x, labels):
 
 
 def foolbox_rival(model, x, labels):
+    """FGSM and BIM of Foolbox."""
     import foolbox
 
     logits = tf.function(lambda images: model(images, training=False))
@@ -73,6 +75,7 @@ def foolbox_rival(model, x, labels):
 
 
 def cleverhans_rival(model, x, labels):
+    """FGSM and BIM of CleverHans."""
     from cleverhans.tf2.attacks import fast_gradient_method, projected_gradient_descent
 
     def logits(images):
@@ -135,6 +138,7 @@ def counting_art_classifier(model, gradients_per_iteration):
 
 
 def art_cw(model, x, target):
+    """C&W of ART."""
     evasion, _ = import_art()
     classifier, count = counting_art_classifier(model, gradients_per_iteration=2)
     attack = evasion.CarliniL2Method(
@@ -146,6 +150,7 @@ def art_cw(model, x, target):
 
 
 def art_jsma(model, x, target):
+    """JSMA of ART."""
     evasion, _ = import_art()
     classifier, count = counting_art_classifier(model, gradients_per_iteration=1)
     # Goes on while the share of the pixels taken is at most gamma.
@@ -157,6 +162,7 @@ def art_jsma(model, x, target):
 
 
 def foolbox_cw(model, x, target):
+    """C&W of Foolbox."""
     import foolbox
 
     # eagerpy, on which it is built, indexes by a function that NumPy 2 has removed.
@@ -178,6 +184,7 @@ def foolbox_cw(model, x, target):
 
 
 def cleverhans_cw(model, x, target):
+    """C&W of CleverHans."""
     from cleverhans.tf2.attacks import carlini_wagner_l2
 
     attack = carlini_wagner_l2.CarliniWagnerL2(

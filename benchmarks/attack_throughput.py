@@ -51,6 +51,7 @@ MAX_DIFFERENT = 0.02
 
 
 def ours(network, x):
+    """Our FGSM and BIM, as test_adv.py runs them: by attack, a callable without arguments."""
     strategy = tf.distribute.OneDeviceStrategy("/cpu:0")
     index = np.arange(BATCH)
 
@@ -152,6 +153,7 @@ def compare_search(name, network, plain_model, x, target):
     for who, (call, count) in made.items():
         try:
             adversarial = call()  # this traces and warms up too
+        # Rivals that nobody maintains meet a Keras that they do not know.
         except (AttributeError, TypeError, ValueError) as error:
             print(f"{name} {who}: does not run ({type(error).__name__}: {str(error).splitlines()[0]})")
             continue
@@ -165,6 +167,7 @@ def compare_search(name, network, plain_model, x, target):
 
 
 def parse_arguments():
+    """The parts that the command line names."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", default=",".join(PARTS), help="parts to run, with commas between")
     arguments = parser.parse_args()
@@ -175,6 +178,7 @@ def parse_arguments():
 
 
 def main():
+    """Runs the parts, each of them with the same images and weights for all."""
     parts = parse_arguments()
     x = make_images()
     network = make_network(x)
@@ -189,6 +193,7 @@ def main():
     searches = [name for name in SEARCH_RIVALS if name in parts]
     if searches:
         target = part_classes(network, x)
+        # Anew: part_classes has moved the bias.
         plain_model = make_plain_model(network)
     for name in searches:
         compare_search(name, network, plain_model, x, target)

@@ -57,6 +57,8 @@ def make_network(x: np.ndarray) -> Network:
 def make_plain_model(network: Network) -> keras.Model:
     """The same network for the rivals: `keras.layers.BatchNormalization`, images to logits."""
     config = resnet_model.ResNetConfig(IMAGE_SHAPE, NUM_CLASSES, BLOCKS_PER_STAGE)
+    # With Keras's layer, as whoever uses a rival would have it: our own is part of what makes ours
+    # fast.
     model = resnet_model.build_resnet(config, batch_norm=keras_batch_norm)
     weights = resnet_model.named_variables(network.model)
     for name, variable in resnet_model.named_variables(model).items():
