@@ -38,6 +38,8 @@ def auc(dataset: str, tag: str, kernel_folder: Path) -> None:
     """--mode=auc: the AUCs of an attack: printed, as JSON, and the ROC curves of one round."""
     F = flags.FLAGS
     found = _checked_results(dataset, tag, kernel_folder)
+    # Found for all before a score is computed, and saved after the last: an error leaves nothing
+    # half done.
     kernels = {results.tag: fitting.find_kernels(
         kernel_folder, results.tag, detection_options.draw(), flags.warn) for results in found}
     rounds = {}
@@ -106,6 +108,7 @@ def kernels(kind: str, _: str, tag: str, folder: Path) -> None:
             if not fitting.missing_source(kind, folder, name, name)}
     if not made:
         raise fitting.missing_source(kind, folder, tag or "RCE", tag or "<CE or RCE>")
+    # Saved when all are made, for the same reason as detectors.
     for name, (array, source) in made.items():
         _save_kernels(folder, name, array, source, kind)
         provenance.write(folder, f"{KERNEL_MODES[kind]}_{name}", flags=flags.as_dict(),
@@ -132,6 +135,7 @@ def fit(dataset: str, tag: str, kernel_folder: Path) -> None:
         found, _ = fitting.find_kernels(kernel_folder, name, detection_options.draw(), flags.warn)
         with finding.naming(f"{folder}, kernels of {kernel_folder}"):
             fitted[name] = fitting.fit(results, found, kernel_folder, how)
+    # Saved when all are fitted: an error in one leaves the detectors that were there.
     for name, (detector, scores) in fitted.items():
         path = detection_options.detector_path(kernel_folder, name)
         detectors.save(path, detector)
@@ -151,6 +155,7 @@ def evaluate(dataset: str, tag: str, kernel_folder: Path) -> None:
             raise finding.no_results(dataset, [name])
         rows = judging.evaluate(rounds, detector, seed=F.seed, matlab_ties=F.matlab_ties)
         print(f"\n{name} on {dataset}, images that are right when normal and wrong when adversarial\n")
+        # One rate fits the screen, the strictest; the files hold all.
         print(judging.format_rows(rows, min(detector.false_refusal_rates.tolist())))
         path = judgements.save_evaluation(folder, name, rows)
         provenance.write(folder, f"evaluation_{name}", flags=flags.as_dict(), metrics={})

@@ -25,14 +25,12 @@ from training import LR_SCHEDULES, OPTIMIZERS
 
 FLAGS = absl_flags.FLAGS
 
-
 # What a disk or a folder can refuse: not a defect of ours, so no traceback.
 _UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EEXIST,
                errno.ENOTDIR, errno.EISDIR)
 
 # Of the flags that set an attack's numbers.
 LARGEST_NUMBER = 10**7
-
 
 
 def define_mode(default: str, modes: str) -> None:
@@ -94,6 +92,7 @@ def start(script: str, *groups: Callable[[], None], check: Callable[[], None] | 
     absl_logging.set_verbosity(absl_logging.WARNING)
     for define in groups:
         define()
+    # absl's own help ends with exit code 1 and lists absl's flags, too.
     if {"--help", "-help", "-h", "--helpshort", "--helpfull"} & set(sys.argv[1:]):
         print(help_text(sys.modules[script].__doc__))
         sys.exit(0)
@@ -108,6 +107,7 @@ def run(main: Callable[[], int | None]) -> None:
     A value that the user can mend (`InputError`) or a run that cannot go on (`RunError`) ends the
     program with its message on standard error and exit code 1, without a traceback.
     """
+    # Not by absl.app.run: the command line was parsed in start, before TensorFlow was imported.
     sys.exit(guarded(main))
 
 
@@ -140,6 +140,8 @@ def guarded(function: Callable[[], int | None]) -> int | None:
     """What `function` returns; where it raises what is told to the user, the exit code."""
     try:
         code = function()
+        # Here, where a reader that has gone is still one of our cases; the interpreter's own flush
+        # at the end would print a traceback.
         sys.stdout.flush()
         return code
     except (InputError, RunError) as error:
@@ -174,6 +176,7 @@ def check_command_line(argv: Sequence[str]) -> None:
         if name in FLAGS and FLAGS[name].value != FLAGS[name].default and not (
                 name == "model" and "trust_model" in FLAGS and is_model_file(FLAGS.model)):
             check_choice(name, allowed)
+    # What numpy.random.RandomState takes.
     if not 0 <= FLAGS.seed < 2**32:
         raise InputError(f"seed must lie in [0, 2**32). Received: seed={FLAGS.seed}.")
     if "lr_decay" in FLAGS and FLAGS.lr_decay:
@@ -188,6 +191,7 @@ def is_model_file(model: str) -> bool:
 def check_choice(name: str, allowed: Iterable[str]) -> str:
     """Value of the flag `name`; raises InputError listing `allowed` when it is none of them."""
     value = FLAGS[name].value
+    # Differs from the original: it prints a line and goes on.
     if value not in allowed:
         raise InputError(
             f"{name} must be one of [{', '.join(allowed)}]. Received: {name}={value!r}.")
@@ -198,6 +202,7 @@ def check_number(name: str, smallest: float, *, above: bool = False) -> float:
     """Value of the number flag `name`, finite and from `smallest` (not itself if `above`), else an
     InputError."""
     value = FLAGS[name].value
+    # Written so that NaN fails.
     if (value > smallest if above else value >= smallest) and value < float("inf"):
         return value
     raise InputError(f"{name} must be {'above' if above else 'at least'} {smallest}. "
@@ -246,6 +251,7 @@ def num_images(batches: int, batch_size: int, available: int, once: str) -> int:
       once: end of the line that says so when more are asked for than there are.
     """
     wanted = available if batches == -1 else batches * batch_size
+    # Differs from the original: it wraps round and counts images twice.
     if wanted > available:
         print(f"{wanted} images asked for, {available} found: {once}.")
     return min(wanted, available)

@@ -2,6 +2,9 @@
 
     python others.py --dataset=digits --log_root=models_digits/resnet8 --num_residual_units=1 \
         --mode=kernel_para --eval_batch_count=-1 --RCE_train=True
+
+One trade, whatever its length: the original's name and --mode are a command line for short jobs, and
+what each of them does is in the rooms.
 """
 
 import dataclasses
@@ -35,6 +38,7 @@ from resnet_model import named_variables
 from training import optimizers
 
 COUNT_BATCH = 100
+# As in the original: 1,000 images.
 TSNE_BATCHES = 10
 # Of every run of the original.
 TF1_BATCH_SIZE = 128
@@ -48,6 +52,8 @@ def kernel_para() -> None:
     path = F.train_data_path or F.eval_data_path
     network, logits, features, labels = _outputs_of("train", path, batches)
     folder = kernel_dir(F.dataset)
+    # Differs from the original: it writes to the working directory, but its Matlab scripts read
+    # here.
     save_training_features(folder, network.tag, features, labels)
     save_training_scores(folder, network.tag, {
         "confidence": scores.confidence(logits), "non_me": scores.non_me(logits)})
@@ -82,6 +88,7 @@ def _outputs_of(split, path, num_batches):
 
         def tell(rows):
             nonlocal finished
+            # The original's line for each of its batches of 100, however many rows a chunk has.
             for batch in range(finished // COUNT_BATCH, -(-(finished + rows) // COUNT_BATCH)):
                 tqdm.write(f"The {batch} batch in total {-(-count // COUNT_BATCH)}")
             finished += rows
@@ -100,6 +107,7 @@ def export_bin() -> None:
         num_classes=F.num_classes)
     folder = f"{F.dataset}_dataset"
     written, sets = {}, {"data_train.bin": train_set, "data_test.bin": test_set}
+    # What is there may be the original's own file, which cannot be made again.
     taken = next((name for name in sets if os.path.exists(os.path.join(folder, name))), None)
     if taken:
         raise InputError(f"export_bin expected no {taken} in {folder} yet, which is kept. "
@@ -184,8 +192,10 @@ def _imported_run(path, structure):
     return checkpoints.TrainingRun(
         dataset=F.dataset, image_shape=spec.image_shape, num_classes=structure.num_classes,
         blocks_per_stage=structure.blocks_per_stage, objective=heads.name_of(F.RCE_train),
+        # Only sgd leaves no slots that would tell.
         optimizer=structure.optimizer or F.Optimizer, batch_size=TF1_BATCH_SIZE,
         lr_boundaries=optimizers.default_boundaries(F.dataset, structure.step),
+        # How long it was to train the file does not say: it is finished, until given more steps.
         total_steps=structure.step, seed=F.seed)
 
 
@@ -197,6 +207,7 @@ def export_checkpoint() -> None:
     run, _ = checkpoints.read_record(path)
     _check_convertible(run.model)
     network, optimizer = _training_state(run)
+    # Resumed, not restored: the original's Saver asks for the optimizer's slots, too.
     step = checkpoints.Checkpoints(log_root, run, network, optimizer).resume().step
     _make(folder)
     saved = tf1_checkpoints.save(

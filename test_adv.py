@@ -101,10 +101,12 @@ def _sweep(victim: Victim) -> tuple[sweep.Sweep, str]:
     labels = victim.image_set.labels[indices]
     print(f"Num of sample per eps is {len(labels)}")
     folder = results_dir(F.attack_method, F.dataset, network.tag, F.save_pwd)
+    # Before hours of crafting whose results it is to take.
     atomic.require_folder(folder)
     size = attack_parts.size_of_part(crafter.part_size, crafter.unit, len(x), F.num_shards)
     restarts = attack_parts.cut_restarts(
         crafter.num_restarts, min(size, len(x)) * crafter.gradients_per_restart)
+    # Only where they are not the usual: a plain run's identity is that of before there were these.
     named |= {"num_shards": F.num_shards} if F.num_shards > 1 else {}
     named |= {"restarts_per_part": len(restarts[0])} if len(restarts) > 1 else {}
     gpus = tf.config.list_logical_devices("GPU") and F.num_gpus
@@ -184,6 +186,8 @@ def _run_and_save(victim, work, folder):
         attacked, averages = sweep.run_sweep(work, progress)
     if victim.density:
         averages[0] |= _saved_log_ratio(victim.density, attacked)
+    # Results, then their record, and only then the parts go: whenever a kill comes, what all of it is
+    # made of is still there.
     attacked.save(folder)
     provenance.write(folder, "test_adv", flags=flags.as_dict(), metrics={
         "eps": work.eps_values, "num_per_eps": num_images, "rounds": [
@@ -191,6 +195,7 @@ def _run_and_save(victim, work, folder):
         "attack_chunk": work.crafter.chunk,
         "network": victim.network.identity()})
     work.parts.discard()
+    # Last of all: results and record are safe by now, whatever Matplotlib may say.
     pictures = draw_grid(folder, attacked, work.eps_values, flags.FLAGS.attack_method)
     print(f"Results are in {folder}{pictures}.")
 
@@ -207,6 +212,7 @@ def _saved_log_ratio(density, attacked):
 def tsne_features(victim: Victim) -> None:
     """--mode=tSNE_logits: t-SNE of the features of normal and adversarial images together."""
     F = flags.FLAGS
+    # --eps counts here, its default, too, as in the original: its attack mode alone ignores it.
     eps = F.eps if victim.attack.uses_eps else None
     num_batches, batch, tenth = victim.attack.tsne
     indices = victim.images(num_batches, batch)
@@ -214,6 +220,7 @@ def tsne_features(victim: Victim) -> None:
     crafter, _ = _crafter(victim, len(indices))
     forward = victim.network.forward(victim.strategy)
     logits, normal = forward(x)
+    # Differs from the original: there C&W attacks the true label in this mode, and crashes.
     crafted = crafter(x, indices, eps=eps, targets=victim.targets(indices, logits))
     _, adversarial = forward(crafted["adversarial"])
     order = _tsne_rows(len(x), batch, tenth=tenth)
@@ -234,6 +241,7 @@ def tsne_features(victim: Victim) -> None:
 def _tsne_rows(num_images, count_batch, *, tenth):
     """The original's order: per batch its normal rows, then its adversarial ones (row + n)."""
     rows = []
+    # Batches of the original, however many images our attack takes at once.
     for start in range(0, num_images, count_batch):
         batch = np.arange(start, min(start + count_batch, num_images))
         drawn = batch[:max(1, len(batch) // 10)] if tenth else batch
@@ -250,6 +258,7 @@ def main() -> int:
     mode = MODES[flags.check_choice("mode", MODES)]
     attack_row = attack_options.check()
     network, strategy, image_set = network_options.open_network()
+    # Words of the original here and in evaluation/: users search their logs for them.
     print(f"attacking method is {F.attack_method}")
     print(f"mode is {F.mode}")
     target = attack_options.target(attack_row, image_set.num_classes)

@@ -29,6 +29,8 @@ from options import devices
 
 # Differs from the original: its --mode=eval crashes; both modes do what it was to do.
 MODES = ("train", "eval")
+# The original's batch, in which --eval_batch_count counts; how many images are computed at once is
+# the network's affair.
 COUNT_BATCH = 100
 
 
@@ -54,6 +56,7 @@ def evaluate(network: Network, strategy: tf.distribute.Strategy, paths,
     best, figures, scalars = 0.0, {}, _Scalars(eval_dir)
     for newest in paths:
         run, path = _load_whole(network, newest, expected)
+        # The one that stands in for a damaged one may have been evaluated before.
         if path is None or figures.get("step") == checkpoints.step_of(path):
             continue
         step = checkpoints.step_of(path)
@@ -62,6 +65,7 @@ def evaluate(network: Network, strategy: tf.distribute.Strategy, paths,
         scalars.tell(step, precision, best)
         figures = {"step": step, "precision": precision, "best_precision": best,
                    "num_images": num_images}
+        # Differs from the original: it evaluates for ever.
         # One of the original's, which tells no end, is the only one there will be.
         if run is None or step >= (total_steps or run.total_steps):
             break
@@ -120,6 +124,7 @@ def _watched_paths(log_root, timeout):
         return [newest]
     if newest is None:
         print(f"No checkpoint in {log_root} yet: waiting for train.py.", flush=True)
+    # The newest only: a training may save faster than this evaluates.
     return tf.train.checkpoints_iterator(log_root, timeout=timeout)
 
 
@@ -145,6 +150,7 @@ def _evaluate_checkpoints(batches):
     count = _count(batches, image_set)
     paths = ([checkpoints.require_whole(log_root, flags.warn)] if F.eval_once
              else _watched_paths(log_root, F.eval_timeout))
+    # The default is the original's and ends nothing: the run's own steps do.
     total_steps = F.total_steps if F["total_steps"].present else None
     eval_dir = F.eval_dir or os.path.join(log_root, "eval")
     network = restoring.build_network(strategy, expected)

@@ -28,10 +28,12 @@ def main() -> int:
     flags.check_choice("mode", MODES)
     training_options.check()
     options = training_options.loop_options(tqdm.write)  # over a bar print would leave pieces of it
+    # Flushed: in the log of a job the line must stand there while the run waits.
     strategy = training_options.make_strategy(functools.partial(print, flush=True))
     train_set, test_set = inputs.load_for_training(
         F.dataset, F.train_data_path, F.eval_data_path, data_dir=F.data_dir,
         num_classes=F.num_classes)
+    # Differs from the original: it takes the precision of an empty pattern then.
     if test_set is None:
         print("No --eval_data_path: no test precision during training.")
     run = training_options.run_of(train_set, strategy.num_replicas_in_sync)

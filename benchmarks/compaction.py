@@ -75,6 +75,7 @@ def measure(name, network, strategy, image_set):
 
 
 def main():
+    """Measures each of RUNS on the network that the command line names."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("log_root", help="checkpoint folder of an MNIST ResNet-8 trained by RCE")
     parser.add_argument("images", help="file of its test images")

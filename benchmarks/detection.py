@@ -17,7 +17,7 @@ from sklearn.neighbors import KernelDensity
 
 from benchmarks.timing import median_seconds
 from defenses.kernels import KERNEL_BANDWIDTH, log_kernel_density
-from files import attack_results
+from files import result_files
 from files.features import save_kernels
 from files.names import RESULT_IMAGES
 
@@ -29,6 +29,7 @@ ROUNDS = 3
 
 def make_features(classes, rng):
     """Features [n, d] in one cloud per class."""
+    # The same centres at every call: kernels and images share their clouds.
     centres = np.random.default_rng(1).normal(size=(NUM_CLASSES, NUM_FEATURES))
     return 0.3 * centres[classes] + 0.05 * rng.normal(size=(len(classes), NUM_FEATURES))
 
@@ -42,11 +43,12 @@ def write_results(folder, rng):
     """What test_adv.py leaves of FGSM and detect.py of the kernels."""
     true = rng.integers(NUM_CLASSES, size=NUM_IMAGES)
     wrong = (true + 1) % NUM_CLASSES
-    attack_results.save_attack_results(folder / "fgsm_mnist/RCE", {
+    result_files.save_attack_results(folder / "fgsm_mnist/RCE", {
         "labels_true": true, "labels_nor": true, "labels_adv": wrong,
         "logits_nor": make_features(true, rng), "logits_adv": make_features(wrong, rng),
         **{name: rng.random(NUM_IMAGES) for name in (
             "entropy_nor", "entropy_adv", "confidence_nor", "confidence_adv", "L2_distance")},
+        # Of one pixel: auc reads no images.
         **{name: np.zeros((NUM_IMAGES, 1, 1, 1), np.float32) for name in RESULT_IMAGES}})
     save_kernels(folder / "kernel_para_mnist", "rce", make_kernels(rng))
 
@@ -56,6 +58,7 @@ def by_scikit_learn(features, classes, kernels):
     densities = np.empty(len(features))
     for c in range(kernels.shape[2]):
         rows = classes == c
+        # exp(-d²/σ²) is a Gaussian of variance σ²/2; scikit-learn asks for its standard deviation.
         densities[rows] = KernelDensity(bandwidth=np.sqrt(BANDWIDTH / 2)).fit(
             kernels[:, :, c]).score_samples(features[rows])
     return densities
@@ -69,6 +72,8 @@ def main():
     features, kernels = make_features(classes, rng), make_kernels(rng)
     with tempfile.TemporaryDirectory() as name:
         write_results(Path(name), rng)
+        # In a process of its own: a user waits for Python's start and imports, too, and the peak is
+        # then of this program alone.
         program = median_seconds({"program": lambda: subprocess.run(
             command, cwd=name, check=True, capture_output=True)}, ROUNDS)["program"]
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024

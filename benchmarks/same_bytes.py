@@ -47,6 +47,7 @@ COMMANDS = (
 def checkout(revision: str) -> Iterator[Path]:
     """A folder with the files of a commit."""
     with tempfile.TemporaryDirectory() as folder:
+        # Not a worktree: it would leave its name in .git if this is killed.
         archive = subprocess.run(["git", "archive", revision], cwd=ROOT, check=True,
                                  capture_output=True)
         subprocess.run(["tar", "x", "-C", folder], input=archive.stdout, check=True)
@@ -86,6 +87,8 @@ def main() -> int:
             for code, work in zip((old, ROOT), works, strict=True):
                 run(code, work, command)
             found = {path.relative_to(one) for path in Path(one).rglob("*") if _is_compared(path)}
+            # After each command, so that a difference is told of the one that made it, not of all
+            # that read it.
             fresh = sorted(found - seen)
             bad = [name for name in fresh if not (works[1] / name).is_file()
                    or not _same(works[0] / name, works[1] / name)]

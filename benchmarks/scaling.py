@@ -42,6 +42,7 @@ def make_training(strategy, steps):
     per_replica = BATCH // strategy.num_replicas_in_sync
     images = tf.random.stateless_uniform([per_replica, *RUN.image_shape], [0, 1], -0.5, 0.5)
     labels = tf.random.stateless_uniform([per_replica], [0, 2], 0, RUN.num_classes, tf.int32)
+    # One batch for ever: the pipeline is not what is measured.
     iterator = iter(strategy.distribute_datasets_from_function(
         lambda _: tf.data.Dataset.from_tensors((images, labels)).repeat()))
     return lambda: loop(iterator, tf.constant(steps))[0].numpy()
@@ -73,6 +74,7 @@ def strategy_overhead(rounds, steps):
 
 def in_new_process(function, *arguments):
     """What the function returns, called in a process of its own."""
+    # A fork would share the threads of a TensorFlow that has started, without running them.
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         return pool.apply(function, arguments)
 
@@ -91,6 +93,7 @@ def parse_arguments():
 
 
 def main():
+    """Prints the rates of each number of replicas, and what a strategy costs."""
     replicas, rounds, steps = parse_arguments()
     print(f"{os.cpu_count()} cores, batch {BATCH}, {rounds} rounds of {steps} steps")
     rates = {n: in_new_process(images_per_second, n, rounds, steps) for n in replicas}

@@ -14,6 +14,7 @@ def median_seconds(calls: Mapping[Hashable, Callable], rounds: int, *,
       rounds: how often.
       warm_up: whether each is called once before, untimed; False where each has been.
     """
+    # The first call traces and allocates, which no later one does.
     if warm_up:
         for call in calls.values():
             call()
@@ -23,4 +24,5 @@ def median_seconds(calls: Mapping[Hashable, Callable], rounds: int, *,
             started = time.perf_counter()
             call()
             times[name].append(time.perf_counter() - started)
+    # A neighbour's burst moves a mean, and favours whom it spares; a median hardly.
     return {name: statistics.median(t) for name, t in times.items()}

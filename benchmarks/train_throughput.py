@@ -40,6 +40,7 @@ def make_step(strategy, batch_norm, *, mixed_precision="", jit_compile=False):
                                  jit_compile=jit_compile)
     images = tf.random.stateless_uniform([BATCH, 28, 28, 1], [0, 1], -0.5, 0.5)
     labels = tf.random.stateless_uniform([BATCH], [0, 2], 0, 10, tf.int32)
+    # One batch for ever: the pipeline is not what is measured.
     iterator = iter(tf.data.Dataset.from_tensors((images, labels)).repeat())
     return lambda: loop(iterator, tf.constant(STEPS_PER_ROUND))[0].numpy()
 
@@ -51,8 +52,10 @@ def keras_batch_norm(name):
 
 
 def main():
+    """Prints rates and their ratios."""
     strategy = tf.distribute.OneDeviceStrategy("/cpu:0")
     matrix = tf.random.stateless_uniform([GEMM_SIZE, GEMM_SIZE], [0, 3])
+    # What the machine can do just then: a rate beside it means something on another machine, too.
     gemm = tf.function(lambda: tf.linalg.matmul(matrix, matrix))
     fused = resnet_model.FusedBatchNorm
     steps = {

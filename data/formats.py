@@ -2,6 +2,9 @@
 
 Readers return (images, labels, source) in the stored form: uint8, or float32 in [0, 1]. NumPy alone;
 TFDS and scikit-learn are imported where they are used.
+
+One trade, whatever its length: a reader of a dozen lines a format, and one check for what any of them
+gives, so that a new format is trusted no more than the old ones.
 """
 
 import contextlib
@@ -24,6 +27,7 @@ SPLITS = ("train", "test")
 
 _IDX_NDIM = {2051: 3, 2049: 1}  # magic number: images [n, h, w], labels [n]
 _GZIP_MAGIC = b"\x1f\x8b"
+# What reading, unzipping and parsing raise for a file that was cut or is of another kind.
 _DAMAGED_FILE = (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error)
 
 # Per split, the names looked for in a folder; the first that matches anything wins. The original's
@@ -39,7 +43,10 @@ _FOLDER_NAMES = {
 def find_files(spec: DatasetSpec, path: str, split: str) -> tuple[list[str], bool]:
     """Returns the files of a split and whether the path itself tells the splits apart."""
     path = os.path.expanduser(path)
+    # A file or a pattern is taken as it is, whatever the split: who names files has chosen.
     if not os.path.isdir(path):
+        # An existing name first: it may hold characters of a pattern. Sorted, since glob's order is
+        # the file system's, and a row must have the same number on every machine.
         paths = [path] if os.path.exists(path) else sorted(glob.glob(path))
         if not paths:
             raise InputError(f"no file is at this path or matches this pattern. Received: {path=}")
@@ -47,6 +54,7 @@ def find_files(spec: DatasetSpec, path: str, split: str) -> tuple[list[str], boo
     names = {key: (f"{key}.npz",) for key in SPLITS} if spec.is_archive else _FOLDER_NAMES
     found = {}
     for key in SPLITS:
+        # The folder is escaped: only the names are patterns.
         matches = (sorted(glob.glob(os.path.join(glob.escape(path), n))) for n in names[key])
         found[key] = next(filter(None, matches), [])
     if not found[split]:
@@ -128,6 +136,8 @@ def _read_bin(file: str, spec) -> tuple[np.ndarray, np.ndarray, str]:
     length = num_labels + height * width * channels
     record_bytes = length * np.dtype(dtype).itemsize
     raw = _read_bytes(file)
+    # The format has no header: a remainder is all that tells of a file that was cut, or of another
+    # data set.
     if len(raw) % record_bytes:
         raise InputError(
             f"{file}: a {spec.name} .bin file must be a whole number of {record_bytes}-byte "
@@ -141,6 +151,7 @@ def _read_bin(file: str, spec) -> tuple[np.ndarray, np.ndarray, str]:
 def _read_npz(file: str) -> tuple[np.ndarray, np.ndarray, str]:
     """Reads `images` and `labels` of an .npz file; images become [n, h, w, c], uint8 or float32."""
     try:
+        # A pickle would run code of whoever made the file.
         with np.load(file, allow_pickle=False) as archive:
             images, labels = archive["images"], archive["labels"]
     except (*_DAMAGED_FILE, TypeError) as error:  # a bare .npy is no archive
@@ -171,6 +182,7 @@ def checked(
     shape = images.shape[1:]
     if spec.image_shape and shape != spec.image_shape:
         raise InputError(f"{source}: images must be {spec.image_shape}. Received: {shape=}")
+    # The ResNet's SAME convolutions and VALID pooling agree on sizes divisible by 4 only.
     step, words = (1, "") if any_size else (4, " with h and w divisible by 4")
     if len(shape) != 3 or shape[0] % step or shape[1] % step or 0 in shape:
         raise InputError(
@@ -189,7 +201,9 @@ def checked(
         raise InputError(
             f"{source}: pixels must lie in [0, 1]. Received: min={images.min()}, max={images.max()}"
         )
+    # One below the largest int32: the number of classes is the largest label plus one.
     upper = num_classes - 1 if num_classes else np.iinfo(np.int32).max - 1
+    # Whole numbers are asked for: MNIST's .bin holds labels as float32, too.
     good = (labels >= 0) & (labels <= upper) & (labels == np.floor(labels))
     if not good.all():
         raise InputError(
@@ -228,9 +242,12 @@ def bundled_digits(split: str) -> tuple[np.ndarray, np.ndarray]:
 def download(spec: DatasetSpec, split: str, data_dir: str) -> tuple[np.ndarray, np.ndarray, str]:
     """Returns one unchecked split from tensorflow-datasets."""
     try:
+        # Inside the try: where the package is missing, the way out is a path, too. Not at the top of
+        # the file: reading files starts without TensorFlow.
         import tensorflow_datasets as tfds
 
         builder = tfds.builder(spec.name, data_dir=os.path.expanduser(data_dir) or None)
+        # Only then: a copy that is there is read without a network.
         if not builder.is_prepared():
             _require_host(spec.download_host)
             builder.download_and_prepare()
@@ -260,6 +277,7 @@ def read_pngs(folder: str) -> tuple[np.ndarray, list[str]]:
     Raises:
         InputError: no PNG there, one that cannot be read, or pictures of different shapes.
     """
+    # In order of name: detect.py gives its answers by name, and the file system has no order.
     paths = sorted(path for path in Path(folder).iterdir() if path.suffix.lower() == ".png")
     if not paths:
         raise InputError(f"expected PNG files in {folder}. Received: none.")
@@ -278,6 +296,7 @@ def _read_png(path):
 
     try:
         with Image.open(path) as picture:
+            # Pillow would squeeze 16 bits into 8 without a word.
             if picture.mode not in ("1", "L", "LA", "P", "RGB", "RGBA"):
                 raise ValueError(f"8 bits per channel are read, not mode {picture.mode}")
             return np.asarray(picture.convert("L" if _is_grey(picture) else "RGB"))
@@ -286,6 +305,7 @@ def _read_png(path):
 
 
 def _is_grey(picture):
+    # A palette of greys is a grey picture: as RGB it would not fit a network of one channel.
     if picture.mode == "P":
         palette = np.array(picture.getpalette("RGB")).reshape(-1, 3)
         return bool((palette == palette[:, :1]).all())

@@ -68,6 +68,7 @@ def load(dataset: str, path: str, split: str, *, data_dir: str = "", num_classes
     shapes = {images.shape[1:] for images, _ in parts}
     if len(shapes) > 1:
         raise InputError(f"{path}: all files must hold one image shape. Received: shapes={shapes}")
+    # One file is not copied: a training set is the largest array of a process.
     images = parts[0][0] if len(parts) == 1 else np.concatenate([images for images, _ in parts])
     labels = np.concatenate([labels for _, labels in parts])
     limit = limit or int(labels.max()) + 1
@@ -102,6 +103,7 @@ def load_for_training(
     train = load(dataset, train_path, "train", data_dir=data_dir, num_classes=num_classes)
     if train_path and not eval_path:
         return train, None
+    # The training images say how many classes there are: test images may lack the last one.
     test = load(dataset, eval_path, "test", data_dir=data_dir, num_classes=train.num_classes)
     shape, train_shape = test.images.shape[1:], train.images.shape[1:]
     if shape != train_shape:
@@ -125,6 +127,7 @@ def load_images(path: str) -> tuple[np.ndarray, list[str]]:
         return formats.read_pngs(path)
     try:
         images = np.load(path, allow_pickle=False)
+        # np.load opens an archive of several arrays without complaint.
         if not isinstance(images, np.ndarray):
             raise ValueError("an .npz file")
         return images, [str(row) for row in range(len(images))]
@@ -158,6 +161,7 @@ def checked_images(images: np.ndarray, image_shape: tuple[int, int, int]) -> np.
     if images.dtype.kind != "f":
         raise InputError("expected images of type uint8 in [0, 255] or float in [0, 1]. "
                          f"Received: type={images.dtype}.")
+    # Written so that NaN fails.
     if not (images.min() >= 0 and images.max() <= 1):
         raise InputError("expected float images in [0, 1]. "
                          f"Received: pixels in [{images.min():g}, {images.max():g}].")
@@ -180,6 +184,8 @@ def subset_indices(n: int, count: int, seed: int) -> np.ndarray:
     """
     if count < 1 and count != -1:
         raise InputError(f"count must be positive, or -1 for all. Received: {count=}")
+    # Differs from the original: its queue deals other images for every eps; one draw lets rounds,
+    # attacks and objectives be compared on the same images.
     # RandomState, since NumPy promises that its stream never changes between releases.
     order = np.random.RandomState(seed).permutation(n).astype(np.int64)
     return order if count == -1 else order[:count]

@@ -66,18 +66,27 @@ def train_dataset(
 
     def make_batch(step: "tf.Tensor", replica: "tf.Tensor"):
         first = step * batch_size + replica * local
+        # Differs from the original: its shuffling queue has a state that no checkpoint holds. Here
+        # rows follow from the position alone, so a step needs none of those before it, and a run
+        # that goes on ends in the bytes of one that was never stopped.
         rows = _shuffled(first + tf.range(local, dtype=tf.int64), len(image_set.labels), seed)
         batch = tf.gather(images, rows)
         if augment:
             # Drawn for the global batch, then sliced: the number of replicas changes nothing.
             draws = tf.random.stateless_uniform(
+                # One number an image holds row, column and flip. The algorithm is named: left to
+                # TensorFlow it may depend on the device, and the same seed would augment otherwise
+                # there.
                 [batch_size], [seed, step], 0, 2 * (2 * CROP_PADDING + 1) ** 2, tf.int32, "philox"
             )
             batch = _crop_and_flip(batch, tf.reshape(draws, [num_replicas, local])[replica])
+        # Scaled last, as in the original: zeros of the padding are black, not grey, and until here
+        # bytes are moved, a quarter of the floats.
         if batch.dtype == tf.uint8:
             batch = tf.cast(batch, tf.float32) / 255.0
         return batch - 0.5, tf.gather(labels, rows)
 
+    # An element a replica: the strategy deals successive elements to successive replicas.
     steps = tf.data.Dataset.range(start_step, num_steps)
     dataset = steps.flat_map(
         lambda step: tf.data.Dataset.from_tensor_slices(ids).map(lambda replica: (step, replica))
@@ -88,6 +97,7 @@ def train_dataset(
     # take cores from the step.
     options.threading.private_threadpool_size = 1
     options.threading.max_intra_op_parallelism = 1
+    # Two steps ahead, of every replica.
     return dataset.map(make_batch).prefetch(2 * len(ids)).with_options(options)
 
 

@@ -15,7 +15,7 @@ from errors import InputError
 from evaluation import checks
 from evaluation.crafter import CLIP_MAX, CLIP_MIN, Crafter, Listener, worse
 from evaluation.progress import NOBODY
-from files import attack_parts, attack_results
+from files import attack_parts, attack_results, result_files
 from files.attack_results import Attacked, Outputs
 from networks.network import Network
 
@@ -187,7 +187,7 @@ def _outputs(logits, features):
 
 
 def _per_image(eps, work, clean, attacked, crafted):
-    """The arrays of `attack_results.PER_IMAGE` of one round."""
+    """The arrays of `result_files.PER_IMAGE` of one round."""
     x, labels = work.x, work.labels
     change = (crafted["adversarial"] - x).reshape(len(x), -1)
     # An attack that does not judge its own success has it where the class is wrong.
@@ -205,7 +205,7 @@ def _per_image(eps, work, clean, attacked, crafted):
         "l0": np.count_nonzero(np.abs(change) > HALF_GREY_LEVEL, axis=1),
         "confidence_before": clean.confidence, "confidence_after": attacked.confidence,
         "non_me_before": clean.non_me, "non_me_after": attacked.non_me,
-        **{name: crafted[name] for name in attack_results.PER_IMAGE_WHITE_BOX if name in crafted},
+        **{name: crafted[name] for name in result_files.PER_IMAGE_WHITE_BOX if name in crafted},
     }
 
 

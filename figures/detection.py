@@ -165,7 +165,7 @@ def minimal_distortions(per_image: Mapping[str, np.ndarray]) -> np.ndarray:
     """RMS of the smallest perturbation that succeeds, for pixels of 0 to 255.
 
     Args:
-      per_image: of `files.attack_results.load_per_image`.
+      per_image: of `files.result_files.load_per_image`.
 
     Returns:
       float [m], of each image that is kept at any eps the RMS at the smallest such eps. As nothing is

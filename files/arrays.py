@@ -16,6 +16,7 @@ def read_text(path: Path, ndim: int) -> np.ndarray:
     if not path.is_file():
         raise InputError(f"expected the file {path.name} in {path.parent}. Received: no such file.")
     with open(path, "rb") as file:
+        # An empty file has no last byte to go back to.
         file.seek(-min(1, os.path.getsize(path)), os.SEEK_END)
         # A number cut short is still a number: only the missing line end tells.
         if file.read(1) != b"\n":
@@ -37,6 +38,7 @@ def read_text(path: Path, ndim: int) -> np.ndarray:
 def read_npy(path: Path, mmap_mode: str | None = None) -> np.ndarray:
     """The array of a `.npy` file; InputError when it is not one."""
     try:
+        # A pickle would run code of whoever made the file.
         return np.load(path, mmap_mode, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise InputError(f"expected a NumPy array in {path}. Received: {error}.") from None
@@ -45,6 +47,7 @@ def read_npy(path: Path, mmap_mode: str | None = None) -> np.ndarray:
 def check_lengths(lengths: Mapping[str, int], folder: str | os.PathLike) -> None:
     """Raises InputError naming the files whose row count is not the most frequent one."""
     counts = list(lengths.values())
+    # By majority: the file that was cut is to be named, not the nine that were not.
     usual = max(counts, key=counts.count)
     odd = {name: count for name, count in lengths.items() if count != usual}
     if odd:
@@ -72,6 +75,7 @@ def check_numbers(path: Path, array: np.ndarray, expected: str = "finite numbers
 
 def as_labels(path: Path, array: np.ndarray) -> np.ndarray:
     """A column of class numbers as int64 [n]; InputError naming the row that holds none."""
+    # numpy.savetxt writes labels as floats, the original's too.
     wrong = np.flatnonzero((array != np.round(array)) | (array < 0))
     if wrong.size:
         raise InputError(f"expected class numbers 0, 1, 2, ... in {path}. "
@@ -83,6 +87,7 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
     """Name → array of a `.npz` or `.mat` file; InputError when it is not one."""
     try:
         if path.suffix == ".mat":
+            # Here, since detect.py starts with NumPy alone.
             import scipy.io
 
             return scipy.io.loadmat(path)
@@ -98,5 +103,6 @@ def sha256(*arrays: np.ndarray) -> str:
     """SHA-256 of the bytes of arrays, in hexadecimal."""
     digest = hashlib.sha256()
     for array in arrays:
+        # A view with strides has no buffer to hash.
         digest.update(np.ascontiguousarray(array))
     return digest.hexdigest()

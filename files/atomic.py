@@ -29,6 +29,7 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     # Not the process's number alone: processes of two containers, both 1, may share the folder.
+    # In the same folder: a rename is atomic within a file system only, and /tmp may be another.
     temporary = path.with_name(f".tmp-{os.getpid()}-{secrets.token_hex(4)}-{path.name}")
     try:
         yield temporary
@@ -50,6 +51,8 @@ def atomic_folder(folder: str | os.PathLike) -> Iterator[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".tmp-", dir=folder) as name:
         yield Path(name)
+        # By name, so that a kill leaves no checkpoint without its data: .index, which makes it one,
+        # sorts behind .data-*.
         for path in sorted(Path(name).iterdir()):
             os.replace(path, folder / path.name)
 
@@ -57,6 +60,8 @@ def atomic_folder(folder: str | os.PathLike) -> Iterator[Path]:
 def require_folder(folder: str | os.PathLike) -> None:
     """Raises an InputError where no folder can be made, before work is done for it."""
     folder = Path(folder)
+    # Folders are made late, with the first file; what stands in their way must be told before hours
+    # of work.
     nearest = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if not nearest.is_dir():
         raise InputError(f"expected a folder, or one that can be made, at {folder}. "
@@ -65,6 +70,7 @@ def require_folder(folder: str | os.PathLike) -> None:
 
 def write_json(path: str | os.PathLike, obj: Any) -> None:
     """Writes `obj` as indented JSON; NumPy values as lists and numbers, NaN and ±inf as null."""
+    # Python would write NaN, which is no JSON and stops other readers.
     text = json.dumps(_plain(obj), indent=1, allow_nan=False)
     with atomic_path(path) as temporary:
         temporary.write_text(text + "\n", encoding="utf-8")
@@ -73,6 +79,7 @@ def write_json(path: str | os.PathLike, obj: Any) -> None:
 def write_csv(path: str | os.PathLike, header: Sequence[str], rows: Iterable[Sequence]) -> None:
     """Writes one header line and `rows` as comma-separated values."""
     with atomic_path(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+        # csv ends lines with \r\n by default, on Linux, too.
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(header)
         writer.writerows(rows)

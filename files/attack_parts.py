@@ -44,6 +44,8 @@ class Piece:
     def name(self) -> str:
         """Name of the part."""
         images = f"round{self.round_number:02d}_image{self.rows.start:06d}"
+        # Without a suffix the first restarts have the name that parts had before they were cut
+        # along restarts.
         return images + (f"_restart{self.restarts.start:06d}" if self.restarts.start else "")
 
 
@@ -73,6 +75,8 @@ def size_of_part(largest: int, unit: int, num_images: int, num_shards: int) -> i
     """
     if num_shards == 1:
         return largest
+    # Rounded up twice: the last shard may have less to do, none may have more than its share. A
+    # unit is the rows that share a gradient; cutting it would change last bits.
     per_shard = -(-num_images // num_shards)
     return min(-(-per_shard // unit) * unit, largest)
 
@@ -129,6 +133,7 @@ class Parts:
 
     def names(self) -> list[str]:
         """Names of the finished parts."""
+        # A pattern of pathlib, unlike a shell's, matches what atomic_path is still writing.
         return sorted(path.stem for path in self._folder.glob("*.npz")
                       if not path.name.startswith("."))
 
@@ -157,8 +162,11 @@ class Parts:
           InputError: another run has begun to save its parts here.
         """
         self._refuse_others()
+        # With the first part and not before, so that looking leaves nothing behind.
         if self._read_identity() != self._identity:
             atomic.write_json(self._folder / _IDENTITY, self._identity)
+        # Whose it is stands in the part as well: identity.json says nothing of files that were
+        # copied in.
         with atomic.atomic_path(self._folder / f"{name}.npz") as temporary:
             np.savez(temporary, **arrays, **{_OWNER: np.array(self._digest)})
 

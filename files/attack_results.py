@@ -1,9 +1,8 @@
-"""The results of an attack: the arrays of its files, their sweep, and whose they are.
+"""The results of an attack as values: what a network made of the images, their sweep, whose they are.
 
-Only NumPy is needed.
+The files themselves are in result_files.py. Only NumPy is needed.
 """
 
-import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -16,119 +15,14 @@ import numpy as np
 
 from data.pixels import from_network_input
 from errors import InputError
-from files import atomic, attack_parts, provenance
-from files.arrays import as_labels, check_lengths, check_numbers, read_arrays, read_npy, read_text
-from files.names import RESULT_IMAGES, RESULT_TEXTS, head_of_tag, tag_of_network
+from files import attack_parts, provenance, result_files
+from files.names import RESULT_TEXTS, head_of_tag, tag_of_network
 
-# One row per image and eps, in results.npz and per_image.csv: units of the network input.
-PER_IMAGE = ("eps", "image_index", "label", "target", "predicted_before", "predicted_after",
-             "success", "kept", "iterations", "rms", "l2", "linf", "l0", "confidence_before",
-             "confidence_after", "non_me_before", "non_me_after")
-# Of the white-box attacks too.
-PER_IMAGE_WHITE_BOX = ("first_success", "log_ratio")
 # Averages of a round → what the run record calls them, in the original's words; others keep their name.
 AVERAGES = {"accuracy_before": "precision_nor", "accuracy_after": "precision_adv",
             "confidence_before": "confidence_nor", "confidence_after": "confidence_adv",
             "non_me_before": "non_me_nor", "non_me_after": "non_me_adv",
             "rms_perturbation": "L2_distance"}
-# Probabilities are computed in float32: a row may exceed 1 by rounding.
-_CONFIDENCE_SLACK = 1e-6
-
-
-def save_attack_results(folder: str | os.PathLike, results: Mapping[str, np.ndarray],
-                        per_image: Mapping[str, np.ndarray] | None = None) -> None:
-    """Writes the result files of one attack, all or none.
-
-    Args:
-      folder: where to; made where missing.
-      results: arrays under the file names RESULT_TEXTS and RESULT_IMAGES, one row per image, the
-        sweep's values of eps one after the other. logits_* are the features float [n, d], *_img
-        the network inputs [n, height, width, channels], everything else [n].
-      per_image: arrays [n] under the names PER_IMAGE and any of PER_IMAGE_WHITE_BOX, for results.npz
-        and per_image.csv.
-
-    Raises:
-      InputError: a name is missing or unknown, or the arrays differ in length.
-    """
-    names = RESULT_TEXTS + RESULT_IMAGES
-    if set(results) != set(names):
-        odd = sorted(set(results) ^ set(names))
-        raise InputError(f"results must hold exactly [{', '.join(names)}]. "
-                         f"Received: missing or unknown={odd}.")
-    odd = set(per_image or PER_IMAGE) - set(PER_IMAGE_WHITE_BOX) ^ set(PER_IMAGE)
-    if odd:
-        raise InputError(f"per_image must hold [{', '.join(PER_IMAGE)}]. "
-                         f"Received: missing or unknown={sorted(odd)}.")
-    per_image = {name: per_image[name] for name in PER_IMAGE + PER_IMAGE_WHITE_BOX
-                 if name in per_image} if per_image else {}
-    check_lengths({name: len(array) for name, array in {**results, **per_image}.items()}, folder)
-    with contextlib.ExitStack() as stack:
-        if per_image:
-            np.savez(stack.enter_context(atomic.atomic_path(Path(folder) / "results.npz")), **per_image)
-            atomic.write_csv(stack.enter_context(atomic.atomic_path(Path(folder) / "per_image.csv")),
-                      list(per_image), zip(*(a.tolist() for a in per_image.values()), strict=True))
-        for name in RESULT_TEXTS:
-            temporary = stack.enter_context(atomic.atomic_path(Path(folder) / name))
-            np.savetxt(temporary, results[name])
-        for name in RESULT_IMAGES:
-            temporary = stack.enter_context(atomic.atomic_path(Path(folder) / f"{name}.npy"))
-            # Differs from the original: float32, which loses nothing, instead of float64.
-            np.save(temporary, np.asarray(results[name], np.float32))
-
-
-def load_attack_results(folder: str | os.PathLike, images: bool = False) -> dict[str, np.ndarray]:
-    """Reads and checks the result files of one attack, the original's included.
-
-    Args:
-      folder: the folder of the files.
-      images: whether to read nor_img.npy and adv_img.npy, too.
-
-    Returns:
-      Arrays under the file names: labels_* int64 [n], logits_* float64 [n, d], other text float64
-      [n], images as stored. entropy_* may hold NaN, as the original's own files can; the caller
-      says how many.
-
-    Raises:
-      InputError: a file is missing or not a table of numbers, lengths differ, a value is not finite
-        (NaN in entropy_* excepted), a confidence lies outside [0, 1] or a label is not an integer.
-    """
-    folder = Path(folder)
-    results = {name: read_text(folder / name, ndim=2 if name.startswith("logits_") else 1)
-               for name in RESULT_TEXTS}
-    if images:
-        results |= {name: read_npy(folder / f"{name}.npy") for name in RESULT_IMAGES}
-    check_lengths({name: len(array) for name, array in results.items()}, folder)
-    widths = [results[name].shape[1] for name in ("logits_nor", "logits_adv")]
-    if widths[0] != widths[1]:
-        raise InputError(f"expected as many columns in logits_adv as in logits_nor in {folder}. "
-                         f"Received: columns={widths[1]} and {widths[0]}.")
-    for name, array in results.items():
-        check_numbers(folder / name, array, *_expected(name, array))
-        if name.startswith("labels_"):
-            results[name] = as_labels(folder / name, array)
-    return results
-
-
-def _expected(name, array):
-    """What a file's numbers must be, in words, and which of them are; () for finite ones."""
-    if name.startswith("entropy_"):
-        return "finite numbers or NaN", np.isfinite(array) | np.isnan(array)
-    if name.startswith("confidence_"):
-        return "numbers in [0, 1]", (array >= 0) & (array <= 1 + _CONFIDENCE_SLACK)
-    return ()
-
-
-def open_normal_images(folder: str | os.PathLike) -> np.ndarray:
-    """nor_img.npy, network inputs float [n, height, width, channels], read as far as it is indexed."""
-    return read_npy(Path(folder) / "nor_img.npy", mmap_mode="r")
-
-
-def load_per_image(folder: str | os.PathLike) -> dict[str, np.ndarray] | None:
-    """Reads results.npz, the arrays of PER_IMAGE by name; None where the original wrote the files."""
-    path = Path(folder) / "results.npz"
-    return read_arrays(path) if path.is_file() else None
-
-
 # The original's sweep, for files without a run record.
 _ORIGINAL_ROUNDS = 10
 ORIGINAL_EPS_STEP = 0.02
@@ -181,7 +75,8 @@ class Attacked:
       x_adv: the adversarial ones, like x.
       normal: what the network makes of x.
       adversarial: what it makes of x_adv.
-      per_image: arrays [rows] under the names PER_IMAGE and any of PER_IMAGE_WHITE_BOX.
+      per_image: arrays [rows] under the names PER_IMAGE and any of PER_IMAGE_WHITE_BOX of
+        result_files.py.
     """
 
     labels: np.ndarray
@@ -192,14 +87,14 @@ class Attacked:
     per_image: Mapping[str, np.ndarray]
 
     def save(self, folder: str | os.PathLike) -> None:
-        """Writes the result files, as `save_attack_results`."""
+        """Writes the result files, as `result_files.save_attack_results`."""
         sides = {"nor": (self.normal, self.x), "adv": (self.adversarial, self.x_adv)}
         results = {"labels_true": self.labels, "L2_distance": self.per_image["rms"]}
         for side, (outputs, images) in sides.items():
             results |= {f"confidence_{side}": outputs.confidence, f"entropy_{side}": outputs.non_me,
                         f"logits_{side}": outputs.features, f"labels_{side}": outputs.predicted,
                         f"{side}_img": images}
-        save_attack_results(folder, results, self.per_image)
+        result_files.save_attack_results(folder, results, self.per_image)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -245,8 +140,8 @@ class AttackResults:
 
     @functools.cached_property
     def per_image(self) -> Mapping[str, np.ndarray] | None:
-        """Arrays of `load_per_image`, read when asked for; None for the original's files."""
-        return load_per_image(self.folder)
+        """Arrays of `result_files.load_per_image`, read when asked for; None for the original's."""
+        return result_files.load_per_image(self.folder)
 
     @property
     def num_rows(self) -> int:
@@ -271,7 +166,7 @@ class AttackResults:
     def image_digests(self) -> np.ndarray:
         """Which picture each row is, in whatever file and order: the first 8 bytes of the SHA-256 of
         the normal image's grey levels, uint64 [rows]."""
-        images = open_normal_images(self.folder)
+        images = result_files.open_normal_images(self.folder)
         if len(images) != self.num_rows:
             raise InputError(f"expected {self.num_rows} images in nor_img.npy of {self.folder}, one a "
                              f"row of the other files. Received: {len(images)}.")
@@ -295,10 +190,10 @@ def load(network: str, folder: str | os.PathLike, num_per_eps: int = 0) -> Attac
       num_per_eps: rows per round; 0: what the run record says, without one ten equal rounds.
 
     Raises:
-      InputError: as `load_attack_results`; or num_per_eps does not divide the rows.
+      InputError: as `result_files.load_attack_results`; or num_per_eps does not divide the rows.
     """
     folder = Path(folder)
-    arrays = load_attack_results(folder)
+    arrays = result_files.load_attack_results(folder)
     record = provenance.read(folder, "test_adv")
     metrics = record["metrics"] if record else {}
     if {"eps", "num_per_eps"} <= metrics.keys():

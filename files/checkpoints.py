@@ -3,6 +3,9 @@
 A checkpoint is a `tf.train.Checkpoint` of nested dicts, so that its keys are the variables' own names
 (`network/unit_1_0/sub1/conv1/kernel`), whatever the order of layers; a plain `Checkpoint(model=...)`
 stores positions, which any refactoring breaks.
+
+One trade, whatever its length: what may be restored or deleted, and under which record, hangs on the
+order in which a save writes, so that both stand where they can be read together.
 """
 
 import contextlib
@@ -37,8 +40,7 @@ class TrainingRun:
     Attributes: as the flags of train.py they come from (`_FLAG_OF_FIELD`); `objective` is the head,
     "ce" or "rce", `image_shape` (height, width, channels), `lr_boundaries` steps; `training_objective`
     is what was minimised with the head, `objective_weights` the (term, weight) of each of its terms. Of
-    a model without residual units `blocks_per_stage` is 0. Fields with a default are those that older
-    checkpoints lack.
+    a model without residual units `blocks_per_stage` is 0.
     """
 
     dataset: str
@@ -51,6 +53,8 @@ class TrainingRun:
     lr_boundaries: tuple[int, ...]
     total_steps: int
     seed: int
+    # Older checkpoints lack the fields from here on: the defaults are what was trained before there
+    # was a choice.
     sync_batch_norm: bool = False
     mixed_precision: str = ""
     model: str = "resnet"
@@ -64,6 +68,7 @@ class TrainingRun:
 
 # What a script calls each field, for messages; the order is that of the checks.
 _FLAG_OF_FIELD = {
+    # First, as a network restored under the wrong sign computes on without an error.
     "objective": "--RCE_train",
     "training_objective": "--objective",
     "objective_weights": "the weights of --objective",
@@ -101,6 +106,7 @@ _DEFAULTS = {field.name: field.default for field in dataclasses.fields(TrainingR
 _LEFT_OUT = ("training_objective", "objective_weights")
 
 
+# Inside the checkpoint, not a file beside it: weights and what they are cannot be copied apart.
 class _RecordState(tf.train.experimental.PythonState):
     """The record and the step of a checkpoint, as JSON inside it."""
 
@@ -122,6 +128,7 @@ class _RecordState(tf.train.experimental.PythonState):
 def _parse_record(text):
     stored = json.loads(text)
     run = stored["run"]
+    # JSON knows lists only, and a list equals no tuple: every check of the record would fail.
     for name in ("image_shape", "lr_boundaries"):
         run[name] = tuple(run[name])
     if "objective_weights" in run:
@@ -190,12 +197,14 @@ class Checkpoints:
         if path == self.newest:
             return path
         self._state.step = step
+        # The loss that the loop has looked at was that before the last update.
         for name, variable in self._variables.items():
             if variable.dtype.is_floating and not np.isfinite(variable.numpy()).all():
                 raise RunError(f"{name} is not finite at step {step}: the training has diverged. "
                                f"{self.last_good()}")
         try:
             os.makedirs(self.log_root, exist_ok=True)
+            # In log_root itself: only within a file system is a rename atomic.
             with tempfile.TemporaryDirectory(dir=self.log_root, prefix=_UNFINISHED) as folder:
                 written = self._checkpoint.write(os.path.join(folder, _CHECKPOINT_NAME))
                 _read_all(written)
@@ -205,6 +214,8 @@ class Checkpoints:
         except (*UNREADABLE, OSError) as error:
             raise RunError(f"could not save step {step} in {self.log_root} ({first_line(error)}). "
                            f"{self.last_good()}") from error
+        # After the state file: a kill before this leaves a checkpoint too many, never a name
+        # without files.
         for old in set(self._paths) - set(kept):
             _delete(old)
         self._paths = kept
@@ -221,10 +232,15 @@ class Checkpoints:
         if path is None:
             return Resumed(0, None, damaged)
         wanted = self._state.record
+        # Compared before a variable is touched: the sentence names a flag, not a shape.
         found, step = read_record(path)
         check_record(path, found, wanted, resume_fields(wanted))
         _restore(self._checkpoint, path)
+        # Restoring has put the old record there, and this run may have more steps or other
+        # boundaries.
         self._state.record = wanted
+        # What may be deleted in time: never the original's, and no damaged newer one, which would
+        # count among those to keep and push out a good one.
         older = [p for p in all_paths(self.log_root) if step_of(p) < step and _is_ours(p)]
         self._paths = [*sorted(older, key=step_of), path]
         return Resumed(step, path, damaged)
@@ -303,6 +319,7 @@ def all_paths(log_root: str) -> list[str]:
 def _listed(log_root):
     """The paths in the state file, the newest first; none without one that can be read."""
     try:
+        # A state file that was cut raises; the names of the files then tell as much.
         state = tf.train.get_checkpoint_state(log_root)
     except ValueError:
         state = None
@@ -315,6 +332,7 @@ def _listed(log_root):
 
 def write_state(folder: str, paths: Sequence[str]) -> None:
     """Writes the file that tf.train.latest_checkpoint reads; the last of `paths` is the newest."""
+    # Without their folder, so that log_root can be moved.
     names = [os.path.basename(path) for path in paths]
     lines = [f'model_checkpoint_path: "{names[-1]}"',
              *(f'all_model_checkpoint_paths: "{name}"' for name in names)]
@@ -342,11 +360,15 @@ def _rename(written, path):
     moved = Path(written).parent.glob(f"{_CHECKPOINT_NAME}.*")
     for file in sorted(moved, key=lambda file: file.suffix == ".index"):
         with open(file, "rb") as opened:
+            # On the disk before the index is: after a power cut a name may else stand for an empty
+            # file.
             os.fsync(opened.fileno())
         os.replace(file, path + file.name.removeprefix(_CHECKPOINT_NAME))
 
 
 def _delete(path):
+    # The index first: what a kill leaves then is no checkpoint. One that cannot be deleted costs
+    # space only.
     for file in (Path(f"{path}.index"), *Path(path).parent.glob(f"{Path(path).name}.data-*")):
         with contextlib.suppress(OSError):
             file.unlink()
@@ -398,6 +420,8 @@ def restore_network(path: str, network: dict[str, tf.Variable]) -> None:
 
 def _restore(checkpoint, path):
     try:
+        # Partial, since the network alone is read from a checkpoint that holds slots, too; but
+        # whatever is asked for must be in it.
         checkpoint.read(path).expect_partial().assert_existing_objects_matched()
     except UNREADABLE as error:
         raise _unreadable(path, error) from error

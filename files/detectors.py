@@ -43,14 +43,17 @@ def save(path: str | os.PathLike, detector: Mapping[str, Any]) -> None:
       InputError: the folder is one of pretrained/.
     """
     path = Path(path)
+    # Thresholds fitted anew would no longer be those of SHA256SUMS, and the folder would be refused.
     if pretrained.is_pretrained(path.parent):
         raise InputError("detector must be a file of your own: what is pretrained stays as it is. "
                          f"Received: detector={str(path)!r}.")
     arrays = {name: np.asarray(detector[name]) for name in (*_ARRAYS, *_NUMBERS)}
+    # Nothing is lost: features were float32 before they were written as text.
     arrays["kernels"] = arrays["kernels"].astype(np.float32)
     if "scores" in detector:
         arrays["scores"] = np.array(detector["scores"])
     with atomic.atomic_path(path) as temporary:
+        # As text: an array of Python objects could be read with pickle alone.
         np.savez_compressed(temporary, **arrays, network=np.array(json.dumps(detector["network"])))
 
 
@@ -97,6 +100,7 @@ def _network(text, path):
         network = json.loads(str(text))
     except ValueError:
         network = None
+    # At least these: a later version may tell more.
     if not isinstance(network, dict) or not network.keys() >= _NETWORK_KEYS:
         raise InputError(f"expected the network in {path} to be a JSON object with "
                          f"{', '.join(sorted(_NETWORK_KEYS))}. Received: {str(text)[:60]!r}.")

@@ -34,6 +34,8 @@ def save_training_features(folder: str | os.PathLike, network: str, features: np
     """Writes training_logits_<tag>, features float [n, d], and training_logitslabels_<tag>, the
     true classes int [n]; both or none. The original's others.py, mode kernel_para."""
     check_lengths({"features": len(features), "labels": len(labels)}, folder)
+    # Both are written before either gets its name. savetxt's own format, %.18e, is the original's
+    # and gives back every float32 exactly.
     with (atomic.atomic_path(training_features_path(folder, network)) as features_file,
           atomic.atomic_path(training_labels_path(folder, network)) as labels_file):
         np.savetxt(features_file, features)
@@ -79,6 +81,7 @@ def load_training_scores(folder: str | os.PathLike, network: str) -> dict[str, n
 def kernels_path(folder: str | os.PathLike, network: str, kind: str = "kernels") -> Path | None:
     """The file of a kind of KERNEL_NAMES: `.npz` before the original's `.mat`; None without either."""
     stem = KERNEL_NAMES[kind][0].format(tag=tag_of_network(network))
+    # Ours first: whoever made kernels here wants them, and the original's file stays where it was.
     candidates = (Path(folder) / f"{stem}{suffix}" for suffix in (".npz", ".mat"))
     return next((path for path in candidates if path.is_file()), None)
 
@@ -131,6 +134,7 @@ def load_kernels(folder: str | os.PathLike, network: str, kind: str = "kernels")
         raise no_kernels(folder, tag_of_network(network), kind)
     arrays = read_arrays(path)
     if key not in arrays:
+        # SciPy adds __header__, __version__ and __globals__.
         found = [name for name in arrays if not name.startswith("__")]
         raise InputError(f"expected the array {key} in {path}. Received: arrays={found}.")
     array = np.asarray(arrays[key], np.float64)
@@ -194,6 +198,7 @@ def save_tsne(folder: str | os.PathLike, network: str, points: np.ndarray, label
         arrays["tSNEisadv"] = np.asarray(is_adversarial, np.int64)
     check_lengths({name: len(array) for name, array in arrays.items()}, folder)
     tag = tag_of_network(network)
+    # All are written before the first gets its name.
     with contextlib.ExitStack() as stack:
         for name, array in arrays.items():
             np.savetxt(stack.enter_context(atomic.atomic_path(Path(folder) / f"{name}_{tag}")), array)

@@ -71,6 +71,7 @@ def _as_bytes(images: np.ndarray) -> np.ndarray:
     if images.dtype == np.uint8:
         return images
     rounded = np.rint(images * np.float32(255)).astype(np.uint8)
+    # Rounded, the file would hold other images than the network saw, without a word.
     exact = rounded.astype(np.float32) / np.float32(255) == images
     if not exact.all():
         raise InputError(
@@ -84,8 +85,10 @@ def write_pngs(folder: str, images: np.ndarray) -> None:
     """Writes images uint8 [n, h, w, 1 or 3] as <row>.png, all or none."""
     from PIL import Image
 
+    # Padded with zeros: whoever reads the folder by name gets the rows in order.
     width = len(str(len(images) - 1))
     with atomic.atomic_folder(folder) as temporary:
         for row, image in enumerate(images):
+            # Pillow knows grey without an axis of channels only.
             grey = image[..., 0] if image.shape[-1] == 1 else image
             Image.fromarray(grey).save(temporary / f"{row:0{width}}.png")

@@ -14,12 +14,14 @@ OBJECTIVE_OF_TAG = {tag: objective for objective, tag in OBJECTIVE_TAG.items()}
 PLAIN = "plain"
 # A head's tag, or that and a training objective: RCE, RCE_at50.
 _TAG = re.compile(rf"({'|'.join(OBJECTIVE_OF_TAG)})(?:_([a-z0-9]+(?:_[a-z0-9]+)*))?")
+# L2_distance is the original's name; what it writes there is a root mean square.
 RESULT_TEXTS = ("entropy_nor", "entropy_adv", "confidence_nor", "confidence_adv", "logits_nor",
                 "logits_adv", "labels_nor", "labels_adv", "labels_true", "L2_distance")
 RESULT_IMAGES = ("nor_img", "adv_img")
 # Picture beside the result files: some of their images.
 IMAGE_GRID = "images.png"
 # What is stored: (file stem, name of the array in it), `{tag}` being RCE or CE.
+# The 1000 stays, whatever --num_kernels: users' scripts open these names.
 KERNEL_NAMES = {
     "kernels": ("kernel1000_{tag}", "kernel_{tag}"),
     "attack_kernels": ("kernel1000_for_attack_{tag}", "kernel_{tag}_for_attack"),
@@ -67,6 +69,7 @@ def results_dir(attack: str, dataset: str, network: str,
                 save_pwd: str | os.PathLike | None = None) -> Path:
     """Folder of an attack's result files: `save_pwd` itself, else `<attack>_<dataset>/<tag>`; `network`
     is a tag or a head."""
+    # As in the original, with no folder RCE or CE below it.
     if save_pwd:
         return Path(save_pwd)
     return attack_dir(attack, dataset) / tag_of_network(network)

@@ -22,6 +22,7 @@ def is_pretrained(folder: str | os.PathLike) -> bool:
 
 def write_sums(folder: str | os.PathLike) -> None:
     """Fixes every file of a folder by its hash."""
+    # Names with a dot are of files that are still being written.
     names = sorted(path.name for path in Path(folder).iterdir()
                    if path.is_file() and path.name != SUMS and not path.name.startswith("."))
     with atomic.atomic_path(Path(folder) / SUMS) as temporary:
@@ -40,8 +41,10 @@ def check(path: str | os.PathLike) -> None:
     path = Path(path)
     if not is_pretrained(path.parent):
         return
+    # Also the prefix of a checkpoint: its files are .index and .data-*.
     sums = {name: digest for name, digest in _sums(path.parent).items()
             if name == path.name or name.startswith(f"{path.name}.")}
+    # A checkpoint put beside what was shipped would be restored in its place.
     if not sums:
         raise InputError(f"expected only what was shipped in {path.parent}, the files of {SUMS}. "
                          f"Received: {path.name}.")

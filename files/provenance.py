@@ -47,6 +47,7 @@ def write(folder: str | os.PathLike, name: str, *, flags: Mapping[str, Any],
       The path written.
     """
     path = Path(folder) / f"{name}_run.json"
+    # Quoted, and without the folder of the script, so that it can be typed in another clone.
     command = shlex.join([os.path.basename(sys.argv[0]), *sys.argv[1:]])
     atomic.write_json(path, {"name": name, "command": f"python {command}", "seed": flags.get("seed"),
                             **provenance(), "flags": flags, "metrics": metrics})
@@ -84,6 +85,7 @@ def read(folder: str | os.PathLike, name: str) -> dict[str, Any] | None:
 
 def _version(package):
     try:
+        # Not by importing it: detect.py, which has not loaded TensorFlow, records its version, too.
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return None
@@ -102,6 +104,7 @@ def _git_revision():
     """Commit of the checkout this code lies in, "-dirty" if edited; None outside of a checkout."""
     try:
         done = subprocess.run(
+            # No tag is to match: a commit must be told by its number alone.
             ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty",
              "--abbrev=40", "--exclude=*"], capture_output=True, text=True, timeout=10, check=False)
     except (OSError, subprocess.SubprocessError):

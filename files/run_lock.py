@@ -34,6 +34,7 @@ def hold(log_root: str) -> Iterator[str | None]:
     path = os.path.join(log_root, LOCK_NAME)
     with _open_locked(path) as file:
         holder = _parse(file.read())
+        # flock does not reach over every network file system: having got it proves nothing there.
         if holder and holder["host"] != socket.gethostname():
             raise InputError(
                 f"expected that no other run writes to {log_root}: delete {path} if the one of host "
@@ -53,9 +54,12 @@ def hold(log_root: str) -> Iterator[str | None]:
 def _open_locked(path):
     """The file, locked by this process; InputError where another process has it."""
     while True:
+        # Not "w", which would wipe out the holder's name before anybody knows whether it lives.
         file = open(path, "a+", encoding="utf-8")  # noqa: SIM115 the caller closes it
         file.seek(0)
         try:
+            # The kernel gives up the lock of a process that dies, of SIGKILL, too; that a file
+            # exists would say nothing.
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             holder = _parse(file.read())
@@ -88,6 +92,7 @@ def _parse(text):
         holder = json.loads(text)
         return {name: holder[name] for name in ("host", "pid", "started")}
     except (ValueError, KeyError, TypeError):
+        # A lock all the same: an unknown host is another host, and the user is asked.
         return {"host": "unknown", "pid": "unknown", "started": "unknown"}
 
 

@@ -18,6 +18,7 @@ from files import atomic, checkpoints
 
 _TF1_LEAF = {"kernel": "DW", "bias": "biases"}
 _NETWORK_LEAVES = {"DW", "biases", "beta", "gamma", "moving_mean", "moving_variance"}
+# Every network of the original has it and none of ours: DW is its word for a kernel.
 _MARK = "init/init_conv/DW"
 _STEP = "global_step"
 _BATCH_NORM_DECAY = 0.9
@@ -84,6 +85,7 @@ def describe(path: str) -> Structure:
         if name not in shapes:
             raise InputError("expected a checkpoint of the original TensorFlow 1 code, with the "
                              f"variable {name}. Received: {path!r} without it.")
+    # All stages have as many units: the first tells.
     blocks = {match[1] for match in (re.match(r"unit_1_(\d+)/", name) for name in shapes) if match}
     slots = [name for name, kinds in _SLOTS.items()
              if kinds and all(f"logit/DW/{kind}" in shapes for kind in kinds.values())]
@@ -172,17 +174,22 @@ def save(folder: str, network: Mapping[str, np.ndarray], slots: Mapping[str, np.
     variables = {tf1_name(name): np.asarray(value) for name, value in network.items()}
     variables |= {**_shadows(variables, step), **slots, _STEP: np.int64(step)}
     stem = f"model.ckpt-{step}"
+    # The bare op, as tf.train.Checkpoint would name the variables by its own tree of objects; it
+    # has a kernel for the CPU only.
     with atomic.atomic_folder(folder) as temporary, tf.device("/cpu:0"):
         tf.raw_ops.SaveV2(
             prefix=str(temporary / stem), tensor_names=list(variables),
             shape_and_slices=[""] * len(variables), tensors=list(variables.values()))
     path = f"{folder}/{stem}"
+    # Last: until then nothing points to the files.
     checkpoints.write_state(folder, [path])
     return path
 
 
 def _shadows(variables, step):
     """The zero-debias variables that TF1's `assign_moving_average` would have after `step` updates."""
+    # Differs from the original: our averages are plain and have none. Its Saver refuses a checkpoint
+    # that lacks any variable of its graph, so they are made up.
     shadows = {}
     for name, value in variables.items():
         scope, _, leaf = name.rpartition("/")
@@ -222,6 +229,7 @@ def _check_names(path, targets):
 
 def _assign(path, targets, values):
     for name, variable in targets.items():
+        # All are compared before the first is assigned: an error leaves the network as it was.
         if values[name].shape != tuple(variable.shape):
             raise InputError(
                 f"expected {name} of shape {tuple(variable.shape)}, as the data set's images and "

@@ -30,6 +30,7 @@ class TrainingLog:
     def write(self, step: int, **scalars: float) -> None:
         """One row: the named scalars (`cost`, `learning_rate`, `test_precision`) at `step`."""
         self._csv.writerow([step, *(scalars.get(name, "") for name in _COLUMNS[1:])])
+        # A kill may come at any time, and a resumed run keeps the rows that are there.
         self._file.flush()
         with self._events.as_default(step=step):
             for name, value in scalars.items():
@@ -45,5 +46,6 @@ def _rows_up_to(path, last_step):
     if not os.path.exists(path):
         return []
     with open(path, newline="") as file:
+        # A kill may have cut the last row.
         rows = [row for row in csv.reader(file) if len(row) == len(_COLUMNS)]
     return [row for row in rows if row[0].isdigit() and int(row[0]) <= last_step]

@@ -15,6 +15,7 @@ SWEEP_EPS = tuple(round(0.02 * k, 2) for k in range(1, 11))
 
 def define() -> None:
     """Flags of test_adv.py alone."""
+    # The original's default, which does nothing useful there: it is answered with the modes.
     flags.define_mode("train", "attack, merge or tSNE_logits")
     flags.define_eval_batches(10)
     absl_flags.DEFINE_string("eval_dir", "", "Accepted for the original's commands; not used.")
@@ -81,6 +82,7 @@ def check() -> attacks.Attack:
         raise InputError(f"eps must lie in (0, 1]. Received: eps={F.eps}.")
     attack = attacks.get(F.attack_method)
     if F["eps"].present and not attack.uses_eps:
+        # A warning, not an error: commands of the original are to run as typed.
         flags.warn(f"--eps does nothing for {F.attack_method}, as in the original.")
     settings(attack)
     return attack
@@ -101,6 +103,7 @@ def settings(attack: attacks.Attack) -> dict[str, Any]:
 
 def _refuse_others(attack):
     F, own = flags.FLAGS, {setting.flag for setting in attack.settings}
+    # Refused, not ignored: numbers that do nothing would be taken for those of the result.
     others = [name for name in attacks.settings() if name not in own]
     for name in others + ([] if "kernels" in attack.takes else ["kernel_dir"]):
         if F[name].present:
@@ -126,6 +129,7 @@ def _keywords(setting, stages):
                          f"value{'s' * (most > 1)}. Received: {setting.flag}={','.join(flag.value)}.")
     if not values:
         return {}
+    # One number of an attack of two stages is for both.
     return {setting.keyword: values[0] if most == 1 else values if len(values) == most
             else values * most}
 
@@ -155,6 +159,8 @@ def eps_values(attack: attacks.Attack) -> tuple[float | None, ...]:
                          f"eps_sweep={','.join(F.eps_sweep)}.")
     if not attack.uses_eps:
         return (None,)
+    # Differs from the original: it ignores --eps in this mode. The default, 0.01, cannot tell whether
+    # it was given; absl can.
     return (F.eps,) if F["eps"].present else values
 
 

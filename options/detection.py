@@ -88,6 +88,7 @@ def dataset(mode: str) -> str:
 
 def objective_tag() -> str:
     """--objective_tag, a tag or ""."""
+    # Tags with a training objective cannot be listed: they are recognised by their form.
     tag = flags.FLAGS.objective_tag
     return tag if is_tag(tag) else flags.check_choice("objective_tag", ("", *OBJECTIVE_OF_TAG))
 
@@ -115,6 +116,7 @@ def detector_path(folder: Path, tag: str) -> Path:
 def wanted(of_dataset: str, *, all_attacks: bool = False) -> Wanted:
     """The results of --attack_method, or of every attack where `all_attacks` and none is given."""
     F = flags.FLAGS
+    # The default, fgsm, is the choice of auc and fit; those that judge take it for no choice.
     every = all_attacks and not F["attack_method"].present
     return Wanted(of_dataset, F.attack_method, tuple(ATTACKS) if every else (F.attack_method,),
                   F.objective_tag, F.save_pwd, flags.check_at_least("num_per_eps", 0), flags.warn)
@@ -124,6 +126,7 @@ def draw(kind: str = "kernels") -> Draw:
     """How kernels of a kind of `names.KERNEL_NAMES` are drawn."""
     F = flags.FLAGS
     given = F["num_kernels"].present
+    # The original has two scripts with a number each, and here one flag serves both.
     default = ATTACK_KERNELS if kind == "attack_kernels" else F.num_kernels
     return Draw(F.num_kernels if given else default, F.seed, given)
 

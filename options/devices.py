@@ -40,6 +40,7 @@ def _cpu_strategy(num_replicas):
     if num_replicas == 1:
         return tf.distribute.OneDeviceStrategy("/cpu:0")
     cpu = tf.config.list_physical_devices("CPU")[0]
+    # Once a process, before anything is computed; a later call makes do with those there are.
     if len(tf.config.get_logical_device_configuration(cpu) or [cpu]) < num_replicas:
         tf.config.set_logical_device_configuration(
             cpu, [tf.config.LogicalDeviceConfiguration()] * num_replicas)
@@ -50,9 +51,12 @@ def _gpu_strategy(num_gpus):
     import tensorflow as tf
 
     gpus = tf.config.list_physical_devices("GPU")
+    # Or TensorFlow takes all memory of a GPU at once. On every GPU, as it must not differ between
+    # them.
     for gpu in gpus:
         tf.config.experimental.set_memory_growth(gpu, True)
     if num_gpus == 1 and not gpus:
+        # As the original, which places softly: --num_gpus=1 stands in every command of its README.
         flags.warn("--num_gpus=1 but no GPU was found: running on the CPU.")
         return tf.distribute.OneDeviceStrategy("/cpu:0")
     if num_gpus > len(gpus):

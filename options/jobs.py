@@ -10,6 +10,7 @@ def define() -> None:
     flags.define_mode(
         "train", "kernel_para, tSNE_logits, export_bin, export_png, info, import_checkpoint, "
         "export_checkpoint, export_model or export_pretrained")
+    # These are accepted for the original's commands: nothing here reads total_steps or eval_once.
     flags.define_total_steps(100000)
     flags.define_lr_decay()
     flags.define_eval_batches(50)

@@ -88,6 +88,8 @@ def open_network(split: str = "test", path: str | None = None) -> Opened:
       InputError: flags that contradict each other, no network there, or images it does not take.
     """
     F = flags.FLAGS
+    # Flags are refused before devices are claimed, and images before weights: what is wrong is to
+    # be said before what takes long.
     units = blocks_per_stage()
     is_file = names_a_file()
     if is_file:
@@ -157,6 +159,7 @@ def _open_file(strategy, image_set):
 def _with_classes(network, strategy, image_set):
     """All, the images with as many classes as the network where their file leaves that open."""
     wanted, found = network.expected.num_classes, image_set.num_classes
+    # An .npz tells its largest label only, and images may lack the last classes.
     is_open = DATASETS[flags.FLAGS.dataset].num_classes is None and not flags.FLAGS.num_classes
     if found > wanted or (found < wanted and not is_open):
         raise InputError(f"expected images of the {wanted} classes of {flags.FLAGS.model}. "

@@ -74,6 +74,7 @@ def define_test_nor() -> None:
 def check() -> None:
     """Refuses what no images are needed to refuse; InputError."""
     F = flags.FLAGS
+    # Neither is a first try, which a command that works helps more than the name of one flag.
     if not (F.dataset or F.log_root):
         raise InputError("--dataset and --log_root must be given; the shortest command that trains is "
                          f"`{SHORTEST}`. Received: neither.")
@@ -97,6 +98,7 @@ def loop_options(note: Callable[[str], None]) -> "Options":
 
     F = flags.FLAGS
     log_root = flags.require("log_root")
+    # Differs from the original: there it is the empty path where it is not given.
     train_dir = F.train_dir or f"{log_root}/train"
     for name, folder in (("log_root", log_root), ("train_dir", train_dir)):
         if pretrained.is_pretrained(folder):
@@ -153,6 +155,7 @@ def run_of(train_set: inputs.ImageSet, num_replicas: int) -> "TrainingRun":
     F = flags.FLAGS
     recipe = _check_layers(train_set.images.shape[-1]).recipe
     batch_size = _given("batch_size", recipe and recipe.batch_size)
+    # Every replica takes as many: each divides its loss by the global batch.
     if batch_size % num_replicas:
         raise InputError(f"batch_size must be divisible by the {num_replicas} replicas. "
                          f"Received: batch_size={batch_size}.")
@@ -179,6 +182,7 @@ def as_recorded(run: "TrainingRun") -> dict[str, object]:
 def _given(name, of_recipe):
     """The flag where it was given or no recipe decides it."""
     flag = flags.FLAGS[name]
+    # Given with its own default it is given all the same, and overrides the recipe.
     return flag.value if of_recipe is None or not flag.using_default_value else of_recipe
 
 
@@ -219,6 +223,7 @@ def _boundaries(recipe, total_steps):
         return recipe.boundaries(total_steps)
     if not texts:
         return optimizers.default_boundaries(flags.FLAGS.dataset, total_steps)
+    # What is no number becomes 0, which is refused below.
     steps = [int(text) if text.strip().isdigit() else 0 for text in texts]
     if min(steps) < 1 or sorted(set(steps)) != steps:
         raise InputError("lr_boundaries must be increasing steps of at least 1, separated by commas. "

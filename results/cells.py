@@ -37,6 +37,7 @@ def published_accuracy(published: dict[str, Any], dataset: str, network: str,
     """Accuracy (%) by v4 of the paper, or by v1 where v4 has none; and by v1."""
     errors = published["test_error_percent_v4"][dataset].get(network)
     v1 = published["test_accuracy_percent_v1"][dataset][network][objective]
+    # v4 prints errors, v1 accuracies.
     return (round(100 - errors[objective], 2) if errors else v1), v1
 
 
@@ -100,6 +101,7 @@ def load(folder: Path = HERE) -> dict[str, dict[str, Any]]:
 
 def is_short(cell: dict[str, Any]) -> bool:
     """Whether the published value lies above our interval, of a figure that is better when higher."""
+    # By the end of the interval, not by our value: what chance explains is no shortfall.
     return (cell["figure"] in JUDGED and cell["published"] is not None and cell["high"] is not None
             and cell["high"] < cell["published"])
 

@@ -80,6 +80,7 @@ class _Found:
         self._add_run(f"train_{network}_{objective}", training, steps=training["metrics"]["step"])
         self._add_run(run, record)
         num_images, step = record["metrics"]["num_images"], record["metrics"]["step"]
+        # The record holds the share; Wilson's interval takes the count.
         num_right = round(record["metrics"]["precision"] * num_images)
         self._add_cell(
             run, num_images, _percent(_share(num_right, num_images)),
@@ -113,6 +114,7 @@ class _Found:
         if attack in SEARCHES:
             self._add_distortions(run, results, kernel_folder, cell)
         seconds = sum(part["seconds"] for part in record["metrics"]["rounds"])
+        # No interval: the time of a sweep is one measurement.
         self._add_cell(run, results.num_rows, [seconds / results.num_rows, None, None],
                        self._published_figure("seconds", cell), figure="seconds", **cell)
 
@@ -126,6 +128,7 @@ class _Found:
 
     def _add_aucs(self, run, scored, cell):
         published = self._published_figure("auc", cell) or ()
+        # Nothing is published of random: its scores are shown all the same.
         for score, value in itertools.zip_longest(PUBLISHED_SCORES, published):
             normal, adversarial = scored.normal[score], scored.adversarial[score]
             ours = [None] * 3
@@ -185,6 +188,7 @@ def flagged(results: attack_results.AttackResults, kernels: Kernels,
     """
     outputs = results.adversarial.rows(successful(results))
     density = kernels.log_density(outputs.features, outputs.predicted)
+    # In logarithms: far from every kernel the density itself is 0.
     return density < np.log(medians[outputs.predicted])
 
 
@@ -196,6 +200,7 @@ def run_of(record: dict[str, Any]) -> dict[str, Any]:
 
 def _share(count, total):
     """A share with Wilson's interval."""
+    # The normal approximation is too short near 100 %, where accuracies lie, and leaves [0, 1].
     interval = binomtest(int(count), total).proportion_ci(method="wilson")
     return count / total, interval.low, interval.high
 
@@ -212,6 +217,8 @@ def main() -> int:
         return 1
     work = Path(sys.argv[1])
     try:
+        # All before the first file is written: results of two networks leave the pages as they
+        # were.
         collected = {dataset: collect(work, dataset) for dataset in DATASETS}
         drawn = {dataset: pictures.find(work, dataset) for dataset in DATASETS}
     except InputError as error:

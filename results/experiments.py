@@ -40,6 +40,7 @@ def eps(found: dict[str, dict[str, Any]]) -> Iterator[str]:
       Lines of text.
     """
     for dataset, attack, objective, name in short_cells(found):
+        # The others have one round: there is no other eps to look at.
         if attack not in SWEPT:
             continue
         swept = Cells(found, dataset).all(figure="auc", attack=attack, objective=objective, score=name)

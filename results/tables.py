@@ -155,6 +155,7 @@ def _triple(cells, eps):
     values = " / ".join("n/a" if (cell := by_score[score])["value"] is None else
                         f"{cell['value']:.1f}{SHORT if is_short(cell) else ''}"
                         for score in PUBLISHED_SCORES)
+    # A run with other eps than the original's sweep has its own rounds.
     found = cells[0]["eps"]
     return values if found is None or found == eps else f"{values} (eps {found:.2f})"
 

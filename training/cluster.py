@@ -33,6 +33,7 @@ def is_configured() -> bool:
         config = json.loads(text)
         hosts, task = config["cluster"], config["task"]
         workers = [*hosts.get("chief", []), *hosts.get("worker", [])]
+        # No parameter servers and no evaluator: nothing here would play their part.
         is_good = (set(hosts) <= {"chief", "worker"} and len(set(workers)) == len(workers)
                    and 0 <= int(task["index"]) < len(hosts[task["type"]]))
     except (ValueError, KeyError, TypeError, AttributeError):
@@ -58,6 +59,7 @@ def make_strategy(num_gpus: int) -> tf.distribute.Strategy:
     if not 0 <= num_gpus <= len(gpus):
         raise InputError("num_gpus must lie between 0 and the number of GPUs of every host of "
                          f"TF_CONFIG, here {len(gpus)}. Received: num_gpus={num_gpus}.")
+    # Before the strategy is made: it starts the devices, which cannot be changed after.
     tf.config.set_visible_devices(gpus[:num_gpus], "GPU")
     for gpu in gpus[:num_gpus]:
         tf.config.experimental.set_memory_growth(gpu, True)
@@ -82,12 +84,15 @@ class Workers:
         if not self._several:
             return True
         resolver = self._strategy.cluster_resolver
+        # As TensorFlow itself decides.
         if "chief" in resolver.cluster_spec().as_dict():
             return resolver.task_type == "chief"
         return resolver.task_id == 0
 
     def any(self, number: int) -> bool:
         """Whether any worker passes another number than 0; every worker has to call it."""
+        # One that stopped alone would leave the others waiting in the next step's collective
+        # operation.
         return bool(self._add(tf.constant(number))) if self._several else bool(number)
 
     def check_same(self, number: int, what: str) -> None:
@@ -99,6 +104,8 @@ class Workers:
         """
         if not self._several:
             return
+        # One sum is enough: where they differ, some worker is off the mean, and its end ends the
+        # rest.
         mean = int(self._add(tf.constant(number))) / self._strategy.num_replicas_in_sync
         if mean != number:
             raise InputError(f"expected that every host sees {what}: log_root must lie on a file "
@@ -112,6 +119,7 @@ class Workers:
         except _LOST as error:
             if not self._several:
                 raise
+            # Read anew, not from this worker's memory: the chief alone knows what it has saved.
             newest, _ = checkpoints.newest_whole(log_root)
             raise RunError(
                 f"{self._lost_worker(str(error))} was lost. The same command on every host goes on "

@@ -56,6 +56,7 @@ def make_train_loop(strategy, model, optimizer, head: heads.Head, batch_size: in
         return cost, tape.gradient(scaled, model.trainable_variables)
 
     if jit_compile:
+        # Without the update: XLA cannot wait for the gradients of other replicas.
         gradients = tf.function(gradients, jit_compile=True)
 
     def replica_step(images, labels):
@@ -86,6 +87,7 @@ class _StopSignal:
     """Remembers SIGINT or SIGTERM while active, so that the loop can save and end in order."""
 
     def __init__(self):
+        # Remembered only: a handler runs between any two lines, in the middle of a save for one.
         self.number = 0
 
     def __enter__(self):
@@ -94,6 +96,7 @@ class _StopSignal:
         return self
 
     def __exit__(self, *_):
+        # Whoever trains from Python has handlers of their own.
         for number, handler in self._previous.items():
             signal.signal(number, handler)
 
@@ -168,10 +171,13 @@ def train(run: checkpoints.TrainingRun, strategy: tf.distribute.Strategy,
             taken_over = stack.enter_context(run_lock.hold(options.log_root))
             if taken_over:
                 options.warn(taken_over)
+            # Under the lock: what looks unfinished could be another run's that is saving just now.
             store.remove_unfinished()
         start = _resume(store, workers, run, network, optimizer, options)
         if start >= run.total_steps:
+            # Before the log is opened, which would cut and write files of a run that is complete.
             return 0, {"step": start, "found_finished": True} if workers.is_chief else None
+        # Only at a fresh start: a run that goes on finds its own record.
         if not start and workers.is_chief and provenance.read(options.train_dir, "train"):
             raise InputError("train_dir must not hold the record of another training, train_run.json, "
                              f"whose figures would be lost. Received: train_dir={options.train_dir!r}.")
@@ -188,19 +194,24 @@ def train(run: checkpoints.TrainingRun, strategy: tf.distribute.Strategy,
 
 def _run_steps(advance, start, run, store, workers, reporter, options):
     """The steps from `start` on; ends with the last or with a signal. Returns the exit code."""
+    # A call ends wherever something is due, so that --steps_per_loop has no influence on what is
+    # told or saved.
     periods = (summary_every(run.total_steps), TEST_EVERY, options.checkpoint_every)
     step, stopped = start, False
     with _StopSignal() as stop:
+        # Differs from the original: its loop makes total_steps + 1 updates.
         while step < run.total_steps and not stopped:
             ahead = min(step + options.steps_per_loop, run.total_steps,
                         *(step - step % period + period for period in periods))
             cost, good_steps = advance(tf.constant(ahead - step))
+            # Looked at once a call, and before anything of it is reported or saved.
             bad_step = step + int(good_steps) + 1
             if bad_step <= ahead:
                 raise RunError(f"the training has diverged: the loss of step {bad_step} is "
                                f"{float(cost):g}. {store.last_good()}")
             step = ahead
             reporter.report(step, cost)
+            # Asked before the save: the chief saves for whichever worker was told to stop.
             stopped = workers.any(stop.number)
             if workers.is_chief and (
                     step % options.checkpoint_every == 0 or step == run.total_steps or stopped):
@@ -228,6 +239,7 @@ def _objective(run):
 
 def _resume(store, workers, run, network, optimizer, options):
     """Restores the newest whole checkpoint, ours or the original's; says so; returns its step."""
+    # Differs from the original: it begins anew every time.
     newest, damaged = checkpoints.newest_whole(store.log_root)
     for sentence in damaged:
         options.warn(f"{sentence} Using {newest} instead.")
@@ -252,6 +264,7 @@ def _resume(store, workers, run, network, optimizer, options):
 def _batches(strategy, run, train_set, start):
     """The rest of the training batches; each worker of a cluster makes those of its replicas."""
     def dataset(context):
+        # All workers know the same global batch; each makes the part of its replicas.
         local = strategy.num_replicas_in_sync // context.num_input_pipelines
         first = context.input_pipeline_id * local
         return pipeline.train_dataset(

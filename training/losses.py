@@ -52,6 +52,7 @@ def total(weights: tuple[tuple[str, float], ...], batch: Batch) -> tf.Tensor:
       float32 [n]; its sum over all replicas, divided by their images, is what a step minimises.
     """
     terms = [_weighted(weight, TERMS[name](batch)) for name, weight in weights]
+    # Plain training stays the graph of the head's loss alone, and with it its bytes.
     return terms[0] if len(terms) == 1 else tf.add_n(terms)
 
 

@@ -9,6 +9,7 @@ from data import get_spec
 
 BASE_LEARNING_RATE = 0.1
 MOMENTUM = 0.9
+# The original's; Keras has 1e-7.
 ADAM_EPSILON = 1.0
 # Of one_cycle, by share of the training: the rate in units of its peak, and the momentum.
 _CYCLE = ((0.0, 0.1, 0.95), (0.45, 1.0, 0.85), (0.9, 0.1, 0.95), (1.0, 0.001, 0.95))
@@ -43,11 +44,14 @@ class TF1Momentum(_Momentum, keras.optimizers.SGD):
     """
 
     def build(self, variables):
+        """Makes a slot for each of the variables."""
         self.momentum = MOMENTUM  # tells Keras that there are slots; what counts is the step's own
         super().build(variables)
 
     def update_step(self, gradient, variable, learning_rate):
+        """One update of a variable with the step's own momentum."""
         slot = self.momentums[self._get_variable_index(variable)].value
+        # The kernel that TF1 ran: its arithmetic, one op a variable.
         tf.raw_ops.ResourceApplyMomentum(
             var=variable.handle, accum=slot.handle, lr=learning_rate, grad=gradient,
             momentum=self._momentum_now)
@@ -63,6 +67,8 @@ class CycledAdam(_Momentum, keras.optimizers.Adam):
     """
 
     def update_step(self, gradient, variable, learning_rate):
+        """Keras's update of a variable, with the step's own beta_1."""
+        # Keras reads the attribute in the middle of its step and takes no argument for it.
         constant = self.beta_1
         self.beta_1 = self._momentum_now
         try:
@@ -79,6 +85,7 @@ class TF1RMSprop(keras.optimizers.Optimizer):
         self._numbers = {"rho": rho, "momentum": momentum, "epsilon": epsilon}
 
     def build(self, variables):
+        """Makes the two slots of each of the variables."""
         if self.built:
             return
         super().build(variables)
@@ -86,6 +93,7 @@ class TF1RMSprop(keras.optimizers.Optimizer):
         self._momentums = self.add_optimizer_variables(variables, "momentum")
 
     def update_step(self, gradient, variable, learning_rate):
+        """One update of a variable."""
         index = self._get_variable_index(variable)
         tf.raw_ops.ResourceApplyRMSProp(
             var=variable.handle, ms=self._mean_squares[index].value.handle,
@@ -116,6 +124,8 @@ def make_optimizer(name: str, learning_rate, *, momentum=None, mixed_precision: 
     if name == "adam" and momentum:
         return CycledAdam(learning_rate, momentum=momentum, epsilon=adam_epsilon, name=name)
     if name == "adam":
+        # As TF1's it adds epsilon to the root of the uncorrected second moment, which at 1.0
+        # matters.
         return keras.optimizers.Adam(learning_rate, epsilon=adam_epsilon, name=name)
     return keras.optimizers.SGD(learning_rate, name=name)
 
@@ -126,6 +136,8 @@ def build_for(run, strategy: tf.distribute.Strategy, model: keras.Model) -> kera
         optimizer = make_optimizer(
             run.optimizer, rate_of(run), momentum=momentum_of(run), mixed_precision=run.mixed_precision,
             adam_epsilon=run.adam_epsilon)
+        # In the scope, too: slots made outside it would not be mirrored. And now, not at the first
+        # step, so that a checkpoint can be read into them.
         optimizer.build(model.trainable_variables)
     return optimizer
 
@@ -161,6 +173,7 @@ class PiecewiseLinear(keras.optimizers.schedules.LearningRateSchedule):
         return value
 
     def get_config(self):
+        """The arguments, as Keras asks of a schedule."""
         return {"steps": self._steps, "values": self._values}
 
 

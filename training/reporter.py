@@ -9,6 +9,7 @@ from files.training_log import TrainingLog
 from networks.network import count_correct
 from training import optimizers
 
+# The original's: every 500 steps, 50 batches of 200 images.
 TEST_EVERY = 500
 TEST_IMAGES = 50 * 200
 
@@ -56,6 +57,7 @@ class Reporter:
         self._log = TrainingLog(train_dir, start)
         # disable=None: no bar where the output is not a terminal.
         self._bar = tqdm(total=run.total_steps, initial=start, unit="step", disable=None)
+        # From the step it goes on at: those before took time of another run.
         self._started = (start, time.perf_counter())
         self.figures = {}
 
@@ -75,6 +77,7 @@ class Reporter:
             self._bar.set_postfix(
                 loss=f"{scalars['cost']:.4f}", lr=f"{scalars['learning_rate']:g}",
                 images_per_s=f"{self._images_per_second(step):.0f}", refresh=False)
+        # Differs from the original: also at the last step, whose figures the run record takes.
         if self._test_set is not None and (
                 step % TEST_EVERY == 0 or step == self._run.total_steps):
             scalars["test_precision"] = self._test_precision()

@@ -17,7 +17,7 @@ from defenses.scores import non_me_variance
 from errors import InputError
 from evaluation import judging, metrics, rounds
 from figures import drawing
-from files import attack_results, provenance
+from files import attack_results, provenance, result_files
 from files import detectors as detector_files
 from files.features import load_kernels, load_training_scores
 from files.images import save_bin
@@ -289,8 +289,8 @@ def test_images_of_the_fit_are_left_out(judged):
 
 def test_figures_are_those_of_the_slow_way(judged, work, fitted):
     _, rows = judged
-    results = attack_results.load_attack_results(work[0] / "bim_digits/RCE")
-    index = attack_results.load_per_image(work[0] / "bim_digits/RCE")["image_index"]
+    results = result_files.load_attack_results(work[0] / "bim_digits/RCE")
+    index = result_files.load_per_image(work[0] / "bim_digits/RCE")["image_index"]
     chosen = (~np.isin(index, fitted.fitted_on) & (results["labels_nor"] == results["labels_true"])
               & (results["labels_adv"] != results["labels_true"]))
     row, = (row for row in rows if (row["attack"], row["subset"], row["score"]) == (
@@ -421,7 +421,7 @@ def test_without_a_sweep_there_are_the_figures_of_one_round(work, judged, tmp_pa
     auroc, = (row["figures"]["auroc"]["value"] for row in judged[1] if (
         row["attack"], row["subset"], row["score"]) == ("bim", "successful", "k_density"))
     assert f"K-density, AUROC {100 * auroc:.2f} %" in labels and len(labels) == 5
-    per_image = attack_results.load_per_image(work[0] / "bim_digits/RCE")
+    per_image = result_files.load_per_image(work[0] / "bim_digits/RCE")
     bar, = rows_of(tmp_path / "distortions.csv")
     assert int(bar["n"]) == per_image["kept"].sum()
     assert float(bar["mean"]) == pytest.approx(255 * per_image["rms"][per_image["kept"]].mean())

@@ -23,7 +23,7 @@ from defenses.scores import Reference, log_probabilities
 from errors import InputError
 from evaluation import judging, metrics
 from evaluation.rounds import rounds_of, successful
-from files import attack_results, provenance
+from files import provenance, result_files
 from files.features import (
     kernels_path,
     load_kernels,
@@ -422,7 +422,7 @@ def workspace(tmp_path):
     for objective in ("ce", "rce"):
         folder = tmp_path / results_dir("fgsm", "digits", objective)
         results = _results(labels, labels, (labels + 1) % 3, seed=len(objective))
-        attack_results.save_attack_results(folder, results)
+        result_files.save_attack_results(folder, results)
         provenance.write(
             folder, "test_adv", flags={"RCE_train": objective == "rce", "seed": 0},
             metrics={"eps": [0.05, 0.12, 0.3], "num_per_eps": 20})
@@ -466,7 +466,7 @@ def test_the_program_prints_one_table_and_leaves_json_record_and_picture(workspa
     folder = workspace / "fgsm_digits"
     assert (folder / "roc_fgsm_digits.png").read_bytes().startswith(b"\x89PNG")
     written = json.loads((folder / "auc_fgsm_digits.json").read_text())["objectives"]
-    results = attack_results.load_attack_results(folder / "RCE")
+    results = result_files.load_attack_results(folder / "RCE")
     kernels = load_kernels(workspace / "kernel_para_digits", "rce")
     assert kernels.shape == (10, 5, 3)
     assert written["RCE"] == auc_table(results, kernels, RCE, [0.05, 0.12, 0.3], 20)
@@ -485,7 +485,7 @@ def test_results_of_another_training_objective_have_their_own_names(workspace):
     done = _run(workspace, "--dataset=digits", "--num_kernels=10", "--objective_tag=RCE_at50")
     assert done.returncode == 0, done.stderr
     assert (workspace / "kernel_para_digits/kernel1000_RCE_at50.npz").is_file()
-    results = attack_results.load_attack_results(workspace / "fgsm_digits/RCE_at50")
+    results = result_files.load_attack_results(workspace / "fgsm_digits/RCE_at50")
     kernels = load_kernels(workspace / "kernel_para_digits", "RCE_at50")
     written = json.loads((workspace / "fgsm_digits/auc_fgsm_digits.json").read_text())["objectives"]
     # The bandwidth is that of the head.
@@ -582,13 +582,13 @@ def test_the_originals_own_files_have_ten_rounds(workspace):
 
 
 def test_rows_that_are_not_ten_rounds_need_num_per_eps(tmp_path):
-    attack_results.save_attack_results(tmp_path, _results([0] * 22, [0] * 22, [1] * 22))
+    result_files.save_attack_results(tmp_path, _results([0] * 22, [0] * 22, [1] * 22))
     arguments = "--dataset=digits", "--save_pwd=.", "--objective_tag=CE"
     _check_error(_run(tmp_path, *arguments), "22 rows", "Received: num_per_eps=0.")
 
 
 def test_no_qualifying_image_at_all_is_no_error(tmp_path):
-    attack_results.save_attack_results(tmp_path, _results([0] * 10, [1] * 10, [1] * 10))
+    result_files.save_attack_results(tmp_path, _results([0] * 10, [1] * 10, [1] * 10))
     save_kernels(tmp_path, "ce", np.zeros((2, 5, 2)))
     done = _run(tmp_path, "--dataset=digits", "--save_pwd=.", "--objective_tag=CE",
                 "--kernel_dir=.")

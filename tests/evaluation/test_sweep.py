@@ -16,7 +16,7 @@ import test_adv as adv_script
 from data import inputs
 from errors import InputError
 from evaluation import crafter
-from files import attack_parts, attack_results
+from files import attack_parts, result_files
 from files.features import save_kernels
 from files.names import RESULT_TEXTS
 from networks import restoring
@@ -86,10 +86,10 @@ def test_a_search_prints_its_words_and_leaves_its_files(attack, tmp_path, name):
     assert set(os.listdir(folder)) == {
         *RESULT_TEXTS, "nor_img.npy", "adv_img.npy", "images.png", "results.npz",
         "per_image.csv", "test_adv_run.json"}
-    results = attack_results.load_attack_results(folder, images=True)
+    results = result_files.load_attack_results(folder, images=True)
     saved = np.load(folder / "results.npz")
-    white_box = attack_results.PER_IMAGE_WHITE_BOX if "kernels" in spec.takes else ()
-    assert tuple(saved) == attack_results.PER_IMAGE + white_box
+    white_box = result_files.PER_IMAGE_WHITE_BOX if "kernels" in spec.takes else ()
+    assert tuple(saved) == result_files.PER_IMAGE + white_box
     assert {len(saved[key]) for key in saved} == {count}
 
     # The arrays belong together.
@@ -321,7 +321,7 @@ def test_the_weights_are_part_of_the_identity(attack, tmp_path, tiny, cpu, monke
     def dying(*_):
         raise _Killed
 
-    monkeypatch.setattr(attack_results, "save_attack_results", dying)
+    monkeypatch.setattr(result_files, "save_attack_results", dying)
     with pytest.raises(_Killed):
         attack("fgsm", "--eps=0.1", "--eval_batch_count=1", cwd=tmp_path)
     monkeypatch.undo()

@@ -5,7 +5,7 @@ import pytest
 
 from data.pixels import to_network_input
 from errors import InputError
-from files import attack_results, provenance
+from files import attack_results, provenance, result_files
 from files.names import RESULT_IMAGES, RESULT_TEXTS
 
 NUM_ROWS = 20
@@ -18,7 +18,7 @@ def folder(tmp_path):
     arrays |= {name: np.zeros((NUM_ROWS, 3)) for name in ("logits_nor", "logits_adv")}
     arrays |= {name: np.zeros((NUM_ROWS, 4, 4, 1)) for name in RESULT_IMAGES}
     arrays["entropy_adv"][3:5] = np.nan
-    attack_results.save_attack_results(tmp_path, arrays)
+    result_files.save_attack_results(tmp_path, arrays)
     return tmp_path
 
 

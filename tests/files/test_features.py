@@ -1,4 +1,4 @@
-"""files/attack_results.py: round trips, names and every refused file."""
+"""files/result_files.py and files/features.py: round trips, names and every refused file."""
 
 import os
 import subprocess
@@ -10,7 +10,7 @@ import pytest
 import scipy.io
 
 from errors import InputError
-from files import attack_results
+from files import result_files
 from files.features import (
     kernels_are_stale,
     kernels_path,
@@ -64,7 +64,7 @@ def results():
 
 @pytest.fixture
 def saved(results, tmp_path):
-    attack_results.save_attack_results(tmp_path, results)
+    result_files.save_attack_results(tmp_path, results)
     return tmp_path
 
 
@@ -81,7 +81,7 @@ def test_folders_are_those_of_the_original():
 
 
 def test_results_round_trip_without_loss(saved, results):
-    loaded = attack_results.load_attack_results(saved, images=True)
+    loaded = result_files.load_attack_results(saved, images=True)
     assert set(loaded) == set(results)
     for name, array in results.items():
         expected = array.astype(np.float32) if name.endswith("_img") else array
@@ -89,7 +89,7 @@ def test_results_round_trip_without_loss(saved, results):
     assert loaded["labels_true"].dtype == np.int64
     assert loaded["logits_nor"].dtype == np.float64
     assert loaded["nor_img"].dtype == np.float32
-    assert "nor_img" not in attack_results.load_attack_results(saved)
+    assert "nor_img" not in result_files.load_attack_results(saved)
 
 
 def test_result_files_are_text_as_numpy_writes_it(saved, results):
@@ -102,8 +102,8 @@ def test_result_files_are_text_as_numpy_writes_it(saved, results):
 
 
 def test_one_row_stays_a_row(results, tmp_path):
-    attack_results.save_attack_results(tmp_path, {name: array[:1] for name, array in results.items()})
-    loaded = attack_results.load_attack_results(tmp_path)
+    result_files.save_attack_results(tmp_path, {name: array[:1] for name, array in results.items()})
+    loaded = result_files.load_attack_results(tmp_path)
     assert loaded["logits_nor"].shape == (1, 3)
     assert loaded["labels_nor"].shape == (1,)
 
@@ -112,7 +112,7 @@ def test_a_failing_save_leaves_the_old_results(saved, results):
     before = {path: path.read_bytes() for path in saved.iterdir()}
     results["adv_img"] = np.array(["no", "image"] * 3)
     with pytest.raises(ValueError, match="could not convert"):
-        attack_results.save_attack_results(saved, results)
+        result_files.save_attack_results(saved, results)
     assert {path: path.read_bytes() for path in saved.iterdir()} == before
 
 
@@ -122,14 +122,14 @@ def test_a_failing_save_leaves_the_old_results(saved, results):
 ])
 def test_save_refuses_what_does_not_belong_together(results, tmp_path, change, message):
     with pytest.raises(InputError, match=message):
-        attack_results.save_attack_results(tmp_path / "out", results | change)
+        result_files.save_attack_results(tmp_path / "out", results | change)
     assert not (tmp_path / "out").exists()
 
 
 def test_nan_is_allowed_in_entropy_only(saved):
     for name in ("entropy_nor", "entropy_adv"):
         np.savetxt(saved / name, [np.nan, 1, 2, 3, 4, np.nan])
-    assert np.isnan(attack_results.load_attack_results(saved)["entropy_adv"]).sum() == 2
+    assert np.isnan(result_files.load_attack_results(saved)["entropy_adv"]).sum() == 2
 
 
 @pytest.mark.parametrize(("name", "values", "message"), [
@@ -149,12 +149,12 @@ def test_nan_is_allowed_in_entropy_only(saved):
 def test_bad_values_are_named_with_file_and_row(saved, name, values, message):
     np.savetxt(saved / name, values)
     with pytest.raises(InputError, match=message):
-        attack_results.load_attack_results(saved)
+        result_files.load_attack_results(saved)
 
 
 def test_confidence_may_exceed_1_by_rounding(saved):
     np.savetxt(saved / "confidence_nor", np.full(6, 1.0000001))
-    attack_results.load_attack_results(saved)
+    result_files.load_attack_results(saved)
 
 
 @pytest.mark.parametrize(("text", "message"), [
@@ -167,24 +167,24 @@ def test_confidence_may_exceed_1_by_rounding(saved):
 def test_text_that_does_not_parse_names_the_file(saved, text, message):
     (saved / "logits_nor").write_text(text)
     with pytest.raises(InputError, match=message) as error:
-        attack_results.load_attack_results(saved)
+        result_files.load_attack_results(saved)
     assert str(saved / "logits_nor") in str(error.value)
 
 
 def test_a_missing_file_is_named(saved):
     (saved / "labels_true").unlink()
     with pytest.raises(InputError, match=r"labels_true in .*Received: no such file"):
-        attack_results.load_attack_results(saved)
+        result_files.load_attack_results(saved)
 
 
 def test_images_that_are_no_array_or_of_other_length_are_refused(saved):
     np.save(saved / "adv_img.npy", np.zeros((5, 4, 4, 1)))
-    attack_results.load_attack_results(saved)
+    result_files.load_attack_results(saved)
     with pytest.raises(InputError, match="Received: adv_img=5"):
-        attack_results.load_attack_results(saved, images=True)
+        result_files.load_attack_results(saved, images=True)
     (saved / "adv_img.npy").write_bytes(b"no array")
     with pytest.raises(InputError, match=r"NumPy array in .*adv_img\.npy"):
-        attack_results.load_attack_results(saved, images=True)
+        result_files.load_attack_results(saved, images=True)
 
 
 # --- Training features and kernels ---
@@ -281,20 +281,20 @@ def test_each_kind_is_stale_when_what_it_is_made_from_is_newer(tmp_path):
 
 def test_per_image_results_are_a_table_and_an_array_file(results, tmp_path):
     count = len(results["labels_true"])
-    per_image = {name: np.arange(count) for name in attack_results.PER_IMAGE}
+    per_image = {name: np.arange(count) for name in result_files.PER_IMAGE}
     per_image["success"] = np.arange(count) % 2 == 0
-    attack_results.save_attack_results(tmp_path / "a", results, per_image)
-    attack_results.save_attack_results(tmp_path / "b", results, per_image)
+    result_files.save_attack_results(tmp_path / "a", results, per_image)
+    result_files.save_attack_results(tmp_path / "b", results, per_image)
     for name in ("results.npz", "per_image.csv"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
     head, first, *_ = (tmp_path / "a/per_image.csv").read_text().splitlines()
-    assert head == ",".join(attack_results.PER_IMAGE)
-    assert first.split(",")[attack_results.PER_IMAGE.index("success")] == "True"
+    assert head == ",".join(result_files.PER_IMAGE)
+    assert first.split(",")[result_files.PER_IMAGE.index("success")] == "True"
     with np.load(tmp_path / "a/results.npz") as file:
-        assert tuple(file) == attack_results.PER_IMAGE
+        assert tuple(file) == result_files.PER_IMAGE
     per_image["odd"] = per_image.pop("rms")
     with pytest.raises(InputError, match=r"missing or unknown=\['odd', 'rms'\]"):
-        attack_results.save_attack_results(tmp_path / "c", results, per_image)
+        result_files.save_attack_results(tmp_path / "c", results, per_image)
     assert not (tmp_path / "c").exists()
 
 
@@ -340,7 +340,7 @@ def test_tsne_files_are_those_of_the_original(tmp_path):
 
 
 def test_artifacts_import_neither_tensorflow_nor_scipy():
-    code = ("import sys, files.attack_results, files.features; "
+    code = ("import sys, files.attack_results, files.result_files, files.features; "
             "print([name for name in ('tensorflow', 'scipy') if name in sys.modules])")
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True,
                           check=True)

@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from files import attack_results, provenance
+from files import provenance, result_files
 from files.features import save_kernels, save_training_features
 from results import experiments
 from tests.helpers.script_runner import ROOT
@@ -32,13 +32,13 @@ def write(folder, changed):
     """NUM images of class 0, the last of them wrong from the start; the first `changed` become 1."""
     labels_nor = np.array([0] * (NUM - 1) + [1])
     labels_adv = np.where(np.arange(NUM) < changed, 1, labels_nor)
-    attack_results.save_attack_results(folder, {
+    result_files.save_attack_results(folder, {
         "labels_true": np.zeros(NUM, int), "labels_nor": labels_nor, "labels_adv": labels_adv,
         "confidence_nor": np.linspace(0.5, 0.9, NUM), "confidence_adv": np.full(NUM, 0.6),
         "entropy_nor": np.zeros(NUM), "entropy_adv": np.full(NUM, -1.0),
         "logits_nor": np.zeros((NUM, 1)), "logits_adv": np.full((NUM, 1), 3.0),
         **{f"{side}_img": np.zeros((NUM, 2, 2, 1), np.float32) for side in ("nor", "adv")},
-        "L2_distance": np.zeros(NUM)}, {name: np.zeros(NUM) for name in attack_results.PER_IMAGE})
+        "L2_distance": np.zeros(NUM)}, {name: np.zeros(NUM) for name in result_files.PER_IMAGE})
     provenance.write(folder, "test_adv", flags={}, metrics={
         "eps": [None], "num_per_eps": NUM, "rounds": [{"seconds": 1.0}]})
 

@@ -14,7 +14,7 @@ from defenses.kernels import KERNEL_BANDWIDTH, Kernels
 from errors import InputError
 from evaluation.metrics import separation
 from evaluation.rounds import rounds_of, successful
-from files import attack_results, provenance
+from files import provenance, result_files
 from files.features import load_kernels, save_kernels
 from results import cells, collect, experiments, pictures, report, statements, tables
 from tests.helpers.results import auc_table, results_of
@@ -125,13 +125,13 @@ def write_attack(folder, eps, seed, *, white_box=False):
         **{f"{side}_img": np.zeros((rows, 2, 2, 1), np.float32) for side in ("nor", "adv")},
         "L2_distance": rng.random(rows)}
     right = results["labels_nor"] == true
-    per_image = {name: rng.random(rows) for name in attack_results.PER_IMAGE} | {
+    per_image = {name: rng.random(rows) for name in result_files.PER_IMAGE} | {
         "label": true, "predicted_before": results["labels_nor"],
         "predicted_after": results["labels_adv"], "kept": right & (results["labels_adv"] != true)}
     if white_box:
-        per_image |= {name: rng.random(rows) for name in attack_results.PER_IMAGE_WHITE_BOX}
+        per_image |= {name: rng.random(rows) for name in result_files.PER_IMAGE_WHITE_BOX}
         per_image["kept"] = per_image["kept"] & (rng.random(rows) < 0.5)
-    attack_results.save_attack_results(folder, results, per_image)
+    result_files.save_attack_results(folder, results, per_image)
     record(folder, "test_adv", {"seed": 0}, {"eps": eps, "num_per_eps": NUM, "rounds": [
         {"seconds": 3.0} for _ in eps]})
     return results, per_image

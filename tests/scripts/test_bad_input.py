@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from files import attack_results, provenance
+from files import provenance, result_files
 from files.features import save_training_features
 from files.names import RESULT_TEXTS
 from tests.helpers import script_runner
@@ -196,7 +196,7 @@ def results(work):
         arrays[f"{side}_img"] = np.zeros((NUM_ROWS, 4, 4, 1))
     arrays |= {"labels_true": labels, "labels_nor": labels, "labels_adv": (labels + 1) % 4}
     folder = work / "fgsm_digits/RCE"
-    attack_results.save_attack_results(folder, arrays)
+    result_files.save_attack_results(folder, arrays)
     provenance.write(folder, "test_adv", flags={"RCE_train": True, "seed": 0},
                                metrics={"eps": [0.1, 0.2], "num_per_eps": NUM_ROWS // 2})
     features = generator.normal(size=(43, 5))

@@ -14,7 +14,7 @@ from data.pixels import to_network_input
 from defenses import deployed
 from defenses import detector as detectors
 from errors import InputError
-from files import attack_results, provenance
+from files import attack_results, provenance, result_files
 from files import detectors as detector_files
 from tests.helpers import script_runner
 from tests.helpers.script_runner import NETWORK, refused, run, succeeded
@@ -83,7 +83,7 @@ def test_every_kind_of_attack(work, arguments, tmp_path):
     method, *numbers = arguments
     succeeded("test_adv", *DIGITS, "--mode=attack", f"--attack_method={method}", *numbers,
               "--eval_batch_count=1", f"--save_pwd={tmp_path}", cwd=work)
-    results = attack_results.load_attack_results(tmp_path, images=True)
+    results = result_files.load_attack_results(tmp_path, images=True)
     assert np.abs(results["adv_img"]).max() <= 0.5
     assert results["logits_adv"].shape[1] == 12
 
@@ -164,7 +164,7 @@ def test_images_of_any_size_and_fewer_classes_of_a_file(tmp_path):
     np.savez(tmp_path / "x.npz", images=images, labels=np.array([0, 1, 2, 1, 0, 2]))
     succeeded("test_adv", "--dataset=npz", "--eval_data_path=x.npz", "--model=any.keras",
               "--model_input=-1..1", *ATTACK, cwd=tmp_path)
-    stored = attack_results.open_normal_images(tmp_path / "fgsm_npz/CE")
+    stored = result_files.open_normal_images(tmp_path / "fgsm_npz/CE")
     assert stored.shape[1:] == (9, 7, 3) and stored.min() >= -0.5
     assert to_network_input(images).min() == stored.min()
 

@@ -20,7 +20,7 @@ from data import inputs
 from data.pixels import to_network_input
 from defenses import PUBLISHED_SCORES, scores
 from figures import drawing
-from files import attack_results
+from files import result_files
 from files.features import load_kernels, load_training_features
 from files.images import save_bin
 from files.names import RESULT_TEXTS
@@ -319,7 +319,7 @@ def test_nor_says_that_it_waits(tmp_path):
 
 def _expected_lines(folder, attack):
     """ORIGINAL.md section 9, with the averages of the result files; seconds as a pattern."""
-    results = attack_results.load_attack_results(folder, images=True)
+    results = result_files.load_attack_results(folder, images=True)
     yield f"attacking method is {attack}"
     yield "mode is attack"
     yield f"Num of sample per eps is {PER_EPS}"
@@ -357,7 +357,7 @@ def test_sweep_leaves_result_files(swept, attack):
         "entropy_nor", "entropy_adv", "confidence_nor", "confidence_adv", "logits_nor", "logits_adv",
         "labels_nor", "labels_adv", "labels_true", "L2_distance", "nor_img.npy", "adv_img.npy",
         "images.png", "results.npz", "per_image.csv", "test_adv_run.json"}
-    results = attack_results.load_attack_results(files, images=True)
+    results = result_files.load_attack_results(files, images=True)
     shapes = {name: array.shape for name, array in results.items()}
     assert shapes.pop("logits_nor") == shapes.pop("logits_adv") == (10 * PER_EPS, 64)
     assert shapes.pop("nor_img") == shapes.pop("adv_img") == (10 * PER_EPS, 8, 8, 1)
@@ -369,7 +369,7 @@ def test_sweep_leaves_result_files(swept, attack):
 
 @pytest.mark.parametrize("attack", SWEPT)
 def test_every_round_attacks_the_same_images_within_eps(swept, attack):
-    results = attack_results.load_attack_results(swept(attack)[0] / f"{attack}_digits/RCE", images=True)
+    results = result_files.load_attack_results(swept(attack)[0] / f"{attack}_digits/RCE", images=True)
     test_set = inputs.load("digits", "", "test")
     rows = np.tile(inputs.subset_indices(360, PER_EPS, 0), 10)
     np.testing.assert_array_equal(results["nor_img"], to_network_input(test_set.images[rows]))
@@ -385,7 +385,7 @@ def test_every_round_attacks_the_same_images_within_eps(swept, attack):
 
 @pytest.mark.parametrize("attack", SWEPT)
 def test_scores_are_those_of_the_images(swept, network, cpu, attack):
-    results = attack_results.load_attack_results(swept(attack)[0] / f"{attack}_digits/RCE", images=True)
+    results = result_files.load_attack_results(swept(attack)[0] / f"{attack}_digits/RCE", images=True)
     forward = network.forward(cpu)
     for side in ("nor", "adv"):
         logits, features = forward(results[f"{side}_img"])
@@ -399,7 +399,7 @@ def test_gradients_lower_the_precision_and_noise_hardly(swept):
     at_02 = slice(9 * PER_EPS, 10 * PER_EPS)
 
     def precision(attack):
-        results = attack_results.load_attack_results(swept(attack)[0] / f"{attack}_digits/RCE")
+        results = result_files.load_attack_results(swept(attack)[0] / f"{attack}_digits/RCE")
         return np.mean((results["labels_adv"] == results["labels_true"])[at_02])
 
     assert max(precision("fgsm"), precision("bim")) < precision("random") - 0.05
@@ -425,8 +425,8 @@ def test_eps_gives_one_round_whatever_the_attack_batch_size(swept, log_root, tmp
     first = _single(log_root, tmp_path, attack, "deep/a")
     assert not (tmp_path / f"{attack}_digits").exists()
     assert _single(log_root, tmp_path, attack, "b", "--attack_batch_size=7") == first
-    sweep = attack_results.load_attack_results(swept(attack)[0] / f"{attack}_digits/RCE", images=True)
-    for name, array in attack_results.load_attack_results(tmp_path / "deep/a", images=True).items():
+    sweep = result_files.load_attack_results(swept(attack)[0] / f"{attack}_digits/RCE", images=True)
+    for name, array in result_files.load_attack_results(tmp_path / "deep/a", images=True).items():
         np.testing.assert_array_equal(array, sweep[name][ROUND_OF_01])
 
 
@@ -517,7 +517,7 @@ def test_detect_selects_kernels_and_tells_the_auc(kernels, tmp_path):
     result = run("detect", "--dataset=digits", "--attack_method=fgsm", cwd=work)
     assert (result.code, result.err) == (0, "")
     table = json.loads((work / "fgsm_digits/auc_fgsm_digits.json").read_text())["objectives"]["RCE"]
-    files = attack_results.load_attack_results(work / "fgsm_digits/RCE")
+    files = result_files.load_attack_results(work / "fgsm_digits/RCE")
     counted = ((files["labels_nor"] == files["labels_true"])
                & (files["labels_adv"] != files["labels_true"])).reshape(10, PER_EPS).sum(axis=1)
     assert [row["n"] for row in table] == list(counted) and counted[-1] > 0
