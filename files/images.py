@@ -1,6 +1,5 @@
 """Images out: the original's .bin records, and PNG files."""
 
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -8,10 +7,6 @@ from data import formats, inputs
 from data.pixels import from_network_input
 from errors import InputError
 from files import atomic
-
-if TYPE_CHECKING:
-    pass
-
 
 
 def save_pngs(folder: str, images: np.ndarray) -> None:
