@@ -70,9 +70,11 @@ class Crafter:
         if attack.climbs:
             settings["chunk"] = self.chunk
         # On a GPU a chunk can be larger than what the row saves together.
-        self.part_size = max(attack.part_size, self.chunk)
+        # A GPU's gradient may share more images than a part or a call of the CPU's has.
+        least = self.chunk if device_kind(strategy) == "GPU" else 1
+        self.part_size = max(attack.part_size, least)
         # More rows than a part has would be padding.
-        batch_size = min(max(batch_size or attack.batch_size, self.chunk), self.part_size)
+        batch_size = min(max(batch_size or attack.batch_size, least), self.part_size)
         self._targeted = settings.get("targeted", True)
         self._unit, self._num_restarts = self.chunk or default_chunk(attack, strategy), 1
         first = [getattr(network, _NETWORK_FUNCTIONS[name]) for name in attack.takes

@@ -144,7 +144,7 @@ def test_a_search_prints_its_words_and_leaves_its_files(attack, tmp_path, name):
 def test_the_numbers_of_the_flags_reach_the_attack(attack, tmp_path, monkeypatch):
     seen = {}
 
-    def spy(self, network, strategy, spec, *, seed, settings, batch_size=0):
+    def spy(self, network, strategy, spec, *, settings, **_):
         seen.update(settings)
         raise InputError("seen. Received: all.")
 
@@ -450,7 +450,7 @@ def test_eps_of_an_attack_without_eps_is_warned_of(attack, tmp_path):
 def test_gradients_that_vanish_are_told_or_refused(attack, tmp_path, monkeypatch):
     gradients = np.ones((3, 8, 8, 1))
     gradients[1] = 0
-    monkeypatch.setattr(crafter, "input_gradients", lambda *_, **__: gradients)
+    monkeypatch.setattr(adv_script, "input_gradients", lambda *_, **__: gradients)
     result = attack("fgsm", "--eps=0.1", "--eval_batch_count=1", cwd=tmp_path)
     assert result.code == 0
     assert "exactly zero for 1 of the first 100 images" in result.err

@@ -8,8 +8,6 @@ import os
 import subprocess
 import sys
 
-import flags
-
 import keras
 import numpy as np
 import pytest
@@ -27,8 +25,8 @@ from resnet_model import FusedBatchNorm, named_variables
 from tests.helpers import script_runner
 from tests.helpers.golden import golden
 from tests.helpers.script_runner import NETWORK, succeeded
+from training import MIXED_PRECISIONS, optimizers
 from training import loop as training_loop
-from training import optimizers
 
 RNG = np.random.default_rng(0)
 # Costs and weights of 20 golden steps that differ by rounding alone: 2e-6 and 9e-5 were seen,
@@ -284,7 +282,7 @@ def test_mixed_precision_loses_no_more_than_a_hundredth(trained, objective, mixe
     assert abs(ours - expected) < 1e-2
 
 
-@pytest.mark.parametrize("mixed_precision", flags.MIXED_PRECISIONS)
+@pytest.mark.parametrize("mixed_precision", MIXED_PRECISIONS)
 def test_mixed_precision_keeps_variables_features_and_logits_in_float32(cpu, digits, mixed_precision):
     network = restoring.build_network(cpu, RUN, mixed_precision=mixed_precision)
     assert {v.dtype for v in named_variables(network.model).values()} == {tf.float32}
