@@ -11,7 +11,7 @@ import tensorflow as tf
 import attacks
 from attacks.loops.carlini import Numbers, carlini_search
 from attacks.loops.detector_aware import DENSITY_FLOOR, log_density_ratio
-from attacks.loops.search import SEARCH_CHUNK, Search
+from attacks.loops.search import SEARCH_CHUNK, WIDE_CHUNK, WIDE_FROM, Search
 from errors import InputError
 from networks import heads
 from resnet_model import ResNetConfig, build_resnet, named_variables
@@ -203,7 +203,9 @@ def test_the_first_20_iterations_of_cw_are_the_originals(name):
     np.testing.assert_allclose(image, GOLDEN[f"{name}_trace_newimg_19"], atol=3e-3)
 
 
-@pytest.mark.parametrize("name", CW_SETS)
+@pytest.mark.parametrize("name", [
+    name if name in ("cw", "cw_highcon_lr01") else pytest.param(name, marks=pytest.mark.slow)
+    for name in CW_SETS])
 def test_successes_and_constants_of_cw_are_the_originals(name):
     search = golden_cw(name)
     state, constants = begin(search), []
@@ -455,6 +457,20 @@ def craft(name, search, x, target, eps=0.3):
     return search(tf.constant(x), tf.constant(target, tf.int32), **given)
 
 
+def test_a_batch_of_wide_chunks_has_the_bits_of_narrow_ones():
+    draw = np.random.default_rng(5)
+    count = WIDE_FROM + WIDE_CHUNK // 2  # wide chunks, and a rest
+    x = draw.uniform(-0.5, 0.5, (count, 28, 28, 1)).astype(np.float32)
+    search = make("carliniL2", network("resnet", "rce"))
+    target = draw.integers(0, 10, count)
+    together = craft("carliniL2", search, x, target)
+    for first in range(0, count, 40):
+        rows = slice(first, first + 40)
+        alone = craft("carliniL2", search, x[rows], target[rows])
+        for key, array in alone.items():
+            np.testing.assert_array_equal(together[key][rows], array, err_msg=key)
+
+
 @pytest.mark.parametrize("objective", ["ce", "rce"])
 @pytest.mark.parametrize("net", ["linear", "resnet"])
 @pytest.mark.parametrize("name", SEARCHES)
@@ -511,7 +527,9 @@ def assert_same(ours, theirs):
 
 
 # carliniL2_specific is carliniL2_highden with other numbers, smda is jsma.
-@pytest.mark.parametrize("name", ["jsma", "carliniL2", "carliniL2_highcon", "carliniL2_highden"])
+@pytest.mark.parametrize("name", [
+    "jsma", "carliniL2", pytest.param("carliniL2_highcon", marks=pytest.mark.slow),
+    pytest.param("carliniL2_highden", marks=pytest.mark.slow)])
 def test_batch_place_and_company_have_no_influence(name, small):
     network_fn, images, target = small
     search = make(name, network_fn)

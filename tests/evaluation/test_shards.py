@@ -109,7 +109,9 @@ def part_names(folder):
     return sorted(path.stem for path in (folder / "parts").glob("*.npz"))
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", [
+    pytest.param(case, marks=pytest.mark.slow) if case in ("jsma", "batch") else case
+    for case in CASES])
 def test_shards_leave_the_bytes_of_one_run(script, tmp_path, crafted, case):
     name, arguments, per_round = CASES[case]
     total = per_round * (2 if name in ("fgsm", "random") else 1)

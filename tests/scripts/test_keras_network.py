@@ -76,7 +76,8 @@ def test_its_identity_is_in_every_record(work):
 @pytest.mark.parametrize("arguments", [
     ("pgd", "--attack_iterations=2", "--eps=0.1"), ("jsma", "--attack_iterations=2"),
     ("carliniL2", "--attack_iterations=5", "--attack_search_steps=2"),
-    ("carliniL2_specific", "--attack_iterations=3", "--attack_search_steps=1")])
+    pytest.param(("carliniL2_specific", "--attack_iterations=3", "--attack_search_steps=1"),
+                 marks=pytest.mark.slow)])
 def test_every_kind_of_attack(work, arguments, tmp_path):
     for kind in ("select_kernel_for_attack", "median_for_attack") if "spec" in arguments[0] else ():
         succeeded("detect", "--dataset=digits", f"--mode={kind}", "--num_kernels=10", cwd=work)

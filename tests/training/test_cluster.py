@@ -182,6 +182,7 @@ def test_two_hosts_stopped_killed_and_started_again_train_as_one_process(tmp_pat
     np.testing.assert_allclose(rows_of(log_root), rows_of(one_process), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_two_hosts_without_a_shared_folder_are_told(tmp_path):
     pair = Pair.__new__(Pair)
     pair.addresses = [f"localhost:{port}" for port in free_ports(2)]
