@@ -204,7 +204,7 @@ def test_the_first_20_iterations_of_cw_are_the_originals(name):
 
 
 @pytest.mark.parametrize("name", [
-    name if name in ("cw", "cw_highcon_lr01") else pytest.param(name, marks=pytest.mark.slow)
+    name if name == "cw_highcon_lr01" else pytest.param(name, marks=pytest.mark.slow)
     for name in CW_SETS])
 def test_successes_and_constants_of_cw_are_the_originals(name):
     search = golden_cw(name)
@@ -350,6 +350,7 @@ def test_the_first_20_iterations_of_the_white_box_attack_are_the_originals(name,
         state = search.advance(state, 1)
 
 
+@pytest.mark.slow
 def test_the_white_box_attack_succeeds_where_the_original_does():
     search = white_box(0, 0.1)
     np.testing.assert_array_equal(search.stages[0](WB_IMAGES, WB_TARGETS)["success"],

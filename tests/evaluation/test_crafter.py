@@ -49,7 +49,8 @@ def assert_same(ours, theirs):
         assert ours[name].tobytes() == theirs[name].tobytes(), name
 
 
-@pytest.mark.parametrize("name", ["random", "pgd", "jsma", "carliniL2", "carliniL2_highden"])
+@pytest.mark.parametrize("name", ["random", "pgd", "jsma", "carliniL2",
+                                  pytest.param("carliniL2_highden", marks=pytest.mark.slow)])
 def test_replicas_and_batches_have_no_influence(networks, cpu, two_cpus, name):
     one = craft(networks, cpu, name)
     assert all(len(array) == 45 for array in one.values())

@@ -234,7 +234,8 @@ SMALL_PARTS = {"bim": ("--eval_batch_count=1", "--attack_iterations=2"),
                "carliniL2_highden": (*FEW["carliniL2_highden"], "--eval_batch_count=9")}
 
 
-@pytest.mark.parametrize("name", SMALL_PARTS)
+@pytest.mark.parametrize("name", [
+    "bim", "jsma", pytest.param("carliniL2_highden", marks=pytest.mark.slow)])
 def test_a_killed_run_goes_on_and_ends_in_the_same_bytes(attack, tmp_path, monkeypatch, killed, name):
     spec = attacks.get(name)
 
