@@ -274,7 +274,8 @@ def trained(cpu, digits, tmp_path_factory):
 # Largest difference seen: 3.4e-3. With batches of 16 CE wanders off by 4e-2: its path is chaotic, and
 # initial weights changed in the sixth digit move single costs by 1e-2 in float32, too.
 @pytest.mark.parametrize(("objective", "mixed_precision"), [
-    pytest.param("rce", "bfloat16", marks=pytest.mark.slow), ("rce", "float16"), pytest.param("ce", "float16", marks=pytest.mark.slow),
+    ("rce", "float16"), pytest.param("rce", "bfloat16", marks=pytest.mark.slow),
+    pytest.param("ce", "float16", marks=pytest.mark.slow),
     pytest.param("ce", "bfloat16", marks=pytest.mark.slow)])
 def test_mixed_precision_loses_no_more_than_a_hundredth(trained, objective, mixed_precision):
     expected, ours = (last_costs(trained(objective, name)) for name in ("", mixed_precision))
@@ -374,7 +375,8 @@ def test_as_many_replicas_as_the_flag_says(replicas):
 
 
 @pytest.mark.parametrize("command", [
-    pytest.param(name, marks=pytest.mark.slow if name in ("jsma", "carliniL2") else ()) for name in COMMANDS])
+    pytest.param(name, marks=pytest.mark.slow if name in ("jsma", "carliniL2") else ())
+    for name in COMMANDS])
 def test_files_do_not_depend_on_the_replicas(tiny, tmp_path, command):
     script, *arguments = COMMANDS[command]
     written, printed = [], []
