@@ -14,11 +14,12 @@ NumPy is imported at the start; SciPy and Matplotlib where they are needed, Tens
 from functools import partial
 from pathlib import Path
 
+import environment
 import flags
 
 from options import detection as detection_options
 
-flags.start(__name__, detection_options.define)
+flags.start(__name__, detection_options.define, then_import="")
 
 from data import inputs
 from defenses import PUBLISHED_SCORES, SCORES
@@ -197,7 +198,8 @@ def apply(_: str, tag: str, kernel_folder: Path) -> None:
         raise InputError("objective_tag must be RCE or CE where no --detector is given. "
                          "Received: objective_tag=''.")
     _tell_what_is_left_out(F.images, names)
-    from defenses import deployed  # TensorFlow, which nothing else here needs
+    environment.import_quietly("tensorflow")  # which nothing else here needs
+    from defenses import deployed
 
     answer = deployed.load_detector(
         detection_options.detector_path(kernel_folder, tag), log_root=F.log_root, model=F.model,

@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
 
-import environment  # noqa: F401 before TensorFlow
+import environment  # before TensorFlow
 
 from absl import flags as absl_flags
 from absl import logging as absl_logging
@@ -75,7 +75,8 @@ def define_attack() -> None:
         "save_pwd", None, "Folder of the results. None: <attack>_<dataset>/<RCE or CE>.")
 
 
-def start(script: str, *groups: Callable[[], None], check: Callable[[], None] | None = None) -> None:
+def start(script: str, *groups: Callable[[], None], check: Callable[[], None] | None = None,
+          then_import: str = "tensorflow") -> None:
     """Where a script is run: defines its flags, answers --help, and checks the command line.
 
     Before TensorFlow is imported, so that a mistyped flag is told at once.
@@ -84,6 +85,7 @@ def start(script: str, *groups: Callable[[], None], check: Callable[[], None] | 
       script: its `__name__`; one that is imported defines nothing.
       *groups: the `define` functions of options/ that the script takes.
       check: raises an InputError at what else can be told now; its main checks it, too.
+      then_import: what the script imports next, without the lines that TensorFlow prints then.
     """
     if script != "__main__":
         return
@@ -99,6 +101,8 @@ def start(script: str, *groups: Callable[[], None], check: Callable[[], None] | 
     code = guarded(lambda: check_command_line(_parsed(sys.argv))) or (check and guarded(check))
     if code:
         sys.exit(code)
+    if then_import:
+        environment.import_quietly(then_import)
 
 
 def run(main: Callable[[], int | None]) -> None:
