@@ -31,7 +31,8 @@ setup(
     extras_require={
         "test": ["pytest>=8.0", "pytest-xdist>=3.5", "ruff>=0.8"],
         "gpu": ["tensorflow[and-cuda]>=2.16"],
-        # The rivals that benchmarks/attack_throughput.py is run against.
+        # The rivals that benchmarks/attack_throughput.py is run against. benchmarks/torch_rivals.py
+        # wants the CPU build of torch==2.13.0, which is not named here: PyPI's brings CUDA along.
         "bench": ["adversarial-robustness-toolbox==1.20.*", "foolbox==3.3.*", "cleverhans==4.0.*"],
     },
 )

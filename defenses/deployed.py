@@ -1,6 +1,6 @@
 """A trained network with its fitted detector: answers for new images, or NOT SURE.
 
-    from detector import load_detector
+    from defenses.deployed import load_detector
     detector = load_detector("pretrained/mnist_resnet32_rce/detector.npz")
     answer = detector(images)   # uint8 [n, h, w, c], or float in [0, 1]
     print(answer.labels, answer.accepted)

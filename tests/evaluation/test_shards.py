@@ -110,7 +110,7 @@ def part_names(folder):
 
 
 @pytest.mark.parametrize("case", [
-    pytest.param(case, marks=pytest.mark.slow) if case in ("jsma", "batch") else case
+    pytest.param(case, marks=pytest.mark.slow) if case in ("jsma", "batch", "white_box") else case
     for case in CASES])
 def test_shards_leave_the_bytes_of_one_run(script, tmp_path, crafted, case):
     name, arguments, per_round = CASES[case]
