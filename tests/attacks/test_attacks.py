@@ -238,7 +238,8 @@ def small_network():
 
 # bim and tgsm have the loop of pgd and the chunks of fgsm.
 @pytest.fixture(scope="module", params=[
-    pytest.param(name, marks=pytest.mark.slow) if name in ("bim", "tgsm") else name for name in CALLS])
+    pytest.param(name, marks=pytest.mark.slow) if name in ("bim", "tgsm") else name
+    for name in CALLS])
 def craft_rows(request, small_network):
     """A function of rows of the 250 images that attacks them in batches of a size."""
     logits_fn, images = small_network

@@ -377,6 +377,7 @@ def test_confidence_is_asked_of_logits_and_can_be_reached():
     assert np.mean(search(WB_IMAGES, WB_TARGETS)["success"]) >= 0.5
 
 
+@pytest.mark.slow
 def test_without_any_success_the_clean_image_is_returned():
     result = white_box(5, 0.01)(WB_IMAGES, WB_TARGETS)
     assert not np.any(result["success"])

@@ -90,7 +90,7 @@ def test_the_saved_model_takes_any_number_of_images(tiny_export, count):
     assert_outputs(named, network, images[:count])
 
 
-@pytest.mark.parametrize("objective", ["ce", "rce"])
+@pytest.mark.parametrize("objective", ["rce", pytest.param("ce", marks=pytest.mark.slow)])
 def test_a_checkpoint_of_the_original_as_a_model(cpu, tmp_path, objective):
     network = restoring.build_network(
         cpu, NetworkSpec("mnist", (28, 28, 1), 10, 1, objective))
