@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import itertools
 import re
 import shlex
 
@@ -10,6 +11,8 @@ import flags
 import pytest
 from absl import flags as absl_flags
 
+import attacks
+from networks import NETWORKS
 from results import report
 from tests.helpers import script_runner
 from tests.helpers.script_runner import ROOT
@@ -223,3 +226,25 @@ def test_make_targets_exist(page):
     for line in _fenced_lines(_text(page)):
         if line.startswith("make "):
             assert line.split()[1] in targets
+
+
+# The tables of the pages name the rows that there are, in their order.
+
+
+def _first_column(page, title):
+    """First cells of the table whose head begins with `title`, each name once."""
+    lines = (ROOT / page).read_text(encoding="utf-8").splitlines()
+    start = next(i for i, line in enumerate(lines) if line.startswith(f"| {title} |"))
+    cells = (line.split("|")[1] for line in itertools.takewhile(
+        lambda line: line.startswith("|"), lines[start + 2:]))
+    return list(dict.fromkeys(cell.split("(")[0].split(",")[0].strip() for cell in cells))
+
+
+def test_tables_name_the_rows():
+    assert _first_column("docs/attacks.md", "`--attack_method`") == list(attacks.ATTACKS)
+    assert _first_column("docs/training.md", "`--model`") == list(NETWORKS)
+
+
+def test_every_setting_of_an_attack_is_told():
+    text = (ROOT / "docs/attacks.md").read_text(encoding="utf-8")
+    assert not [flag for flag in attacks.settings() if f"--{flag}" not in text]
