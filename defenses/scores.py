@@ -16,7 +16,7 @@ from errors import InputError
 from files.attack_results import Outputs
 
 # Smallest σ² of the kernel non-ME: below lies the rounding of non-ME in float32, squared.
-_VARIANCE_FLOOR = 1e-12
+VARIANCE_FLOOR = 1e-12
 
 
 @dataclasses.dataclass(frozen=True)
@@ -171,7 +171,7 @@ def kernel_non_me(non_me_values: np.ndarray, num_classes: int, variance: float,
     Source: arXiv 1706.00633v1.
     """
     deviation = np.asarray(non_me_values, np.float64) - math.log(num_classes - 1)
-    return np.exp(-np.square(deviation) / (eta * max(variance, _VARIANCE_FLOOR)))
+    return np.exp(-np.square(deviation) / (eta * max(variance, VARIANCE_FLOOR)))
 
 
 def j_score(confidences: np.ndarray, kernel_non_me_values: np.ndarray) -> np.ndarray:

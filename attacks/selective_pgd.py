@@ -1,0 +1,81 @@
+"""PGD against network and detector: across the boundary first, then up the detector's scores.
+
+Source: selective PGD of Bryniarski et al. 2021, arXiv 2106.15023, with a margin loss, steps that shrink
+and the best of all steps kept.
+"""
+
+from collections.abc import Callable
+
+import tensorflow as tf
+
+from attacks.loops import knowing
+from attacks.loops.ascent import GRADIENT_CHUNK, in_chunks
+from attacks.loops.balls import Ball
+
+# Share of the steps up to which a step has the length of eps times this.
+# Differs from the original: its steps have one length.
+STEP_SIZES = ((0.40, 1 / 10), (0.75, 1 / 25), (1.0, 1 / 80))
+
+
+def selective_pgd(logits_and_features_fn: Callable, x: tf.Tensor, *, labels: tf.Tensor,
+                  slack_fn: Callable, eps: float | tf.Tensor, seed: int, image_index: tf.Tensor,
+                  restart: tf.Tensor, norm: str = "linf", num_steps: int = 200,
+                  clip_min: float = -0.5, clip_max: float = 0.5,
+                  chunk: int = GRADIENT_CHUNK) -> dict[str, tf.Tensor]:
+    """While an image is right it climbs the margin of the largest wrong class, then the detector's
+    scores.
+
+    As many parameters as the attack has numbers: each is a keyword, which a flag sets. One backward
+    pass per step: each image has the loss that is its turn.
+
+    Args:
+      logits_and_features_fn: from images to sign-adjusted logits [n, L] and features [n, d].
+      x: images float [n, h, w, c] in [clip_min, clip_max]; n static. The attack computes in its type.
+      labels: true classes int32 [n].
+      slack_fn: of the detector, see `loops/knowing.py`.
+      eps: radius of the ball, scalar.
+      seed: of the random starts.
+      image_index: int32 [n], which image of the data set each row is.
+      restart: int32 [n], which of its starts.
+      norm: "linf" or "l2".
+      num_steps: gradients per image and restart.
+      clip_min: lower edge of the box.
+      clip_max: upper edge of the box.
+      chunk: rows that share a gradient, see `loops/ascent.py`.
+
+    Returns:
+      `knowing.RETURNS` of each row: of all points of its path the one with the largest merit.
+    """
+    def attack_chunk(clean, labels, image_index, restart):
+        ball = Ball(norm, clean, tf.cast(eps, clean.dtype), clip_min, clip_max)
+        start = ball.start(seed, image_index, restart)
+
+        def step(number, image, best):
+            with tf.GradientTape() as tape:
+                tape.watch(image)
+                judged = knowing.Judged(logits_and_features_fn, slack_fn, image, labels)
+                across = knowing.is_across(judged.margin, judged.logits)
+                loss = tf.where(across, knowing.hinge(judged.slacks), judged.margin)
+            gradient = tape.gradient(loss, image)
+            best = knowing.keep_best(best, image, judged, number)
+            best["zero_gradient_steps"] += tf.cast(
+                tf.reduce_all(gradient == 0, axis=[1, 2, 3]), tf.int32)
+            size = ball.eps * _step_size(number, num_steps, clean.dtype)
+            return number + 1, ball.step(image, gradient, size), best
+
+        _, last, best = tf.while_loop(lambda number, *_: number < num_steps, step,
+                                      (0, start, knowing.none_yet(clean)), parallel_iterations=1)
+        judged = knowing.Judged(logits_and_features_fn, slack_fn, last, labels)
+        return knowing.keep_best(best, last, judged, num_steps)
+
+    outputs = {"adversarial": x.dtype, "wrong": tf.bool, "merit": x.dtype, "evaded": tf.bool,
+               "best_step": tf.int32, "zero_gradient_steps": tf.int32}
+    return in_chunks(attack_chunk, x, labels, image_index, restart, chunk=chunk, outputs=outputs)
+
+
+def _step_size(number, num_steps, dtype):
+    """Length of step `number`, from 0, in multiples of eps."""
+    size = tf.constant(STEP_SIZES[-1][1], dtype)
+    for share, length in reversed(STEP_SIZES[:-1]):
+        size = tf.where(number < int(share * num_steps), tf.constant(length, dtype), size)
+    return size
