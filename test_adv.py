@@ -24,8 +24,9 @@ from tqdm import tqdm
 from attacks import Attack
 from data import inputs
 from data.pixels import to_network_input
+from defenses import detector as detectors
 from errors import InputError
-from evaluation import checks, sweep, white_box
+from evaluation import aims, checks, sweep, white_box
 from evaluation.crafter import Crafter, input_gradients
 from evaluation.progress import Progress
 from evaluation.targets import choose_targets
@@ -34,7 +35,7 @@ from figures.attacked import draw_grid
 from files import atomic, attack_parts, attack_results, provenance
 from files.arrays import sha256
 from files.features import save_tsne
-from files.names import kernel_dir, results_dir, tsne_dir
+from files.names import kernel_dir, results_dir, tsne_dir, variant_of
 from networks.network import Network
 
 # Images whose gradients are looked at before an attack.
@@ -51,7 +52,8 @@ class Victim:
       image_set: the images there are.
       attack: the attack's row.
       target: kind of target, "" where there is no choice.
-      density: what the attack knows of the detector; None but for the white-box attacks.
+      detector: by which the images are to be judged; None where none is given.
+      known: what the attack knows of a detector; None of an oblivious one.
     """
 
     network: Network
@@ -59,11 +61,13 @@ class Victim:
     image_set: inputs.ImageSet
     attack: Attack
     target: str
-    density: white_box.KnownDensity | None
+    detector: detectors.Detector | None
+    known: white_box.KnownDensity | aims.Aim | None
 
     def images(self, num_batches: int, batch: int) -> np.ndarray:
         """Indices of the images of so many batches, int [n]."""
-        order = sweep.choose_images(self.image_set, flags.FLAGS.seed, self.target)
+        order = sweep.choose_images(self.image_set, flags.FLAGS.seed, self.target,
+                                    self.detector and self.detector.fitted_images)
         return order[:flags.num_images(num_batches, batch, len(order), "all of them are attacked once")]
 
     def targets(self, indices: np.ndarray, logits: np.ndarray) -> list[np.ndarray]:
@@ -79,9 +83,9 @@ def _crafter(victim, num_images):
     if victim.target == "none":
         settings["targeted"] = False
     named = {name: value for name, value in settings.items() if name != "targeted"}
-    if victim.density:
-        settings |= victim.density.keywords()
-        named |= victim.density.identity()
+    if victim.known:
+        settings |= victim.known.keywords()
+        named |= victim.known.identity()
     F = flags.FLAGS
     size = min(F.attack_batch_size or victim.attack.batch_size, num_images)
     crafter = Crafter(victim.network, victim.strategy, victim.attack, seed=F.seed, settings=settings,
@@ -100,15 +104,12 @@ def _sweep(victim: Victim) -> tuple[sweep.Sweep, str]:
     x = to_network_input(victim.image_set.images[indices])
     labels = victim.image_set.labels[indices]
     print(f"Num of sample per eps is {len(labels)}")
-    folder = results_dir(F.attack_method, F.dataset, network.tag, F.save_pwd)
+    folder = results_dir(_variant(victim), F.dataset, network.tag, F.save_pwd)
     # Before hours of crafting whose results it is to take.
     atomic.require_folder(folder)
     size = attack_parts.size_of_part(crafter.part_size, crafter.unit, len(x), F.num_shards)
-    restarts = attack_parts.cut_restarts(
-        crafter.num_restarts, min(size, len(x)) * crafter.gradients_per_restart)
     # Only where they are not the usual: a plain run's identity is that of before there were these.
     named |= {"num_shards": F.num_shards} if F.num_shards > 1 else {}
-    named |= {"restarts_per_part": len(restarts[0])} if len(restarts) > 1 else {}
     gpus = tf.config.list_logical_devices("GPU") and F.num_gpus
     # Whatever decides the results: parts of another identity are refused.
     parts = attack_parts.Parts(folder, {
@@ -117,9 +118,20 @@ def _sweep(victim: Victim) -> tuple[sweep.Sweep, str]:
         "objective": network.head.name,
         "seed": F.seed, "target": victim.target, "num_images": len(indices), **named,
         **victim.network.digests(), "data_sha256": sha256(x, labels, indices)}, overwrite=F.overwrite)
-    pieces = attack_parts.cut(len(eps_values), len(x), size, F.num_shards, restarts)
+    pieces = attack_parts.cut(len(eps_values), len(x), size, F.num_shards)
     return sweep.Sweep(victim.network, victim.strategy, crafter, x, labels, indices, eps_values, pieces,
-                       parts, partial(victim.targets, indices)), folder
+                       parts, partial(victim.targets, indices), _aim(victim)), folder
+
+
+def _aim(victim):
+    return victim.known if isinstance(victim.known, aims.Aim) else None
+
+
+def _variant(victim):
+    """The attack's name with what it was told to do: that of its folder."""
+    aim = _aim(victim)
+    return variant_of(flags.FLAGS.attack_method, aim.name if aim else "",
+                      "" if victim.attack.norm else flags.FLAGS.attack_norm)
 
 
 def attack(victim: Victim) -> None:
@@ -184,20 +196,29 @@ def _run_and_save(victim, work, folder):
     num_images = len(work.labels)
     with Progress(num_images, len(work.eps_values), victim.attack, tqdm.write) as progress:
         attacked, averages = sweep.run_sweep(work, progress)
-    if victim.density:
-        averages[0] |= _saved_log_ratio(victim.density, attacked)
+    if isinstance(victim.known, white_box.KnownDensity):
+        averages[0] |= _saved_log_ratio(victim.known, attacked)
     # Results, then their record, and only then the parts go: whenever a kill comes, what all of it is
     # made of is still there.
     attacked.save(folder)
     provenance.write(folder, "test_adv", flags=flags.as_dict(), metrics={
         "eps": work.eps_values, "num_per_eps": num_images, "rounds": [
             attack_results.recorded(average) for average in averages],
-        "attack_chunk": work.crafter.chunk,
+        "attack_chunk": work.crafter.chunk, **_knowledge(victim),
         "network": victim.network.identity()})
     work.parts.discard()
     # Last of all: results and record are safe by now, whatever Matplotlib may say.
     pictures = draw_grid(folder, attacked, work.eps_values, flags.FLAGS.attack_method)
     print(f"Results are in {folder}{pictures}.")
+
+
+def _knowledge(victim):
+    """What the attack knew and was bound by, for the run record."""
+    aim = _aim(victim)
+    return {"knowledge": victim.attack.knowledge,
+            "norm": victim.attack.norm or flags.FLAGS.attack_norm,
+            "fitted_images_left_out": victim.detector is not None,
+            **(aim.identity() if aim else {})}
 
 
 def _saved_log_ratio(density, attacked):
@@ -262,10 +283,29 @@ def main() -> int:
     print(f"attacking method is {F.attack_method}")
     print(f"mode is {F.mode}")
     target = attack_options.target(attack_row, image_set.num_classes)
-    density = white_box.load(network, F.kernel_dir or kernel_dir(F.dataset), flags.warn) if (
-        "kernels" in attack_row.takes) else None
-    mode(Victim(network, strategy, image_set, attack_row, target, density))
+    detector = _detector(network)
+    mode(Victim(network, strategy, image_set, attack_row, target, detector,
+                _known(attack_row, network, detector)))
     return 0
+
+
+def _detector(network):
+    """The detector of --detector, of this network."""
+    path = flags.FLAGS.detector
+    if not path:
+        return None
+    detector = detectors.load(path)
+    aims.check_fits(detector, network, path)
+    return detector
+
+
+def _known(attack_row, network, detector):
+    F = flags.FLAGS
+    if "kernels" in attack_row.takes:
+        return white_box.load(network, F.kernel_dir or kernel_dir(F.dataset), flags.warn)
+    if "scores" in attack_row.takes:
+        return aims.aim(detector, attack_options.against(), F.against_rate, F.detector)
+    return None
 
 
 if __name__ == "__main__":

@@ -13,7 +13,14 @@ from typing import Any
 from errors import InputError
 
 # What an attack can be given besides the images; evaluation/crafter.py provides it.
-TAKES = ("logits", "features", "seed", "head_sign", "kernels", "restarts")
+TAKES = ("logits", "features", "seed", "labels", "scores", "head_sign", "kernels", "restarts")
+# What an attacker may know, and what to say of it.
+KNOWLEDGE = {
+    "oblivious": "knows the network, not that there is a detector",
+    "adaptive": "knows network and detector, and which scores decide",
+    "scores": "sees logits and scores of any image, no gradients",
+    "answers": "sees a class or NOT SURE, nothing else",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,7 +31,8 @@ class Setting:
       flag: its name.
       help: what it sets.
       keyword: of the attack's function, for `kind` and `default`.
-      kind: int or float: a number, of two stages one or a pair; bool: a switch.
+      kind: int or float: a number, of two stages one or a pair; bool: a switch, None where it is not
+        given.
       smallest: of a number.
       above: whether the smallest itself is refused.
       default: of the flag; None: the function's own.
@@ -49,8 +57,15 @@ class Attack:
       file: of attacks/; its public function has the same name.
       title: in tables.
       takes: names of TAKES. "logits" or "features": its first argument is the network, from images to
-        logits, or to logits and features. "seed": keywords seed and image_index. "restarts": keywords
-        num_restarts, first_restart and with_margin, so that parts can be cut along them.
+        logits, or to logits and features. "seed": keywords seed and image_index. "labels": the keyword
+        of that name. "restarts": keyword restart; of several rows of an image evaluation/restarts.py
+        keeps the worst. "scores": keyword slack_fn, the detector as an attack sees it
+        (loops/knowing.py).
+      returns: names of what its function returns, if more than images.
+      records: of what comes of each image, what results.npz tells besides what it tells of every
+        attack.
+      knowledge: of KNOWLEDGE, what an attacker who runs it knows.
+      norm: in which it measures distance; "" where a setting says.
       climbs: "cross_entropy" of the predicted class or the "margin" of its logit, whose gradient must
         not vanish at the clean images; "" for an attack without a gradient.
       uses_eps: takes eps, over which test_adv.py sweeps.
@@ -68,6 +83,10 @@ class Attack:
     file: str
     title: str
     takes: tuple[str, ...] = ("logits",)
+    returns: tuple[str, ...] = ("adversarial",)
+    records: tuple[str, ...] = ()
+    knowledge: str = "oblivious"
+    norm: str = "linf"
     climbs: str = "margin"
     uses_eps: bool = True
     stages: int = 0
@@ -102,7 +121,13 @@ _CONST = Setting(
     above=True)
 _PAIR = Setting("jsma_pair", "jsma raises the best pair of pixels per step.", "pair", bool,
                 default=False)
-_RESTARTS = Setting("num_restarts", "Random starts of pgd.", "num_restarts", int, 1, default=1)
+_RESTARTS = Setting("num_restarts", "Random starts per image.", "num_restarts", int, 1, default=1)
+_DROP = Setting("drop_broken", "Whether an image that a restart has broken is left alone from then on. "
+                "Not given: with more than 100 restarts.", "drop_broken", bool)
+_STEP_SIZE = Setting("attack_step_size", "Change of a pixel per step of pgd. Empty: 2.5 eps / steps.",
+                     "step_size", above=True)
+_NORM = Setting("attack_norm", "Norm in which eps bounds the change: linf, or l2.", default="linf",
+                choices={"linf": {"norm": "linf"}, "l2": {"norm": "l2"}})
 _COST = Setting(
     "attack_cost", "What fgsm ascends: ce, or rce of the raw logits (figure 4 of arXiv v1).",
     default="ce", choices={"ce": {}, "rce": {"reverse_cost": True}})
@@ -124,17 +149,25 @@ _DISTANCE = Setting(
 # Sizes are whole chunks of a search's 16 rows, of C&W also whole groups of the ten that may share the
 # abort rule: no gradient is spent on padding.
 _CARLINI = {
-    "takes": ("features",), "stages": 1, "uses_eps": False, "target": "random",
+    "norm": "l2", "takes": ("features",), "stages": 1, "uses_eps": False, "target": "random",
     "targets": (*_TARGETED, "none"), "count_batch": 10, "batch_size": 160, "part_size": 160,
     "tsne": (100, 10, False),
     "settings": (_CONFIDENCE, _STEPS, _RATE, _SEARCH_STEPS, _CONST, _ABORT)}
-_SALIENCY = {"stages": 1, "target": "least_likely", "targets": _TARGETED, "count_batch": 1,
-             "batch_size": 192, "part_size": 192, "tsne": (1000, 1, False)}
+_SALIENCY = {"norm": "l0", "stages": 1, "target": "least_likely", "targets": _TARGETED,
+             "count_batch": 1, "batch_size": 192, "part_size": 192, "tsne": (1000, 1, False)}
 # Without _ABORT: the original runs these at batch size 1, where no image shares the rule.
 _WHITE_BOX = _CARLINI | {
+    "knowledge": "adaptive", "records": ("first_success", "log_ratio"),
     "takes": ("features", "kernels"), "stages": 2, "targets": _TARGETED, "count_batch": 1,
     "batch_size": 64, "part_size": 64,
     "settings": (_CONFIDENCE, _STEPS, _RATE, _SEARCH_STEPS, _CONST, _DENSITY, _DISTANCE)}
+
+# Images of a batch: fewer than of other attacks, as each takes many steps.
+_KNOWING = {"takes": ("features", "seed", "labels", "restarts", "scores"), "knowledge": "adaptive",
+            "norm": "", "count_batch": 10,
+            "returns": ("adversarial", "wrong", "merit", "evaded", "best_step",
+                        "zero_gradient_steps"),
+            "records": ("evaded", "merit", "best_step", "restart", "zero_gradient_steps")}
 
 # By --attack_method, in the order of the README.
 ATTACKS = {
@@ -153,7 +186,10 @@ ATTACKS = {
     "carliniL2_highden": Attack("carliniL2_highden", "white-box", **_WHITE_BOX),
     "carliniL2_specific": Attack("carliniL2_specific", "white-box hc", **_WHITE_BOX),
     "pgd": Attack("pgd", "PGD", takes=("logits", "seed", "restarts"), climbs="cross_entropy",
-                  settings=(_STEPS, _RESTARTS)),
+                  returns=("adversarial", "wrong", "merit"),
+                  settings=(_STEPS, _STEP_SIZE, _RESTARTS, _DROP)),
+    "selective_pgd": Attack("selective_pgd", "selective PGD",
+                            settings=(_STEPS, _RESTARTS, _DROP, _NORM), **_KNOWING),
 }
 
 

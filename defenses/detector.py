@@ -12,6 +12,7 @@ from defenses import scores as formulas
 from defenses.kernels import Kernels
 from errors import InputError
 from files import detectors as detector_files
+from files.arrays import sha256
 from files.attack_results import Outputs
 
 
@@ -49,6 +50,15 @@ class Detector:
         if self.thresholds.shape != wanted:
             raise InputError(f"expected thresholds of shape {wanted}, scores by false refusal rates. "
                              f"Received: shape={self.thresholds.shape}.")
+
+    def digest(self) -> str:
+        """SHA-256 of all that decides: another one answers otherwise, or may."""
+        reference = self.reference
+        numbers = (reference.kernels.bandwidth, reference.non_me_variance, reference.eta)
+        return sha256(np.asarray(reference.kernels.features, np.float32), np.array(numbers, np.float64),
+                      np.asarray(self.thresholds, np.float64),
+                      np.asarray(self.false_refusal_rates, np.float64),
+                      np.frombuffer(",".join(self.score_names).encode(), np.uint8))
 
     def scores(self, logits: np.ndarray, features: np.ndarray) -> dict[str, np.ndarray]:
         """The scores of images, float64 [n] by name of `score_names`, finite.

@@ -4,17 +4,20 @@ import dataclasses
 import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
 import attacks
+from evaluation.restarts import MANY_RESTARTS, NOWHERE, Restarts, Saver, worst_of_restarts
 from evaluation.search_runner import StageRunner
 from networks.network import Network
 from networks.running import ROWS_PER_GRADIENT, ChunkedFunction, device_kind
 
 CLIP_MIN, CLIP_MAX = -0.5, 0.5
+# What an attack takes of each row → its keyword.
+_ROW_KEYWORDS = {"seed": "image_index", "labels": "labels", "restarts": "restart"}
 # What an attack takes first → the method of `Network` that it is.
 _NETWORK_FUNCTIONS = {"logits": "logits", "features": "logits_and_features"}
 
@@ -42,6 +45,14 @@ class Listener:
             self.stage_done(2, success)
 
 
+class Clean(NamedTuple):
+    """What is known of images before an attack: their classes int [n], and whether the network is wrong
+    there, bool [n]."""
+
+    labels: np.ndarray
+    wrong: np.ndarray
+
+
 class Crafter:
     """One attack on one network, traced once.
 
@@ -50,7 +61,8 @@ class Crafter:
       strategy: whose replicas share the images.
       attack: from `attacks.get`.
       seed: of whatever the attack draws.
-      settings: keywords of the attack.
+      settings: keywords of the attack, and of one with restarts "num_restarts" and "drop_broken", of
+        `Restarts`; None of the latter: from MANY_RESTARTS on.
       batch_size: images per call; 0 is the attack's own. No influence on results.
       chunk: images that share a gradient; 0 is what suits the device. Another one changes last bits.
       jit_compile: whether XLA compiles the network and its gradients.
@@ -58,12 +70,14 @@ class Crafter:
     Attributes:
       chunk: images that share a gradient; 0 of an attack without.
       part_size: images that are saved together.
+      records: names of what results tell of each image, besides what they tell of every attack.
     """
 
     def __init__(self, network: Network, strategy: tf.distribute.Strategy,
                  attack: attacks.Attack, *, seed: int, settings: Mapping[str, Any] | None = None,
                  batch_size: int = 0, chunk: int = 0, jit_compile: bool = False):
         self._attack = attack
+        self.records = attack.records
         self._iterations = _gradients_per_image(attack, settings or {})
         settings = {"clip_min": CLIP_MIN, "clip_max": CLIP_MAX, **(settings or {})}
         self.chunk = chunk or default_chunk(attack, strategy) if attack.climbs else 0
@@ -73,10 +87,11 @@ class Crafter:
         # A GPU's gradient may share more images than a part or a call of the CPU's has.
         least = self.chunk if device_kind(strategy) == "GPU" else 1
         self.part_size = max(attack.part_size, least)
-        # More rows than a part has would be padding.
+        # More rows than a part has would be padding, but where restarts of one image fill them.
+        least = max(least, self.chunk) if "restarts" in attack.takes else least
         batch_size = min(max(batch_size or attack.batch_size, least), self.part_size)
         self._targeted = settings.get("targeted", True)
-        self._unit, self._num_restarts = self.chunk or default_chunk(attack, strategy), 1
+        self._unit = self.chunk or default_chunk(attack, strategy)
         first = [getattr(network, _NETWORK_FUNCTIONS[name]) for name in attack.takes
                  if name in _NETWORK_FUNCTIONS]
         if jit_compile:
@@ -90,30 +105,22 @@ class Crafter:
             # Parts and shards are cut in multiples of it, or chunks would be filled up at every cut.
             self._unit = math.lcm(*(stage.chunk for stage in search.stages))
             return
+        self._restarts = _restarts(settings, batch_size * len(strategy.extended.worker_devices))
+        if "restarts" in attack.takes and self._restarts.drop:
+            self.records = tuple(dict.fromkeys((*self.records, "restart", "first_broken")))
+        # What it is given of each row, besides the image.
+        self._row_names = [name for name in _ROW_KEYWORDS if name in attack.takes]
+        drawn = {"seed": seed} if "seed" in attack.takes else {}
 
-        if "restarts" in attack.takes:
-            # An argument of each call, not of the attack: parts are cut along the restarts, too.
-            self._num_restarts = settings.pop("num_restarts", 1)
-
-        def craft(x, image_index, eps, *restarts):
-            drawn = {"seed": seed, "image_index": image_index} if "seed" in attack.takes else {}
-            if "restarts" not in attack.takes:
-                return (attack.function(*first, x, eps=eps, **drawn, **settings),)
-            begin, number = restarts
-            return attack.function(*first, x, eps=eps, first_restart=begin, num_restarts=number,
-                                   with_margin=True, **drawn, **settings)
+        def craft(x, *values):
+            *of_rows, eps = values
+            given = {_ROW_KEYWORDS[name]: value
+                     for name, value in zip(self._row_names, of_rows, strict=True)}
+            result = attack.function(*first, x, eps=eps, **given, **drawn, **settings)
+            return tuple(result[name] for name in attack.returns) if isinstance(result, dict) else (
+                result,)
 
         self._run = ChunkedFunction(strategy, craft, chunk_size=batch_size)
-
-    @property
-    def gradients_per_restart(self) -> int:
-        """Gradients that one restart takes of an image."""
-        return self._iterations
-
-    @property
-    def num_restarts(self) -> int:
-        """Restarts of each image; 1 of an attack without."""
-        return self._num_restarts
 
     @property
     def unit(self) -> int:
@@ -121,8 +128,8 @@ class Crafter:
         return self._unit
 
     def __call__(self, x: np.ndarray, image_index: np.ndarray, *, eps: float | None = None,
-                 targets: Sequence[np.ndarray] = (), restarts: range | None = None,
-                 listener: Listener = Listener()) -> dict[str, np.ndarray]:
+                 targets: Sequence[np.ndarray] = (), clean: Clean | None = None,
+                 saver: Saver = NOWHERE, listener: Listener = Listener()) -> dict[str, np.ndarray]:
         """Attacks images.
 
         Args:
@@ -131,21 +138,21 @@ class Crafter:
           eps: of attacks that take one.
           targets: classes int [n], of attacks that take one; of several, each image keeps the
             successful result of the smallest L2 distance.
-          restarts: which of an attack that takes them; None: all.
+          clean: what is known of the images, of attacks that take labels, or whose restarts end.
+          saver: of what an attack with restarts has come to.
           listener: told of progress.
 
         Returns:
-          "adversarial" like x; "iterations" int32 [n], the steps of all stages and targets; "margin"
-          float32 [n] of an attack with restarts, the wrong logit's over the label's; of
-          searches also "success" bool [n], "target" int32 [n] (−1: untargeted) and what else they
-          return; of two stages "first_success" bool [n], of the first. Where none of several
-          targets succeeds, the first one's result.
+          "adversarial" like x; "iterations" int32 [n], the steps of all stages and targets; what else
+          the attack returns, as its row says; of one with restarts also "restart" and "first_broken",
+          as of `worst_of_restarts`; of searches also "success" bool [n], "target" int32 [n] (−1:
+          untargeted) and what else they return; of two stages "first_success" bool [n], of the first.
+          Where none of several targets succeeds, the first one's result.
         """
         # A tensor: one trace for all eps of a sweep; float64, as attacks divide it before they round.
         constants = {} if eps is None else {"eps": tf.constant(eps, tf.float64)}
         if not self._attack.stages:
-            return self._call(x, image_index, constants, restarts or range(self._num_restarts),
-                              listener)
+            return self._call(x, image_index, constants, clean, saver, listener)
         if len(targets) == 1:
             return self._search(x, targets[0], constants, listener)
         best = None
@@ -156,16 +163,27 @@ class Crafter:
         listener.tell_of(best)
         return best
 
-    def _call(self, x, image_index, constants, restarts, listener):
+    def _call(self, x, image_index, constants, clean, saver, listener):
         """The results of an attack that crafts its images at once."""
-        if "restarts" in self._attack.takes:
-            constants = constants | {"first": tf.constant(restarts.start),
-                                     "number": tf.constant(len(restarts))}
-        outputs = self._run(
-            x, image_index.astype(np.int32), constants=tuple(constants.values()),
-            on_rows_done=lambda rows: listener.rows_done(rows, None))
-        steps = np.full(len(x), self._iterations * len(restarts), np.int32)
-        return dict(zip(("adversarial", "margin"), outputs, strict=False)) | {"iterations": steps}
+        of_rows = {"seed": image_index.astype(np.int32)}
+        if clean:
+            of_rows["labels"] = clean.labels.astype(np.int32)
+
+        def attack_rows(images, restarts, on_rows_done=None):
+            rows = {name: array[images] for name, array in of_rows.items()}
+            rows["restarts"] = restarts.astype(np.int32)
+            outputs = self._run(x[images], *(rows[name] for name in self._row_names),
+                                constants=tuple(constants.values()), on_rows_done=on_rows_done)
+            return dict(zip(self._attack.returns, outputs, strict=True))
+
+        if "restarts" not in self._attack.takes:
+            every = np.arange(len(x))
+            return attack_rows(every, np.zeros_like(every), lambda rows: listener.rows_done(rows, None)
+                               ) | {"iterations": np.full(len(x), self._iterations, np.int32)}
+        result = worst_of_restarts(
+            attack_rows, x, self._restarts, settled=clean and clean.wrong, saver=saver,
+            images_done=lambda images: listener.rows_done(images, None))
+        return result | {"iterations": self._iterations * result.pop("num_restarts")}
 
     def _search(self, x, target, constants, listener):
         target = target.astype(np.int32)
@@ -201,11 +219,10 @@ def _gradients_per_image(attack, settings):
     return numbers.get("num_steps", 1)
 
 
-def worse(one: Mapping[str, np.ndarray], other: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Of the results of two calls with different restarts, per image that of the larger margin, of
-    equal ones the first; "iterations" are those of both."""
-    is_worse = other["margin"] > one["margin"]
-    return _rows_where(is_worse, other, one) | {"iterations": one["iterations"] + other["iterations"]}
+def _restarts(settings, rows_per_call):
+    """Takes what is the runner's, not the attack's, out of the settings."""
+    number, drop = settings.pop("num_restarts", 1), settings.pop("drop_broken", None)
+    return Restarts(number, number > MANY_RESTARTS if drop is None else drop, rows_per_call)
 
 
 def _rows_where(condition, chosen, default):

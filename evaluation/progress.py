@@ -96,6 +96,9 @@ class Progress(Silent):
         if "log_density_ratio" in a:
             self._note("Log-density-ratio in attacking function of nor/adv is "
                        f"{a['log_density_ratio']:f}")
+        if "num_evaded" in a:
+            self._note(f"Wrong and accepted are {a['num_evaded']} images, {a['num_natural']} of them "
+                       "without an attack")
         # The original counts its batches anew for each eps.
         self._rows = 0
         self._started = time.perf_counter()

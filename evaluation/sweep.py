@@ -10,13 +10,16 @@ import numpy as np
 import tensorflow as tf
 
 from data.inputs import ImageSet, subset_indices
-from defenses.scores import confidence, non_me
+from data.pixels import to_network_input
+from defenses.scores import confidence, non_me, score
 from errors import InputError
 from evaluation import checks
-from evaluation.crafter import CLIP_MAX, CLIP_MIN, Crafter, Listener, worse
+from evaluation.aims import Aim
+from evaluation.crafter import CLIP_MAX, CLIP_MIN, Clean, Crafter, Listener
 from evaluation.progress import NOBODY
-from files import attack_parts, attack_results, result_files
-from files.attack_results import Attacked, Outputs
+from evaluation.restarts import Saver
+from files import attack_parts, attack_results
+from files.attack_results import Attacked, Outputs, digests_of
 from networks.network import Network
 
 # Pixels of float images count as changed (L0) from half a grey level on.
@@ -40,6 +43,7 @@ class Sweep:
       parts: where finished parts are saved and found.
       choose_targets: clean logits [n, L] to arrays of target classes int [n]; none for an attack that
         has no choice.
+      aim: what an attack that knows a detector aims at; None of the others.
     """
 
     network: Network
@@ -52,20 +56,30 @@ class Sweep:
     pieces: Sequence[attack_parts.Piece]
     parts: attack_parts.Parts
     choose_targets: Callable = lambda logits: ()
+    aim: Aim | None = None
 
 
-def choose_images(image_set: ImageSet, seed: int, target: str = "") -> np.ndarray:
+def choose_images(image_set: ImageSet, seed: int, target: str = "",
+                  fitted: np.ndarray | None = None) -> np.ndarray:
     """The images of a data set in an order that depends on the seed alone: the same for every attack.
 
     Args:
       image_set: with labels.
       seed: of the order.
       target: a class number leaves out the images of that class, which are there already.
+      fitted: digests of images to leave out, `attack_results.digests_of`, those that a detector was
+        fitted on; None: none.
 
     Raises:
-      InputError: all images are of the target's class.
+      InputError: all images are of the target's class, or were fitted on.
     """
     order = subset_indices(len(image_set.labels), -1, seed)
+    if fitted is not None:
+        digests = digests_of(to_network_input(image_set.images))
+        order = order[~np.isin(digests[order], fitted)]
+        if not len(order):
+            raise InputError("expected images that the detector was not fitted on. "
+                             f"Received: {len(digests)} images, all fitted on.")
     if not target.isdecimal():
         return order
     # Before images are counted off, so that there are as many as were asked for.
@@ -98,12 +112,13 @@ def run_sweep(work: Sweep, progress=NOBODY) -> tuple[Attacked, list[dict]]:
     x_adv, outputs, per_image, averages = [], [], [], []
     for number, eps in enumerate(work.eps_values):
         listener = Listener(partial(progress.rows_done, eps), progress.stage_done)
-        crafted = _crafted([(piece, _craft_part(work, targets, piece, listener))
-                            for piece in work.pieces if piece.round_number == number])
+        crafted = _joined([_craft_part(work, logits, targets, piece, listener)
+                           for piece in work.pieces if piece.round_number == number])
         x_adv.append(crafted["adversarial"])
         outputs.append(_outputs(*forward(crafted["adversarial"])))
         per_image.append(_per_image(eps, work, clean, outputs[-1], crafted))
         averages.append(_averages(eps, work.labels, clean, outputs[-1], per_image[-1])
+                        | _evaded(work, clean, outputs[-1])
                         | {"seconds": float(crafted["seconds"].sum())})
         progress.round_done(averages[-1])
     # The clean images are scored once; the files repeat them for each round, as the original's do.
@@ -129,8 +144,8 @@ def craft_pieces(work: Sweep, pieces: Sequence[attack_parts.Piece], progress=NOB
     targets = work.choose_targets(logits)
     for piece in pieces:
         eps = work.eps_values[piece.round_number]
-        _craft_part(work, targets, piece, Listener(partial(progress.rows_done, eps),
-                                                   progress.stage_done))
+        _craft_part(work, logits, targets, piece, Listener(partial(progress.rows_done, eps),
+                                                           progress.stage_done))
 
 
 def missing_pieces(work: Sweep) -> list[attack_parts.Piece]:
@@ -146,35 +161,25 @@ def _checked_outputs(forward, x):
     return logits, features
 
 
-def _craft_part(work, targets, piece, listener):
+def _craft_part(work, logits, targets, piece, listener):
     """The arrays of one piece, "seconds" among them; if it was saved before, it is read instead."""
     part = work.parts.load(piece.name)
-    if piece.restarts.stop < work.crafter.num_restarts:
-        listener = Listener()  # images count as finished with their last restarts
     if part is not None:
         listener.tell_of(part)
         return part
     rows = piece.rows
+    labels = work.labels[rows]
     started = time.perf_counter()
     part = work.crafter(
         work.x[rows], work.image_index[rows], eps=work.eps_values[piece.round_number],
-        targets=[t[rows] for t in targets], restarts=piece.restarts, listener=listener)
+        targets=[t[rows] for t in targets],
+        clean=Clean(labels, np.argmax(logits[rows], axis=-1) != labels),
+        saver=Saver(partial(work.parts.load_progress, piece.name),
+                    partial(work.parts.save_progress, piece.name)), listener=listener)
     # Saved with the part, so that a run that was killed tells the time of all its parts.
     part["seconds"] = np.array([time.perf_counter() - started])
     work.parts.save(piece.name, part)
     return part
-
-
-def _crafted(parts):
-    """The parts of a round as one: of the same images the worst of all restarts, then all images."""
-    by_rows = {}
-    for piece, part in parts:
-        seconds, part = part["seconds"], {n: a for n, a in part.items() if n != "seconds"}
-        found = by_rows.get(piece.rows.start)
-        by_rows[piece.rows.start] = (part, seconds) if found is None else (
-            worse(found[0], part), found[1] + seconds)
-    return _joined([part for part, _ in by_rows.values()]) | {
-        "seconds": np.concatenate([seconds for _, seconds in by_rows.values()])}
 
 
 def _joined(arrays):
@@ -205,8 +210,18 @@ def _per_image(eps, work, clean, attacked, crafted):
         "l0": np.count_nonzero(np.abs(change) > HALF_GREY_LEVEL, axis=1),
         "confidence_before": clean.confidence, "confidence_after": attacked.confidence,
         "non_me_before": clean.non_me, "non_me_after": attacked.non_me,
-        **{name: crafted[name] for name in result_files.PER_IMAGE_WHITE_BOX if name in crafted},
+        **{name: crafted[name] for name in work.crafter.records},
     }
+
+
+def _evaded(work, clean, attacked):
+    """How many images the detector answers wrongly, by its float64 scores: {} where none is known."""
+    if work.aim is None:
+        return {}
+    reference = work.aim.detector.reference
+    evaded = [work.aim.evades(score(work.aim.against, outputs, reference),
+                              outputs.predicted != work.labels) for outputs in (clean, attacked)]
+    return {"num_natural": int(evaded[0].sum()), "num_evaded": int((evaded[0] | evaded[1]).sum())}
 
 
 def _averages(eps, labels, clean, attacked, image_rows):

@@ -5,7 +5,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,11 @@ from errors import InputError
 from files import atomic
 from files.arrays import read_arrays
 
-# A part of several restarts: minutes of two cores, and what a kill may cost.
-GRADIENTS_PER_PART = 100_000
 # Beside the result files, until those are complete.
 FOLDER = "parts"
 _IDENTITY = "identity.json"
+# Suffixes of a finished part, and of what an unfinished one has come to.
+_PART, _PROGRESS = ".npz", ".progress"
 # Array of a part: digest of its identity. Files can be copied where another identity lies.
 _OWNER = "identity"
 
@@ -32,36 +32,24 @@ class Piece:
       round_number: from 0.
       rows: which of the images.
       shard: which of the shards makes it, from 0.
-      restarts: which of the restarts; of an attack without there is one.
     """
 
     round_number: int
     rows: slice
     shard: int
-    restarts: range = range(1)
 
     @property
     def name(self) -> str:
         """Name of the part."""
-        images = f"round{self.round_number:02d}_image{self.rows.start:06d}"
-        # Without a suffix the first restarts have the name that parts had before they were cut
-        # along restarts.
-        return images + (f"_restart{self.restarts.start:06d}" if self.restarts.start else "")
+        return f"round{self.round_number:02d}_image{self.rows.start:06d}"
 
 
-def cut(num_rounds: int, num_images: int, part_size: int, num_shards: int = 1,
-        restarts: Sequence[range] = (range(1),)) -> list[Piece]:
+def cut(num_rounds: int, num_images: int, part_size: int, num_shards: int = 1) -> list[Piece]:
     """The pieces of a sweep, in order; the shards make in turn those of the same images."""
     rows = [slice(start, min(start + part_size, num_images))
             for start in range(0, num_images, part_size)]
-    return [Piece(number, piece_rows, (number * len(rows) + i) % num_shards, part)
-            for number in range(num_rounds) for i, piece_rows in enumerate(rows) for part in restarts]
-
-
-def cut_restarts(num_restarts: int, per_restart: int) -> list[range]:
-    """Restarts in parts of GRADIENTS_PER_PART gradients or little more, of so many per restart."""
-    size = max(1, GRADIENTS_PER_PART // max(1, per_restart))
-    return [range(start, min(start + size, num_restarts)) for start in range(0, num_restarts, size)]
+    return [Piece(number, piece_rows, (number * len(rows) + i) % num_shards)
+            for number in range(num_rounds) for i, piece_rows in enumerate(rows)]
 
 
 def size_of_part(largest: int, unit: int, num_images: int, num_shards: int) -> int:
@@ -119,7 +107,7 @@ class Parts:
     def _others_identity(self):
         """Identity of the parts there if it is another one, else None."""
         # Names first: whoever is saving just now writes the identity before its first part.
-        found = self._read_identity() if self.names() else None
+        found = self._read_identity() if self._names(_PART) + self._names(_PROGRESS) else None
         return None if found == self._identity else found
 
     def _read_identity(self):
@@ -133,8 +121,11 @@ class Parts:
 
     def names(self) -> list[str]:
         """Names of the finished parts."""
+        return self._names(_PART)
+
+    def _names(self, suffix):
         # A pattern of pathlib, unlike a shell's, matches what atomic_path is still writing.
-        return sorted(path.stem for path in self._folder.glob("*.npz")
+        return sorted(path.stem for path in self._folder.glob(f"*{suffix}")
                       if not path.name.startswith("."))
 
     def load(self, name: str) -> dict[str, np.ndarray] | None:
@@ -143,7 +134,13 @@ class Parts:
         Raises:
           InputError: the part was copied here from a run of another identity.
         """
-        path = self._folder / f"{name}.npz"
+        return self._load(self._folder / f"{name}{_PART}")
+
+    def load_progress(self, name: str) -> dict[str, np.ndarray] | None:
+        """What `save_progress` kept of part `name`; as `load`."""
+        return self._load(self._folder / f"{name}{_PROGRESS}")
+
+    def _load(self, path):
         try:
             arrays = read_arrays(path) if path.is_file() else None
         except InputError:
@@ -161,18 +158,27 @@ class Parts:
         Raises:
           InputError: another run has begun to save its parts here.
         """
+        self._save(self._folder / f"{name}{_PART}", arrays)
+        (self._folder / f"{name}{_PROGRESS}").unlink(missing_ok=True)
+
+    def save_progress(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
+        """Saves how far part `name` has come, in place of what was saved of it before; as `save`."""
+        self._save(self._folder / f"{name}{_PROGRESS}", arrays)
+
+    def _save(self, path, arrays):
         self._refuse_others()
         # With the first part and not before, so that looking leaves nothing behind.
         if self._read_identity() != self._identity:
             atomic.write_json(self._folder / _IDENTITY, self._identity)
         # Whose it is stands in the part as well: identity.json says nothing of files that were
         # copied in.
-        with atomic.atomic_path(self._folder / f"{name}.npz") as temporary:
-            np.savez(temporary, **arrays, **{_OWNER: np.array(self._digest)})
+        with atomic.atomic_path(path) as temporary, open(temporary, "wb") as file:
+            np.savez(file, **arrays, **{_OWNER: np.array(self._digest)})
 
     def discard(self) -> None:
         """Deletes all parts: the results are complete, or not wanted."""
         # The identity goes last: it says whose the parts are that a kill leaves here.
-        for path in self._folder.glob("*.npz"):
-            path.unlink()
+        for suffix in (_PART, _PROGRESS):
+            for path in self._folder.glob(f"*{suffix}"):
+                path.unlink()
         shutil.rmtree(self._folder, ignore_errors=True)

@@ -75,7 +75,7 @@ class Attacked:
       x_adv: the adversarial ones, like x.
       normal: what the network makes of x.
       adversarial: what it makes of x_adv.
-      per_image: arrays [rows] under the names PER_IMAGE and any of PER_IMAGE_WHITE_BOX of
+      per_image: arrays [rows] under the names PER_IMAGE and any of PER_IMAGE_OPTIONAL of
         result_files.py.
     """
 

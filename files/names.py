@@ -18,6 +18,8 @@ _TAG = re.compile(rf"({'|'.join(OBJECTIVE_OF_TAG)})(?:_([a-z0-9]+(?:_[a-z0-9]+)*
 RESULT_TEXTS = ("entropy_nor", "entropy_adv", "confidence_nor", "confidence_adv", "logits_nor",
                 "logits_adv", "labels_nor", "labels_adv", "labels_true", "L2_distance")
 RESULT_IMAGES = ("nor_img", "adv_img")
+# --against: every score of a detector.
+ALL_SCORES = "all"
 # Picture beside the result files: some of their images.
 IMAGE_GRID = "images.png"
 # What is stored: (file stem, name of the array in it), `{tag}` being RCE or CE.
@@ -58,6 +60,18 @@ def tag_of_network(network: str) -> str:
     """The tag itself, or the one that a head has after plain training: how the paths below are asked
     for may be either."""
     return OBJECTIVE_TAG.get(network, network)
+
+
+def variant_of(attack: str, against: str = "", norm: str = "") -> str:
+    """What folders and tables call an attack with what it was told to do.
+
+    Args:
+      attack: name of its row.
+      against: the scores it aims at: one, several joined by "+", or ALL_SCORES; "" of one that aims at
+        none.
+      norm: "l2" where it has the choice and that was taken.
+    """
+    return "_".join(part for part in (attack, against, norm if norm == "l2" else "") if part)
 
 
 def attack_dir(attack: str, dataset: str) -> Path:

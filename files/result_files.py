@@ -20,8 +20,9 @@ from files.names import RESULT_IMAGES, RESULT_TEXTS
 PER_IMAGE = ("eps", "image_index", "label", "target", "predicted_before", "predicted_after",
              "success", "kept", "iterations", "rms", "l2", "linf", "l0", "confidence_before",
              "confidence_after", "non_me_before", "non_me_after")
-# Of the white-box attacks too.
-PER_IMAGE_WHITE_BOX = ("first_success", "log_ratio")
+# Of some attacks too, as their rows say.
+PER_IMAGE_OPTIONAL = ("first_success", "log_ratio", "evaded", "merit", "best_step", "restart",
+                      "zero_gradient_steps", "queries", "kappa", "first_broken", "cross_entropy")
 # Probabilities are computed in float32: a row may exceed 1 by rounding.
 _CONFIDENCE_SLACK = 1e-6
 
@@ -35,7 +36,7 @@ def save_attack_results(folder: str | os.PathLike, results: Mapping[str, np.ndar
       results: arrays under the file names RESULT_TEXTS and RESULT_IMAGES, one row per image, the
         sweep's values of eps one after the other. logits_* are the features float [n, d], *_img
         the network inputs [n, height, width, channels], everything else [n].
-      per_image: arrays [n] under the names PER_IMAGE and any of PER_IMAGE_WHITE_BOX, for results.npz
+      per_image: arrays [n] under the names PER_IMAGE and any of PER_IMAGE_OPTIONAL, for results.npz
         and per_image.csv.
 
     Raises:
@@ -46,11 +47,11 @@ def save_attack_results(folder: str | os.PathLike, results: Mapping[str, np.ndar
         odd = sorted(set(results) ^ set(names))
         raise InputError(f"results must hold exactly [{', '.join(names)}]. "
                          f"Received: missing or unknown={odd}.")
-    odd = set(per_image or PER_IMAGE) - set(PER_IMAGE_WHITE_BOX) ^ set(PER_IMAGE)
+    odd = set(per_image or PER_IMAGE) - set(PER_IMAGE_OPTIONAL) ^ set(PER_IMAGE)
     if odd:
         raise InputError(f"per_image must hold [{', '.join(PER_IMAGE)}]. "
                          f"Received: missing or unknown={sorted(odd)}.")
-    per_image = {name: per_image[name] for name in PER_IMAGE + PER_IMAGE_WHITE_BOX
+    per_image = {name: per_image[name] for name in PER_IMAGE + PER_IMAGE_OPTIONAL
                  if name in per_image} if per_image else {}
     check_lengths({name: len(array) for name, array in {**results, **per_image}.items()}, folder)
     with contextlib.ExitStack() as stack:

@@ -8,6 +8,7 @@ from absl import flags as absl_flags
 
 import attacks
 from errors import InputError
+from files.names import ALL_SCORES
 
 # The original's sweep of test_adv.py, used when --eps is not given.
 SWEEP_EPS = tuple(round(0.02 * k, 2) for k in range(1, 11))
@@ -39,9 +40,21 @@ def define() -> None:
     for setting in attacks.settings().values():
         _define_setting(setting)
     flags.define_kernel_dir()
+    _define_detector()
     absl_flags.DEFINE_bool("overwrite", False, "Delete unfinished parts of another run and replace "
                            "results of another network.")
     _define_shards()
+
+
+def _define_detector():
+    absl_flags.DEFINE_string(
+        "detector", "", "The detector.npz by which the images are to be judged: those that it was "
+        "fitted on are left out. An attack that knows it aims at it.")
+    absl_flags.DEFINE_list(
+        "against", [], "Scores that an attack aims at, all at once: names as in detect.py --score, or "
+        "all, as where not given.")
+    absl_flags.DEFINE_float(
+        "against_rate", 0.05, "False refusal rate of the thresholds that an attack aims at.")
 
 
 def _define_setting(setting):
@@ -85,7 +98,25 @@ def check() -> attacks.Attack:
         # A warning, not an error: commands of the original are to run as typed.
         flags.warn(f"--eps does nothing for {F.attack_method}, as in the original.")
     settings(attack)
+    _check_detector(attack)
     return attack
+
+
+def _check_detector(attack):
+    F, takes = flags.FLAGS, "scores" in attack.takes
+    if takes and not F.detector:
+        raise InputError(f"{F.attack_method} needs the --detector that it aims at. "
+                         "Received: detector=''.")
+    for name in () if takes else ("against", "against_rate"):
+        if F[name].present:
+            given = F[name].value
+            raise InputError(f"{F.attack_method} takes no --{name}. Received: {name}="
+                             f"{','.join(given) if isinstance(given, list) else given}.")
+
+
+def against() -> list[str]:
+    """--against; where it is not given, every score."""
+    return flags.FLAGS.against or [ALL_SCORES]
 
 
 def settings(attack: attacks.Attack) -> dict[str, Any]:
@@ -118,7 +149,7 @@ def _keywords(setting, stages):
     if setting.choices:
         return dict(setting.choices[flags.check_choice(setting.flag, setting.choices)])
     if setting.kind is bool:
-        return {setting.keyword: flag.value}
+        return {} if flag.value is None else {setting.keyword: flag.value}
     if setting.default is not None:
         return {setting.keyword: flags.check_number(
             setting.flag, setting.smallest, above=setting.above)}

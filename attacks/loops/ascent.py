@@ -4,6 +4,8 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
+from attacks.loops.balls import Ball
+
 # Images per gradient on a CPU. Fixed, so that an image's result depends neither on the batch it came
 # in nor on its place there; the last chunk is zero-padded. The fastest of 25 ... 400 measured.
 GRADIENT_CHUNK = 100
@@ -66,6 +68,26 @@ def sign_ascent(loss_fn: Callable, x: tf.Tensor, *, num_steps: int, **step) -> t
     return tf.while_loop(
         lambda i, _: i < num_steps,
         lambda i, image: (i + 1, sign_step(loss_fn, image, **step)), (0, x), parallel_iterations=1)[1]
+
+
+def ascend_from(logits_fn: Callable, start: tf.Tensor, label: tf.Tensor, ball: Ball, *,
+                num_steps: int, step_size: tf.Tensor) -> tf.Tensor:
+    """Sign steps in a ball, up the cross entropy against a label; the last point is kept.
+
+    Args:
+      logits_fn: from images to logits [n, L] whose softmax are the class probabilities.
+      start: images float [n, h, w, c].
+      label: one-hot [n, L].
+      ball: where they may go, of L-inf.
+      num_steps: gradients per image.
+      step_size: change of a pixel, scalar; negative descends.
+
+    Returns:
+      Images like start.
+    """
+    return sign_ascent(
+        lambda images: tf.nn.softmax_cross_entropy_with_logits(label, logits_fn(images)),
+        ball.project(start), num_steps=num_steps, step_size=step_size, low=ball.low, high=ball.high)
 
 
 def ascend_from_clean(logits_fn: Callable, x: tf.Tensor, *, target_from: Callable, total: tf.Tensor,

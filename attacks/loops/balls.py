@@ -5,7 +5,7 @@ import dataclasses
 
 import tensorflow as tf
 
-from attacks.random_noise import uniform_directions
+from attacks.loops.draws import uniform_directions
 
 NORMS = ("linf", "l2")
 # Keeps a step along a vanishing gradient finite.
@@ -35,12 +35,21 @@ class Ball:
     clip_min: float
     clip_max: float
 
+    @property
+    def low(self) -> tf.Tensor:
+        """The least value of each pixel in L-inf."""
+        return tf.maximum(self.clean - self.eps, self.clip_min)
+
+    @property
+    def high(self) -> tf.Tensor:
+        """The largest."""
+        return tf.minimum(self.clean + self.eps, self.clip_max)
+
     def project(self, x: tf.Tensor) -> tf.Tensor:
         """The images of the ball near x: in L-inf the nearest; in L2 the box, then the ball, twice."""
         if self.norm == "linf":
             # Box and ball together are an interval per pixel: one clip is the projection onto both.
-            return tf.clip_by_value(x, tf.maximum(self.clean - self.eps, self.clip_min),
-                                    tf.minimum(self.clean + self.eps, self.clip_max))
+            return tf.clip_by_value(x, self.low, self.high)
         for _ in range(2):
             change = tf.clip_by_value(x, self.clip_min, self.clip_max) - self.clean
             # Towards the clean image, which is in the box: what was inside stays there.

@@ -22,7 +22,9 @@ from networks import heads
 from resnet_model import RCELoss, ResNetConfig, build_resnet, named_variables
 from tests.helpers.golden import golden, load_golden_weights
 
-CALLS = [name for name, attack in attacks.ATTACKS.items() if not attack.stages]
+# Those that know a detector are in test_knowing.py.
+CALLS = [name for name, attack in attacks.ATTACKS.items()
+         if not attack.stages and "scores" not in attack.takes]
 GRADIENT_ATTACKS = [name for name in CALLS if "logits" in attacks.ATTACKS[name].takes]
 GOLDEN = golden("attacks_mnist_u1_rce")
 IMAGES = GOLDEN["images"]
@@ -66,8 +68,9 @@ def call(name, logits_fn, x, eps, index, seed=0, **settings):
     first = (logits_fn,) if "logits" in attack.takes else ()
     drawn = {"seed": seed, "image_index": index} if "seed" in attack.takes else {}
     if name == "pgd":
-        settings = {"num_steps": 10, **settings}  # for the tests' time
-    return attack.function(*first, x, eps=eps, **drawn, **settings)
+        settings = {"num_steps": 10, "restart": tf.zeros_like(index), **settings}  # for the tests' time
+    result = attack.function(*first, x, eps=eps, **drawn, **settings)
+    return result["adversarial"] if isinstance(result, dict) else result
 
 
 def eps_of(value):
@@ -289,20 +292,31 @@ def test_chunks_cover_every_row_in_order(rows):
 # PGD.
 
 
-def test_pgd_of_more_restarts_is_never_weaker():
-    """The worst of all restarts is kept, and each restart starts where its number says."""
+def test_restarts_of_pgd_start_where_their_number_says():
     _, logits_fn = traced_attack("pgd", "resnet", "rce")
+    craft = tf.function(lambda restart: pgd(
+        logits_fn, tf.constant(IMAGES), eps=eps_of(0.03), seed=0, image_index=INDEX, restart=restart,
+        num_steps=3))
+    results = [craft(tf.fill([16], number)) for number in (0, 1)]
+    mixed = craft(tf.constant([0, 1] * 8))
+    for name in ("adversarial", "merit", "wrong"):
+        zero, one = (result[name].numpy() for result in results)
+        np.testing.assert_array_equal(mixed[name][::2], zero[::2])
+        np.testing.assert_array_equal(mixed[name][1::2], one[1::2])
+    assert np.any(results[0]["merit"] != results[1]["merit"])
+
+
+def test_the_merit_of_pgd_is_the_margin_at_its_image():
+    _, logits_fn = traced_attack("pgd", "resnet", "rce")
+    result = tf.function(lambda: pgd(
+        logits_fn, tf.constant(IMAGES), eps=eps_of(0.1), seed=0, image_index=INDEX,
+        restart=tf.zeros_like(INDEX), num_steps=3, step_size=0.05))()
     label = np.argmax(logits_fn(tf.constant(IMAGES)), -1)
-    craft = tf.function(lambda restarts: call(
-        "pgd", logits_fn, tf.constant(IMAGES), 0.03, INDEX, num_steps=3, num_restarts=restarts))
-    judged = []
-    for restarts in (1, 2, 4):
-        logits = logits_fn(craft(tf.constant(restarts))).numpy()
-        own = logits[range(16), label]
-        logits[range(16), label] = -np.inf
-        judged.append(logits.max(-1) - own + 1e-5 * restarts)
-    assert np.all(judged[1] >= judged[0]) and np.all(judged[2] >= judged[1])
-    assert np.any(judged[2] > judged[0] + 1e-3)
+    logits = logits_fn(result["adversarial"]).numpy()
+    np.testing.assert_array_equal(result["wrong"], logits.argmax(axis=1) != label)
+    own = logits[range(16), label]
+    logits[range(16), label] = -np.inf
+    np.testing.assert_allclose(result["merit"], logits.max(axis=1) - own, rtol=1e-4, atol=1e-4)
 
 
 def test_pgd_reaches_the_optimum_of_a_linear_network_of_two_classes():
@@ -311,7 +325,8 @@ def test_pgd_reaches_the_optimum_of_a_linear_network_of_two_classes():
         return 0.05 * tf.gather(linear(x), [0, 1], axis=1)  # small: no gradient is 0
 
     x = tf.constant(IMAGES)
-    worst = pgd(two, x, eps=eps_of(0.1), seed=0, image_index=INDEX)
+    worst = pgd(two, x, eps=eps_of(0.1), seed=0, image_index=INDEX,
+                restart=tf.zeros_like(INDEX))["adversarial"]
     np.testing.assert_allclose(worst, fgsm(two, x, eps=eps_of(0.1)), rtol=0, atol=1e-6)
 
 

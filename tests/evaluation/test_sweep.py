@@ -15,7 +15,7 @@ import attacks
 import test_adv as adv_script
 from data import inputs
 from errors import InputError
-from evaluation import crafter
+from evaluation import crafter, restarts
 from files import attack_parts, result_files
 from files.features import save_kernels
 from files.names import RESULT_TEXTS
@@ -88,8 +88,7 @@ def test_a_search_prints_its_words_and_leaves_its_files(attack, tmp_path, name):
         "per_image.csv", "test_adv_run.json"}
     results = result_files.load_attack_results(folder, images=True)
     saved = np.load(folder / "results.npz")
-    white_box = result_files.PER_IMAGE_WHITE_BOX if "kernels" in spec.takes else ()
-    assert tuple(saved) == result_files.PER_IMAGE + white_box
+    assert tuple(saved) == result_files.PER_IMAGE + spec.records
     assert {len(saved[key]) for key in saved} == {count}
 
     # The arrays belong together.
@@ -272,24 +271,32 @@ def test_a_killed_run_goes_on_and_ends_in_the_same_bytes(attack, tmp_path, monke
     assert not (folder / "parts").exists()
 
 
-def test_restarts_in_parts_are_those_in_one_call(attack, tmp_path, monkeypatch, killed):
-    arguments = ("--attack_iterations=2", "--num_restarts=5", "--eval_batch_count=1", "--eps=0.1")
-    for name in ("whole", "parts"):
+@pytest.mark.parametrize("drop", ["--drop_broken=False", "--drop_broken=True"])
+def test_a_killed_run_of_restarts_goes_on_to_the_same_files(attack, tmp_path, monkeypatch, drop):
+    arguments = ("--attack_iterations=2", "--num_restarts=5", "--eval_batch_count=1", "--eps=0.1", drop)
+    for name in ("whole", "killed"):
         (tmp_path / name).mkdir()
     assert attack("pgd", *arguments, cwd=tmp_path / "whole").code == 0
-    # Two restarts of 200 images take 800 gradients.
-    monkeypatch.setattr(attack_parts, "GRADIENTS_PER_PART", 900)
-    killed(2)
+    monkeypatch.setattr(restarts, "SECONDS_PER_SAVING", -1.0)
+    save, saved = attack_parts.Parts.save_progress, []
+
+    def dying(self, *part):
+        save(self, *part)
+        saved.append(part)
+        if len(saved) == 2:
+            raise _Killed
+
+    monkeypatch.setattr(attack_parts.Parts, "save_progress", dying)
     with pytest.raises(_Killed):
-        attack("pgd", *arguments, cwd=tmp_path / "parts")
-    monkeypatch.undo()
-    monkeypatch.setattr(attack_parts, "GRADIENTS_PER_PART", 900)
-    folder = tmp_path / "parts/pgd_digits/RCE"
-    assert {path.name for path in (folder / "parts").glob("*.npz")} == {
-        "round00_image000000.npz", "round00_image000000_restart000002.npz"}
-    result = attack("pgd", *arguments, cwd=tmp_path / "parts")
-    assert result.code == 0 and "Going on after 2 finished parts." in result.out, result
+        attack("pgd", *arguments, cwd=tmp_path / "killed")
+    folder = tmp_path / "killed/pgd_digits/RCE"
+    assert sorted(os.listdir(folder / "parts")) == ["identity.json", "round00_image000000.progress"]
+    other = attack("pgd", *arguments[:-1], "--seed=5", cwd=tmp_path / "killed")
+    assert other.code == 1 and "unfinished parts of another run" in other.err
+    result = attack("pgd", *arguments, cwd=tmp_path / "killed")
+    assert result.code == 0, result.err
     assert _files(folder) == _files(tmp_path / "whole/pgd_digits/RCE")
+    assert ("first_broken" in np.load(folder / "results.npz").files) == ("True" in drop)
 
 
 def test_parts_of_another_run_are_refused_or_overwritten(attack, tmp_path, killed, monkeypatch):

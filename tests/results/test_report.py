@@ -129,7 +129,7 @@ def write_attack(folder, eps, seed, *, white_box=False):
         "label": true, "predicted_before": results["labels_nor"],
         "predicted_after": results["labels_adv"], "kept": right & (results["labels_adv"] != true)}
     if white_box:
-        per_image |= {name: rng.random(rows) for name in result_files.PER_IMAGE_WHITE_BOX}
+        per_image |= {name: rng.random(rows) for name in ("first_success", "log_ratio")}
         per_image["kept"] = per_image["kept"] & (rng.random(rows) < 0.5)
     result_files.save_attack_results(folder, results, per_image)
     record(folder, "test_adv", {"seed": 0}, {"eps": eps, "num_per_eps": NUM, "rounds": [
