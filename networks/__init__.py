@@ -38,7 +38,7 @@ class Architecture:
         has them, blocks_per_stage, batch_norm, dropout, mixed_precision); it returns a Keras model
         from images float32 [n, *image_shape] in [-0.5, 0.5] to raw logits [n, num_classes] and
         features [n, d].
-      variants: by number of channels; None stands for all others.
+      variants: by number of channels; None stands for all others, which are else refused.
       title: what figures call it; {depth} is that of so many residual units. Empty: the name.
       has_residual_units: whether --num_residual_units says how deep it is.
       is_original: whether it is the network of the original's TensorFlow 1 checkpoints.
@@ -52,8 +52,14 @@ class Architecture:
     is_original: bool = False
 
     def variant(self, channels: int) -> Variant:
-        """The variant for images of so many channels."""
-        return self.variants.get(channels) or self.variants[None]
+        """The variant for images of so many channels; InputError where there is none."""
+        found = self.variants.get(channels) or self.variants.get(None)
+        if found is None:
+            named = {1: "one", 3: "three"}
+            raise InputError(f"{self.name} expected images of "
+                             f"{' or '.join(named[number] for number in self.variants)} "
+                             f"channel{'s' * (len(self.variants) > 1)}. Received: channels={channels}.")
+        return found
 
     def keywords(self, channels: int) -> tuple[str, ...]:
         """Which of batch_norm, dropout and mixed_precision its builder takes."""
@@ -70,6 +76,8 @@ class Architecture:
 _MNIST = Recipe("adam", 0.001, 1e-8, weight_decay=0.0, batch_size=100, epochs=5, falls=())
 # Stated: momentum 0.9 at rate 0.1, 60 epochs, batch 100, weight decay 0.001. Chosen: the falls.
 _CIFAR = Recipe("mom", 0.1, 1.0, weight_decay=0.001, batch_size=100, epochs=60, falls=(0.5, 0.75))
+# Of the logit pairing code: Adam 0.001 with epsilon 1e-6, 10 epochs of batches of 256, a constant rate.
+_PAIRING = Recipe("adam", 0.001, 1e-6, weight_decay=0.0, batch_size=256, epochs=10, falls=())
 
 NETWORKS: dict[str, Architecture] = {
     row.name: row
@@ -82,6 +90,7 @@ NETWORKS: dict[str, Architecture] = {
                       None: Variant((BATCH_NORM, DROPOUT, CONVOLUTIONS), _CIFAR)}),
         # Of the dense net nothing is stated: trained as the simple CNN on MNIST.
         Architecture("mlp", "networks.v1:build_mlp", {None: Variant((), _MNIST)}),
+        Architecture("lenet", "networks.lenet:build_lenet", {1: Variant((CONVOLUTIONS,), _PAIRING)}),
     )
 }
 

@@ -26,7 +26,7 @@ from resnet_model import FusedBatchNorm
 from tests.helpers.script_runner import refused, succeeded
 
 ROWS = [pytest.param(row, channels, id=f"{row.name}-{channels}")
-        for row in NETWORKS.values() for channels in (1, 3)]
+        for row in NETWORKS.values() for channels in (1, 3) if {channels, None} & set(row.variants)]
 
 
 def built(row, channels, **layers):
@@ -69,8 +69,13 @@ def test_titles():
 
 
 def test_an_unknown_network_is_refused_with_the_rows():
-    with pytest.raises(InputError, match=r"\[resnet, simple_cnn, mlp\]\. Received: model='lenet'"):
-        get_network("lenet")
+    with pytest.raises(InputError, match=r"\[resnet, .*lenet.*\]\. Received: model='alexnet'"):
+        get_network("alexnet")
+
+
+def test_a_network_refuses_channels_that_it_has_no_variant_for():
+    with pytest.raises(InputError, match=r"lenet expected images of one channel\. Received: channels=3"):
+        built(NETWORKS["lenet"], 3)
 
 
 def build_toy(image_shape, num_classes, *, seed=0):

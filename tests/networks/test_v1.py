@@ -441,7 +441,7 @@ QUICK = {("mlp", "jsma"), ("simple_cnn", "carliniL2_specific")}
 
 @pytest.mark.parametrize(("model", "attack"), [
     pytest.param(model, attack, marks=() if (model, attack) in QUICK else pytest.mark.slow)
-    for model in MODELS for attack in tuple(ATTACKS)])
+    for model in MODELS for attack in ATTACKS if "scores" not in ATTACKS[attack].takes])
 def test_every_attack(prepared, model, attack, tmp_path):
     folder = prepared(model)
     swept = attack in ("random", "fgsm", "bim", "tgsm", "jsma", "smda", "pgd")
@@ -512,7 +512,7 @@ def test_a_checkpoint_of_another_model(work, tmp_path, script, arguments, model)
     (("--model=simple_cnn", "--sync_batch_norm"), "sync_batch_norm expected"),
     (("--model=mlp", "--mixed_precision=bfloat16"), "mixed_precision expected a network with conv"),
     (("--model=simple_cnn", "--num_cpu_replicas=3"), "divisible by the 3 replicas"),
-    (("--model=densenet",), r"model must be one of \[resnet, simple_cnn, mlp\]"),
+    (("--model=densenet",), r"model must be one of \[resnet, simple_cnn, mlp"),
 ])
 def test_train_refuses(tmp_path, arguments, words):
     refused("train", "--dataset=digits", "--log_root=m", *arguments, cwd=tmp_path, words=[words])

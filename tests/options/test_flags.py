@@ -48,7 +48,8 @@ NEW = {
         "eps_sweep": [], "attack_chunk": 0, "jit_compile": False,
         "cw_abort": "image",
         "density_form": "log", "distance_from": "attack1", "kernel_dir": "", "overwrite": False,
-        "num_shards": 1, "shard_index": 0},
+        "num_shards": 1, "shard_index": 0, "attack_norm": "linf", "attack_step_size": [],
+        "drop_broken": None, "detector": "", "against": [], "against_rate": 0.05},
     "others": {**_NEW_COMMON, **_KERAS, "output_dir": "", "images": "", "num_images": 10,
                "data_note": ""},
     "detect": {"dataset": "", "mode": "auc", "attack_method": "fgsm", "save_pwd": None,
@@ -149,7 +150,7 @@ def test_other_errors_pass():
 @pytest.mark.parametrize(("script", "name", "allowed"), [
     ("train", "dataset", flags.DATASETS),
     ("train", "Optimizer", ("sgd", "mom", "adam", "rmsprop")),
-    ("train", "model", ("resnet", "simple_cnn", "mlp")),
+    ("train", "model", NETWORKS),
     ("others", "model", NETWORKS),
     ("test_adv", "attack_method", tuple(ATTACKS)),
     ("detect", "dataset", flags.DATASETS),
