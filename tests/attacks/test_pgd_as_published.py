@@ -1,4 +1,4 @@
-"""PGD against CleverHans' of the logit pairing paper, step for step, and its worst of three restarts."""
+"""PGD step for step as CleverHans' in the logit pairing paper, and its worst of three restarts."""
 
 import functools
 
@@ -24,6 +24,11 @@ def _ascend(images, start, labels, eps, step_size, num_steps):
     ball = Ball("linf", images, eps, -0.5, 0.5)
     return ascend_from(network(), start, tf.one_hot(labels, 10), ball, num_steps=num_steps,
                        step_size=step_size)
+
+
+@pytest.fixture(autouse=True)
+def _built_before_it_is_traced():
+    network()
 
 
 def pgd(arrays, name, restart, numbers, num_steps=None, rows=slice(None)):
