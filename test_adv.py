@@ -21,13 +21,14 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
-from attacks import Attack
+import attacks
 from data import inputs
 from data.pixels import to_network_input
 from defenses import detector as detectors
 from errors import InputError
 from evaluation import aims, checks, sweep, white_box
 from evaluation.crafter import Crafter, input_gradients
+from evaluation.jobs import Job
 from evaluation.progress import Progress
 from evaluation.targets import choose_targets
 from figures import drawing
@@ -35,7 +36,7 @@ from figures.attacked import draw_grid
 from files import atomic, attack_parts, attack_results, provenance
 from files.arrays import sha256
 from files.features import save_tsne
-from files.names import kernel_dir, results_dir, tsne_dir, variant_of
+from files.names import kernel_dir, results_dir, tsne_dir
 from networks.network import Network
 
 # Images whose gradients are looked at before an attack.
@@ -44,94 +45,68 @@ FIRST_BATCH = 100
 
 @dataclasses.dataclass(frozen=True)
 class Victim:
-    """What is attacked, and with what.
+    """What is attacked.
 
     Attributes:
       network: the network.
       strategy: whose replicas share the images.
       image_set: the images there are.
-      attack: the attack's row.
-      target: kind of target, "" where there is no choice.
       detector: by which the images are to be judged; None where none is given.
-      known: what the attack knows of a detector; None of an oblivious one.
     """
 
     network: Network
     strategy: tf.distribute.Strategy
     image_set: inputs.ImageSet
-    attack: Attack
-    target: str
     detector: detectors.Detector | None
-    known: white_box.KnownDensity | aims.Aim | None
 
-    def images(self, num_batches: int, batch: int) -> np.ndarray:
-        """Indices of the images of so many batches, int [n]."""
-        order = sweep.choose_images(self.image_set, flags.FLAGS.seed, self.target,
+    def images(self, target: str, num_batches: int, batch: int) -> np.ndarray:
+        """Indices of the images of so many batches, int [n], for a kind of target."""
+        order = sweep.choose_images(self.image_set, flags.FLAGS.seed, target,
                                     self.detector and self.detector.fitted_images)
         return order[:flags.num_images(num_batches, batch, len(order), "all of them are attacked once")]
 
-    def targets(self, indices: np.ndarray, logits: np.ndarray) -> list[np.ndarray]:
-        """Target classes of the images int [n], whose clean logits [n, L] are given."""
+    def targets(self, target: str, indices: np.ndarray, logits: np.ndarray) -> list[np.ndarray]:
+        """Target classes of a kind for the images int [n], whose clean logits [n, L] are given."""
         labels = self.image_set.labels[indices]
-        return choose_targets(self.target, labels, logits, indices, flags.FLAGS.seed) if (
-            self.target) else []
+        return choose_targets(target, labels, logits, indices, flags.FLAGS.seed) if target else []
 
 
-def _crafter(victim, num_images):
-    """The attack with the numbers of the flags, and these as JSON values."""
-    settings = attack_options.settings(victim.attack)
-    if victim.target == "none":
-        settings["targeted"] = False
-    named = {name: value for name, value in settings.items() if name != "targeted"}
-    if victim.known:
-        settings |= victim.known.keywords()
-        named |= victim.known.identity()
+def _crafter(victim, job, num_images):
+    """The attack with the numbers of a job, and what else decides its results, as JSON values."""
     F = flags.FLAGS
-    size = min(F.attack_batch_size or victim.attack.batch_size, num_images)
-    crafter = Crafter(victim.network, victim.strategy, victim.attack, seed=F.seed, settings=settings,
+    size = min(F.attack_batch_size or job.attack.batch_size, num_images)
+    crafter = Crafter(victim.network, victim.strategy, job.attack, seed=F.seed, settings=job.keywords(),
                       batch_size=size, chunk=F.attack_chunk, jit_compile=F.jit_compile)
     # They change last bits: parts are of another run.
     changed = {"attack_chunk": F.attack_chunk, "jit_compile": F.jit_compile}
-    return crafter, named | {name: value for name, value in changed.items() if value}
+    return crafter, {name: value for name, value in changed.items() if value}
 
 
-def _sweep(victim: Victim) -> tuple[sweep.Sweep, str]:
-    """The sweep that the flags ask for, and the folder of its results."""
-    F, attack, network = flags.FLAGS, victim.attack, victim.network
-    eps_values = attack_options.eps_values(attack)
-    indices = victim.images(F.eval_batch_count, attack.count_batch)
-    crafter, named = _crafter(victim, len(indices))
+def _sweep(victim: Victim, job: Job, batch: int) -> tuple[sweep.Sweep, str]:
+    """The sweep of a job, and the folder of its results; an --eval_batch_count is `batch` images."""
+    F, network, eps_values = flags.FLAGS, victim.network, job.eps_values
+    indices = victim.images(job.target, F.eval_batch_count, batch)
+    crafter, changed = _crafter(victim, job, len(indices))
     x = to_network_input(victim.image_set.images[indices])
     labels = victim.image_set.labels[indices]
     print(f"Num of sample per eps is {len(labels)}")
-    folder = results_dir(_variant(victim), F.dataset, network.tag, F.save_pwd)
+    folder = results_dir(job.variant, F.dataset, network.tag, F.save_pwd)
     # Before hours of crafting whose results it is to take.
     atomic.require_folder(folder)
     size = attack_parts.size_of_part(crafter.part_size, crafter.unit, len(x), F.num_shards)
     # Only where they are not the usual: a plain run's identity is that of before there were these.
-    named |= {"num_shards": F.num_shards} if F.num_shards > 1 else {}
+    shards = {"num_shards": F.num_shards} if F.num_shards > 1 else {}
     gpus = tf.config.list_logical_devices("GPU") and F.num_gpus
     # Whatever decides the results: parts of another identity are refused.
     parts = attack_parts.Parts(folder, {
         "device": "GPU" if gpus else "CPU", "tensorflow": tf.__version__,
-        "attack_method": F.attack_method, "dataset": F.dataset, "eps": eps_values,
-        "objective": network.head.name,
-        "seed": F.seed, "target": victim.target, "num_images": len(indices), **named,
-        **victim.network.digests(), "data_sha256": sha256(x, labels, indices)}, overwrite=F.overwrite)
+        "attack_method": job.method, "dataset": F.dataset, "eps": eps_values,
+        "objective": network.head.name, "seed": F.seed, "target": job.target,
+        "num_images": len(indices), **job.identity(), **changed, **shards,
+        **network.digests(), "data_sha256": sha256(x, labels, indices)}, overwrite=F.overwrite)
     pieces = attack_parts.cut(len(eps_values), len(x), size, F.num_shards)
     return sweep.Sweep(victim.network, victim.strategy, crafter, x, labels, indices, eps_values, pieces,
-                       parts, partial(victim.targets, indices), _aim(victim)), folder
-
-
-def _aim(victim):
-    return victim.known if isinstance(victim.known, aims.Aim) else None
-
-
-def _variant(victim):
-    """The attack's name with what it was told to do: that of its folder."""
-    aim = _aim(victim)
-    return variant_of(flags.FLAGS.attack_method, aim.name if aim else "",
-                      "" if victim.attack.norm else flags.FLAGS.attack_norm)
+                       parts, partial(victim.targets, job.target, indices), job.aim), folder
 
 
 def attack(victim: Victim) -> None:
@@ -139,21 +114,23 @@ def attack(victim: Victim) -> None:
 
     Of several shards only the crafting, saved as parts.
     """
-    work, folder = _sweep(victim)
+    job = _job(victim)
+    work, folder = _sweep(victim, job, job.attack.count_batch)
     if not flags.FLAGS.overwrite:
         attack_results.refuse_others(folder, victim.network.identity())
-    if victim.attack.climbs:
-        _check_gradients(victim, work.x[:FIRST_BATCH])
+    if job.attack.climbs:
+        _check_gradients(victim.network, job.attack, work.x[:FIRST_BATCH])
     if flags.FLAGS.num_shards > 1:
-        _craft_shard(victim, work, folder)
+        _craft_shard(job, work, folder)
         return
     _tell_of_finished(work.parts, work.pieces)
-    _run_and_save(victim, work, folder)
+    _run_and_save(victim, job, work, folder)
 
 
 def merge(victim: Victim) -> None:
     """--mode=merge: what --mode=attack without shards would have left, from the parts of all shards."""
-    work, folder = _sweep(victim)
+    job = _job(victim)
+    work, folder = _sweep(victim, job, job.attack.count_batch)
     missing = sweep.missing_pieces(work)
     if missing:
         raise InputError(
@@ -161,25 +138,24 @@ def merge(victim: Victim) -> None:
             f"{folder}/parts, and {len(missing)} are missing, the first {missing[0].name}.npz of "
             f"--shard_index={missing[0].shard}. "
             f"Received: {len(work.pieces) - len(missing)} parts.")
-    _run_and_save(victim, work, folder)
+    _run_and_save(victim, job, work, folder)
 
 
-def _check_gradients(victim, x):
-    gradients = input_gradients(victim.network, x,
-                                cross_entropy=victim.attack.climbs == "cross_entropy")
+def _check_gradients(network, attack_row, x):
+    gradients = input_gradients(network, x, cross_entropy=attack_row.climbs == "cross_entropy")
     num_zero = checks.check_gradients(gradients)
     if num_zero:
         flags.warn(f"the input gradient is exactly zero for {num_zero} of the first {len(x)} images: "
                    "the attack cannot move those.")
 
 
-def _craft_shard(victim, work, folder):
+def _craft_shard(job, work, folder):
     F = flags.FLAGS
     pieces = [piece for piece in work.pieces if piece.shard == F.shard_index]
     _tell_of_finished(work.parts, pieces)
     # One round: the images of all eps are counted together.
     num_images = sum(piece.rows.stop - piece.rows.start for piece in pieces)
-    with Progress(num_images, 1, victim.attack, tqdm.write) as progress:
+    with Progress(num_images, 1, job.attack, tqdm.write) as progress:
         sweep.craft_pieces(work, pieces, progress)
     print(f"Shard {F.shard_index} of {F.num_shards} has made its {len(pieces)} of {len(work.pieces)} "
           f"parts in {folder}/parts; --mode=merge joins them when all are there.")
@@ -191,34 +167,25 @@ def _tell_of_finished(parts, pieces):
         print(f"Going on after {len(finished)} finished parts.")
 
 
-def _run_and_save(victim, work, folder):
+def _run_and_save(victim, job, work, folder):
     """Crafts what is not finished yet, scores all of it, and leaves the results."""
     num_images = len(work.labels)
-    with Progress(num_images, len(work.eps_values), victim.attack, tqdm.write) as progress:
+    with Progress(num_images, len(work.eps_values), job.attack, tqdm.write) as progress:
         attacked, averages = sweep.run_sweep(work, progress)
-    if isinstance(victim.known, white_box.KnownDensity):
-        averages[0] |= _saved_log_ratio(victim.known, attacked)
+    if isinstance(job.known, white_box.KnownDensity):
+        averages[0] |= _saved_log_ratio(job.known, attacked)
     # Results, then their record, and only then the parts go: whenever a kill comes, what all of it is
     # made of is still there.
     attacked.save(folder)
     provenance.write(folder, "test_adv", flags=flags.as_dict(), metrics={
         "eps": work.eps_values, "num_per_eps": num_images, "rounds": [
             attack_results.recorded(average) for average in averages],
-        "attack_chunk": work.crafter.chunk, **_knowledge(victim),
-        "network": victim.network.identity()})
+        "attack_chunk": work.crafter.chunk, **job.knowledge(),
+        "fitted_images_left_out": victim.detector is not None, "network": victim.network.identity()})
     work.parts.discard()
     # Last of all: results and record are safe by now, whatever Matplotlib may say.
-    pictures = draw_grid(folder, attacked, work.eps_values, flags.FLAGS.attack_method)
+    pictures = draw_grid(folder, attacked, work.eps_values, job.method)
     print(f"Results are in {folder}{pictures}.")
-
-
-def _knowledge(victim):
-    """What the attack knew and was bound by, for the run record."""
-    aim = _aim(victim)
-    return {"knowledge": victim.attack.knowledge,
-            "norm": victim.attack.norm or flags.FLAGS.attack_norm,
-            "fitted_images_left_out": victim.detector is not None,
-            **(aim.identity() if aim else {})}
 
 
 def _saved_log_ratio(density, attacked):
@@ -232,17 +199,17 @@ def _saved_log_ratio(density, attacked):
 
 def tsne_features(victim: Victim) -> None:
     """--mode=tSNE_logits: t-SNE of the features of normal and adversarial images together."""
-    F = flags.FLAGS
+    F, job = flags.FLAGS, _job(victim)
     # --eps counts here, its default, too, as in the original: its attack mode alone ignores it.
-    eps = F.eps if victim.attack.uses_eps else None
-    num_batches, batch, tenth = victim.attack.tsne
-    indices = victim.images(num_batches, batch)
+    eps = F.eps if job.attack.uses_eps else None
+    num_batches, batch, tenth = job.attack.tsne
+    indices = victim.images(job.target, num_batches, batch)
     x, labels = to_network_input(victim.image_set.images[indices]), victim.image_set.labels[indices]
-    crafter, _ = _crafter(victim, len(indices))
+    crafter, _ = _crafter(victim, job, len(indices))
     forward = victim.network.forward(victim.strategy)
     logits, normal = forward(x)
     # Differs from the original: there C&W attacks the true label in this mode, and crashes.
-    crafted = crafter(x, indices, eps=eps, targets=victim.targets(indices, logits))
+    crafted = crafter(x, indices, eps=eps, targets=victim.targets(job.target, indices, logits))
     _, adversarial = forward(crafted["adversarial"])
     order = _tsne_rows(len(x), batch, tenth=tenth)
     is_adversarial = order >= len(x)
@@ -277,15 +244,12 @@ def main() -> int:
     """Turns the flags into an attack."""
     F = flags.FLAGS
     mode = MODES[flags.check_choice("mode", MODES)]
-    attack_row = attack_options.check()
+    attack_options.check()
     network, strategy, image_set = network_options.open_network()
     # Words of the original here and in evaluation/: users search their logs for them.
     print(f"attacking method is {F.attack_method}")
     print(f"mode is {F.mode}")
-    target = attack_options.target(attack_row, image_set.num_classes)
-    detector = _detector(network)
-    mode(Victim(network, strategy, image_set, attack_row, target, detector,
-                _known(attack_row, network, detector)))
+    mode(Victim(network, strategy, image_set, _detector(network)))
     return 0
 
 
@@ -299,12 +263,19 @@ def _detector(network):
     return detector
 
 
-def _known(attack_row, network, detector):
+def _job(victim):
+    """What the flags ask for."""
+    row = attacks.get(flags.FLAGS.attack_method)
+    return Job(flags.FLAGS.attack_method, attack_options.settings(row), attack_options.eps_values(row),
+               attack_options.target(row, victim.image_set.num_classes), _known(row, victim))
+
+
+def _known(attack_row, victim):
     F = flags.FLAGS
     if "kernels" in attack_row.takes:
-        return white_box.load(network, F.kernel_dir or kernel_dir(F.dataset), flags.warn)
+        return white_box.load(victim.network, F.kernel_dir or kernel_dir(F.dataset), flags.warn)
     if "scores" in attack_row.takes:
-        return aims.aim(detector, attack_options.against(), F.against_rate, F.detector)
+        return aims.aim(victim.detector, attack_options.against(), F.against_rate, F.detector)
     return None
 
 
