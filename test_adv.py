@@ -27,6 +27,7 @@ from data.pixels import to_network_input
 from defenses import detector as detectors
 from errors import InputError
 from evaluation import aims, checks, sweep, white_box
+from evaluation import transfer as transfers
 from evaluation.crafter import Crafter, input_gradients
 from evaluation.jobs import Job
 from evaluation.progress import Progress
@@ -105,8 +106,10 @@ def _sweep(victim: Victim, job: Job, batch: int) -> tuple[sweep.Sweep, str]:
         "num_images": len(indices), **job.identity(), **changed, **shards,
         **network.digests(), "data_sha256": sha256(x, labels, indices)}, overwrite=F.overwrite)
     pieces = attack_parts.cut(len(eps_values), len(x), size, F.num_shards)
-    return sweep.Sweep(victim.network, victim.strategy, crafter, x, labels, indices, eps_values, pieces,
-                       parts, partial(victim.targets, job.target, indices), job.aim), folder
+    return sweep.Sweep(
+        network=network, strategy=victim.strategy, x=x, labels=labels, image_index=indices,
+        eps_values=eps_values, aim=job.aim, crafter=crafter, pieces=pieces, parts=parts,
+        choose_targets=partial(victim.targets, job.target, indices)), folder
 
 
 def attack(victim: Victim) -> None:
@@ -174,17 +177,23 @@ def _run_and_save(victim, job, work, folder):
         attacked, averages = sweep.run_sweep(work, progress)
     if isinstance(job.known, white_box.KnownDensity):
         averages[0] |= _saved_log_ratio(job.known, attacked)
-    # Results, then their record, and only then the parts go: whenever a kill comes, what all of it is
-    # made of is still there.
+    _save(victim, work, attacked, averages, folder, job.method,
+          {"attack_chunk": work.crafter.chunk, "variant": job.variant, **job.knowledge()},
+          work.parts.discard)
+
+
+def _save(victim, subject, attacked, averages, folder, method, told, when_saved=lambda: None):
+    """Results, then their record, and only then what they were made of goes: whenever a kill comes,
+    it is still there."""
     attacked.save(folder)
-    provenance.write(folder, "test_adv", flags=flags.as_dict(), metrics={
-        "eps": work.eps_values, "num_per_eps": num_images, "rounds": [
+    provenance.write(folder, "test_adv", flags=flags.as_dict() | {"attack_method": method}, metrics={
+        "eps": subject.eps_values, "num_per_eps": len(subject.labels), "rounds": [
             attack_results.recorded(average) for average in averages],
-        "attack_chunk": work.crafter.chunk, **job.knowledge(),
-        "fitted_images_left_out": victim.detector is not None, "network": victim.network.identity()})
-    work.parts.discard()
+        **told, "fitted_images_left_out": victim.detector is not None,
+        "network": victim.network.identity()})
+    when_saved()
     # Last of all: results and record are safe by now, whatever Matplotlib may say.
-    pictures = draw_grid(folder, attacked, work.eps_values, job.method)
+    pictures = draw_grid(folder, attacked, subject.eps_values, method)
     print(f"Results are in {folder}{pictures}.")
 
 
@@ -195,6 +204,26 @@ def _saved_log_ratio(density, attacked):
     mean = sweep.mean_of(ratio, attacked.per_image["success"])
     print(f"Log-density-ratio in saving results of nor/adv is {mean:f}")
     return {"log_density_ratio_saved": mean}
+
+
+def transfer(victim: Victim) -> None:
+    """--mode=transfer: scores here the images that an attack has made of another network's."""
+    F = flags.FLAGS
+    fitted = victim.detector.fitted_images if victim.detector else np.zeros(0, np.uint64)
+    source = transfers.load(F.transfer_from, victim.image_set, victim.network.identity(), fitted)
+    attack_options.check_transferred(source.attack)
+    folder = results_dir(source.variant, F.dataset, victim.network.tag, F.save_pwd)
+    atomic.require_folder(folder)
+    if not F.overwrite:
+        attack_results.refuse_others(folder, victim.network.identity())
+    print(f"Num of sample per eps is {len(source.labels)}")
+    subject = sweep.Subject(network=victim.network, strategy=victim.strategy, x=source.x,
+                            labels=source.labels, image_index=source.image_index,
+                            eps_values=source.eps_values)
+    row = attacks.get(source.attack)
+    with Progress(len(source.labels), len(source.eps_values), row, tqdm.write) as progress:
+        attacked, averages = sweep.score_rounds(subject, source.craft, progress=progress)
+    _save(victim, subject, attacked, averages, folder, source.attack, source.knowledge())
 
 
 def tsne_features(victim: Victim) -> None:
@@ -237,7 +266,7 @@ def _tsne_rows(num_images, count_batch, *, tenth):
     return np.concatenate(rows)
 
 
-MODES = {"attack": attack, "merge": merge, "tSNE_logits": tsne_features}
+MODES = {"attack": attack, "merge": merge, "transfer": transfer, "tSNE_logits": tsne_features}
 
 
 def main() -> int:

@@ -20,6 +20,7 @@ KNOWLEDGE = {
     "adaptive": "knows network and detector, and which scores decide",
     "scores": "sees logits and scores of any image, no gradients",
     "answers": "sees a class or NOT SURE, nothing else",
+    "transfer": "knows another network, of the same data",
 }
 
 

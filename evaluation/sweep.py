@@ -27,36 +27,45 @@ from networks.network import Network
 HALF_GREY_LEVEL = 0.5 / 255
 
 
-@dataclasses.dataclass(frozen=True)
-class Sweep:
-    """One attack on the same images at each eps.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Subject:
+    """The same images under attack at each eps.
 
     Attributes:
       network: the network under attack.
       strategy: whose replicas share the images.
-      crafter: the attack.
       x: clean network inputs float32 [n, h, w, c] in [-0.5, 0.5].
       labels: true classes int [n].
       image_index: which image of the data set each row is, int [n].
       eps_values: one round each; (None,) for an attack without eps.
-      pieces: all that is crafted, over all rounds and shards, as `attack_parts.cut` gives them.
-      parts: where finished parts are saved and found.
-      choose_targets: clean logits [n, L] to arrays of target classes int [n]; none for an attack that
-        has no choice.
       aim: what an attack that knows a detector aims at; None of the others.
     """
 
     network: Network
     strategy: tf.distribute.Strategy
-    crafter: Crafter
     x: np.ndarray
     labels: np.ndarray
     image_index: np.ndarray
     eps_values: Sequence[float | None]
+    aim: Aim | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Sweep(Subject):
+    """One attack on them.
+
+    Attributes:
+      crafter: the attack.
+      pieces: all that is crafted, over all rounds and shards, as `attack_parts.cut` gives them.
+      parts: where finished parts are saved and found.
+      choose_targets: clean logits [n, L] to arrays of target classes int [n]; none for an attack that
+        has no choice.
+    """
+
+    crafter: Crafter
     pieces: Sequence[attack_parts.Piece]
     parts: attack_parts.Parts
     choose_targets: Callable = lambda logits: ()
-    aim: Aim | None = None
 
 
 def choose_images(image_set: ImageSet, seed: int, target: str = "",
@@ -104,27 +113,52 @@ def run_sweep(work: Sweep, progress=NOBODY) -> tuple[Attacked, list[dict]]:
     Raises:
       InputError: images outside the box, NaN, or a network that returns probabilities.
     """
-    forward = work.network.forward(work.strategy)
-    logits, features = _checked_outputs(forward, work.x)
+    def craft(number, logits, listener):
+        targets = work.choose_targets(logits)
+        return _joined([_craft_part(work, logits, targets, piece, listener)
+                        for piece in work.pieces if piece.round_number == number])
+
+    return score_rounds(work, craft, work.crafter.records, progress)
+
+
+def score_rounds(subject: Subject, craft: Callable, records: Sequence[str] = (), progress=NOBODY
+                 ) -> tuple[Attacked, list[dict]]:
+    """Scores what an attack makes of the images at each eps.
+
+    Args:
+      subject: what is attacked.
+      craft: from the number of a round, the clean logits [n, L] and a `Listener` to arrays of n rows:
+        "adversarial", "iterations", "seconds" (of any length), `records`, and of searches "success" and
+        "target".
+      records: names of what results.npz tells besides what it tells of every attack.
+      progress: as of `run_sweep`.
+
+    Returns:
+      As `run_sweep`.
+
+    Raises:
+      InputError: as `run_sweep`.
+    """
+    forward = subject.network.forward(subject.strategy)
+    logits, features = _checked_outputs(forward, subject.x)
     clean = _outputs(logits, features)
-    # By the clean images: every eps aims at the same classes.
-    targets = work.choose_targets(logits)
     x_adv, outputs, per_image, averages = [], [], [], []
-    for number, eps in enumerate(work.eps_values):
-        listener = Listener(partial(progress.rows_done, eps), progress.stage_done)
-        crafted = _joined([_craft_part(work, logits, targets, piece, listener)
-                           for piece in work.pieces if piece.round_number == number])
+    for number, eps in enumerate(subject.eps_values):
+        # By the clean images: every eps aims at the same classes.
+        crafted = craft(number, logits, Listener(partial(progress.rows_done, eps),
+                                                 progress.stage_done))
         x_adv.append(crafted["adversarial"])
         outputs.append(_outputs(*forward(crafted["adversarial"])))
-        per_image.append(_per_image(eps, work, clean, outputs[-1], crafted))
-        averages.append(_averages(eps, work.labels, clean, outputs[-1], per_image[-1])
-                        | _evaded(work, clean, outputs[-1])
+        per_image.append(_per_image(eps, subject, clean, outputs[-1], crafted)
+                         | {name: crafted[name] for name in records})
+        averages.append(_averages(eps, subject.labels, clean, outputs[-1], per_image[-1])
+                        | _evaded(subject, clean, outputs[-1])
                         | {"seconds": float(crafted["seconds"].sum())})
         progress.round_done(averages[-1])
     # The clean images are scored once; the files repeat them for each round, as the original's do.
     num_rounds = len(x_adv)
     return Attacked(
-        np.concatenate([work.labels] * num_rounds), np.concatenate([work.x] * num_rounds),
+        np.concatenate([subject.labels] * num_rounds), np.concatenate([subject.x] * num_rounds),
         np.concatenate(x_adv), attack_results.joined([clean] * num_rounds),
         attack_results.joined(outputs), _joined(per_image)), averages
 
@@ -191,9 +225,9 @@ def _outputs(logits, features):
     return Outputs(confidence(logits), non_me(logits), features, np.argmax(logits, axis=-1))
 
 
-def _per_image(eps, work, clean, attacked, crafted):
+def _per_image(eps, subject, clean, attacked, crafted):
     """The arrays of `result_files.PER_IMAGE` of one round."""
-    x, labels = work.x, work.labels
+    x, labels = subject.x, subject.labels
     change = (crafted["adversarial"] - x).reshape(len(x), -1)
     # An attack that does not judge its own success has it where the class is wrong.
     success = crafted.get("success", attacked.predicted != labels)
@@ -201,7 +235,7 @@ def _per_image(eps, work, clean, attacked, crafted):
     squares = np.square(change).sum(axis=1, dtype=np.float64)
     return {
         # NaN for none: the column is one of numbers.
-        "eps": np.full(len(x), np.nan if eps is None else eps), "image_index": work.image_index,
+        "eps": np.full(len(x), np.nan if eps is None else eps), "image_index": subject.image_index,
         "label": labels, "target": crafted.get("target", np.full(len(x), -1)),
         "predicted_before": clean.predicted, "predicted_after": attacked.predicted,
         "success": success, "kept": success & (clean.predicted == labels),
@@ -210,17 +244,16 @@ def _per_image(eps, work, clean, attacked, crafted):
         "l0": np.count_nonzero(np.abs(change) > HALF_GREY_LEVEL, axis=1),
         "confidence_before": clean.confidence, "confidence_after": attacked.confidence,
         "non_me_before": clean.non_me, "non_me_after": attacked.non_me,
-        **{name: crafted[name] for name in work.crafter.records},
     }
 
 
-def _evaded(work, clean, attacked):
+def _evaded(subject, clean, attacked):
     """How many images the detector answers wrongly, by its float64 scores: {} where none is known."""
-    if work.aim is None:
+    if subject.aim is None:
         return {}
-    reference = work.aim.detector.reference
-    evaded = [work.aim.evades(score(work.aim.against, outputs, reference),
-                              outputs.predicted != work.labels) for outputs in (clean, attacked)]
+    reference = subject.aim.detector.reference
+    evaded = [subject.aim.evades(score(subject.aim.against, outputs, reference),
+                              outputs.predicted != subject.labels) for outputs in (clean, attacked)]
     return {"num_natural": int(evaded[0].sum()), "num_evaded": int((evaded[0] | evaded[1]).sum())}
 
 

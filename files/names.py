@@ -74,6 +74,11 @@ def variant_of(attack: str, against: str = "", norm: str = "") -> str:
     return "_".join(part for part in (attack, against, norm if norm == "l2" else "") if part)
 
 
+def transferred(variant: str, weights_sha256: str) -> str:
+    """What an attack is called, as of `variant_of`, that was made on another network."""
+    return f"{variant}_from_{weights_sha256[:8]}"
+
+
 def attack_dir(attack: str, dataset: str) -> Path:
     """Folder `<attack>_<dataset>`, above the folders of the objectives."""
     return Path(f"{attack}_{dataset}")

@@ -115,6 +115,16 @@ def open_normal_images(folder: str | os.PathLike) -> np.ndarray:
     return read_npy(Path(folder) / "nor_img.npy", mmap_mode="r")
 
 
+def load_adversarial_images(folder: str | os.PathLike) -> np.ndarray:
+    """adv_img.npy, like `open_normal_images`; an InputError unless float with four axes."""
+    path = Path(folder) / "adv_img.npy"
+    images = read_npy(path)
+    if images.ndim != 4 or images.dtype.kind != "f":
+        raise InputError(f"expected float images [n, height, width, channels] in {path}. "
+                         f"Received: {images.dtype} of shape {images.shape}.")
+    return images
+
+
 def load_per_image(folder: str | os.PathLike) -> dict[str, np.ndarray] | None:
     """Reads results.npz, the arrays of PER_IMAGE by name; None where the original wrote the files."""
     path = Path(folder) / "results.npz"

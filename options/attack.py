@@ -17,7 +17,7 @@ SWEEP_EPS = tuple(round(0.02 * k, 2) for k in range(1, 11))
 def define() -> None:
     """Flags of test_adv.py alone."""
     # The original's default, which does nothing useful there: it is answered with the modes.
-    flags.define_mode("train", "attack, merge or tSNE_logits")
+    flags.define_mode("train", "attack, merge, transfer or tSNE_logits")
     flags.define_eval_batches(10)
     absl_flags.DEFINE_string("eval_dir", "", "Accepted for the original's commands; not used.")
     flags.define_attack()
@@ -41,6 +41,8 @@ def define() -> None:
         _define_setting(setting)
     flags.define_kernel_dir()
     _define_detector()
+    absl_flags.DEFINE_string("transfer_from", "", "Folder of the results of an attack on another "
+                             "network, which --mode=transfer tries on this one.")
     absl_flags.DEFINE_bool("overwrite", False, "Delete unfinished parts of another run and replace "
                            "results of another network.")
     _define_shards()
@@ -80,8 +82,8 @@ def _define_shards():
     absl_flags.DEFINE_integer("shard_index", 0, "Which of --num_shards this run is, from 0.")
 
 
-def check() -> attacks.Attack:
-    """The attack of the flags, which are looked at before anything is loaded.
+def check() -> None:
+    """Looks at the flags before anything is loaded.
 
     Raises:
       InputError: a flag out of range, or one that the attack does not take.
@@ -91,6 +93,11 @@ def check() -> attacks.Attack:
     flags.check_at_least("attack_batch_size", 0)
     flags.check_at_least("attack_chunk", 0)
     _check_shards()
+    if F.mode == "transfer":
+        return _check_transfer()
+    if F.transfer_from:
+        raise InputError("--transfer_from needs --mode=transfer. Received: mode="
+                         f"{F.mode}.")
     if not 0 < F.eps <= 1:
         raise InputError(f"eps must lie in (0, 1]. Received: eps={F.eps}.")
     attack = attacks.get(F.attack_method)
@@ -99,7 +106,34 @@ def check() -> attacks.Attack:
         flags.warn(f"--eps does nothing for {F.attack_method}, as in the original.")
     settings(attack)
     _check_detector(attack)
-    return attack
+
+
+def _check_transfer():
+    """What decides the images was decided where they were made."""
+    F = flags.FLAGS
+    if not F.transfer_from:
+        raise InputError("transfer needs --transfer_from, the folder of results that are to be tried. "
+                         "Received: transfer_from=''.")
+    _refuse("transfer", ("eps", "eps_sweep", "target", "against", "against_rate", "kernel_dir",
+                         "num_shards", "eval_batch_count", *attacks.settings()))
+
+
+def _refuse(whom, names):
+    """Raises an InputError when one of these flags is given: numbers that do nothing would be taken
+    for those of the result."""
+    for name in names:
+        if flags.FLAGS[name].present:
+            given = flags.FLAGS[name].value
+            raise InputError(f"{whom} takes no --{name}. Received: {name}="
+                             f"{','.join(given) if isinstance(given, list) else given}.")
+
+
+def check_transferred(method: str) -> None:
+    """Raises an InputError when --attack_method is given, and the results are of another."""
+    flag = flags.FLAGS["attack_method"]
+    if flag.present and flag.value != method:
+        raise InputError(f"attack_method must be {method}, that of the results to try, or not be "
+                         f"given. Received: attack_method={flag.value}.")
 
 
 def _check_detector(attack):
@@ -107,11 +141,8 @@ def _check_detector(attack):
     if takes and not F.detector:
         raise InputError(f"{F.attack_method} needs the --detector that it aims at. "
                          "Received: detector=''.")
-    for name in () if takes else ("against", "against_rate"):
-        if F[name].present:
-            given = F[name].value
-            raise InputError(f"{F.attack_method} takes no --{name}. Received: {name}="
-                             f"{','.join(given) if isinstance(given, list) else given}.")
+    if not takes:
+        _refuse(F.attack_method, ("against", "against_rate"))
 
 
 def against() -> list[str]:
@@ -133,14 +164,9 @@ def settings(attack: attacks.Attack) -> dict[str, Any]:
 
 
 def _refuse_others(attack):
-    F, own = flags.FLAGS, {setting.flag for setting in attack.settings}
-    # Refused, not ignored: numbers that do nothing would be taken for those of the result.
+    own = {setting.flag for setting in attack.settings}
     others = [name for name in attacks.settings() if name not in own]
-    for name in others + ([] if "kernels" in attack.takes else ["kernel_dir"]):
-        if F[name].present:
-            given = F[name].value
-            raise InputError(f"{F.attack_method} takes no --{name}. Received: {name}="
-                             f"{','.join(given) if isinstance(given, list) else given}.")
+    _refuse(flags.FLAGS.attack_method, others + ([] if "kernels" in attack.takes else ["kernel_dir"]))
 
 
 def _keywords(setting, stages):

@@ -1,0 +1,67 @@
+"""One attack with its numbers: what the flags ask for, or a part of a challenge."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import attacks
+from evaluation.aims import Aim
+from evaluation.white_box import KnownDensity
+from files.names import variant_of
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """What is run.
+
+    Attributes:
+      method: name of the attack's row.
+      settings: keywords of its function and of its restarts, those that were asked for.
+      eps_values: one round each; (None,) for an attack without eps.
+      target: kind of target, "" where there is no choice.
+      known: what the attack knows of a detector; None of an oblivious one.
+    """
+
+    method: str
+    settings: Mapping[str, Any]
+    eps_values: Sequence[float | None]
+    target: str = ""
+    known: KnownDensity | Aim | None = None
+
+    @property
+    def attack(self) -> attacks.Attack:
+        """The row."""
+        return attacks.get(self.method)
+
+    @property
+    def aim(self) -> Aim | None:
+        """The scores that it aims at, where it aims at any."""
+        return self.known if isinstance(self.known, Aim) else None
+
+    @property
+    def norm(self) -> str:
+        """In which eps bounds the change, or in which a search finds the smallest."""
+        return self.attack.norm or self.settings["norm"]
+
+    @property
+    def variant(self) -> str:
+        """The attack's name with what it was told to do: that of its folder."""
+        # Of an attack of one norm there is no other folder.
+        chosen = "" if self.attack.norm else self.norm
+        return variant_of(self.method, self.aim.name if self.aim else "", chosen)
+
+    def keywords(self) -> dict[str, Any]:
+        """All keywords of the attack's function that are not those of every attack."""
+        settings = dict(self.settings)
+        if self.target == "none":
+            settings["targeted"] = False
+        return settings | (self.known.keywords() if self.known else {})
+
+    def identity(self) -> dict[str, Any]:
+        """The numbers that decide its results, as JSON values."""
+        return {**self.settings, **(self.known.identity() if self.known else {})}
+
+    def knowledge(self) -> dict[str, Any]:
+        """What the attacker knew and was bound by, for the run record."""
+        return {"knowledge": self.attack.knowledge, "norm": self.norm,
+                **(self.aim.identity() if self.aim else {})}
