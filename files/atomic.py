@@ -5,6 +5,7 @@ import csv
 import json
 import math
 import os
+import re
 import secrets
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -14,6 +15,11 @@ from typing import Any
 import numpy as np
 
 from errors import InputError
+
+# Of files, the name that `atomic_path` gives them until they are whole; what follows, of earlier
+# versions, is the final name.
+_TEMPORARY = re.compile(r"\.tmp-\d+-[0-9a-f]{8}([.-].*)?")
+_LONGEST_SUFFIX = 16
 
 
 @contextlib.contextmanager
@@ -30,7 +36,8 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     # Not the process's number alone: processes of two containers, both 1, may share the folder.
     # In the same folder: a rename is atomic within a file system only, and /tmp may be another.
-    temporary = path.with_name(f".tmp-{os.getpid()}-{secrets.token_hex(4)}-{path.name}")
+    # Short, as `path` may have the longest name that the system takes.
+    temporary = path.with_name(f".tmp-{os.getpid()}-{secrets.token_hex(4)}{_short_suffix(path)}")
     try:
         yield temporary
         os.replace(temporary, path)
@@ -55,6 +62,17 @@ def atomic_folder(folder: str | os.PathLike) -> Iterator[Path]:
         # sorts behind .data-*.
         for path in sorted(Path(name).iterdir()):
             os.replace(path, folder / path.name)
+
+
+def _short_suffix(path):
+    return path.suffix if len(os.fsencode(path.suffix)) <= _LONGEST_SUFFIX else ""
+
+
+def remove_unfinished(folder: str | os.PathLike) -> None:
+    """Deletes what killed runs have left of `atomic_path` in a folder."""
+    for path in Path(folder).glob(".tmp-*"):
+        if _TEMPORARY.fullmatch(path.name) and path.is_file():
+            path.unlink()
 
 
 def require_folder(folder: str | os.PathLike) -> None:

@@ -1,10 +1,11 @@
 """Finished parts of a running attack on disk: a killed run goes on, several machines share one."""
 
+import contextlib
 import dataclasses
 import hashlib
 import json
 import os
-import shutil
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ FOLDER = "parts"
 _IDENTITY = "identity.json"
 # Suffixes of a finished part, and of what an unfinished one has come to.
 _PART, _PROGRESS = ".npz", ".progress"
+# What `Piece.name` makes. No other file in the folder is ours to read, to count or to delete.
+_NAME = re.compile(r"round\d{2,}_image\d{6,}")
 # Array of a part: digest of its identity. Files can be copied where another identity lies.
 _OWNER = "identity"
 
@@ -96,6 +99,7 @@ class Parts:
     def _refuse_others(self):
         found, identity = self._others_identity(), self._identity
         if found is None:
+            self._refuse_a_file_of_nobody()
             return
         name = next(n for n in {**found, **identity} if n not in found or n not in identity
                     or found[n] != identity[n])
@@ -103,6 +107,14 @@ class Parts:
             f"{self._folder} holds unfinished parts of another run, with {name}="
             f"{found.get(name)!r}: finish it with its own flags, or give --overwrite=True to "
             f"start anew. Received: {name}={identity.get(name)!r}.")
+
+    def _refuse_a_file_of_nobody(self):
+        """Without parts, the file that their identity would overwrite is that of a run that was killed
+        before its first, or none of ours."""
+        found = self._read_identity()
+        if found not in (None, self._identity) and "attack_method" not in found:
+            raise InputError(f"expected no file of another program at {self._folder / _IDENTITY}, "
+                             "which unfinished parts of an attack need: move it. Received: one.")
 
     def _others_identity(self):
         """Identity of the parts there if it is another one, else None."""
@@ -124,9 +136,8 @@ class Parts:
         return self._names(_PART)
 
     def _names(self, suffix):
-        # A pattern of pathlib, unlike a shell's, matches what atomic_path is still writing.
         return sorted(path.stem for path in self._folder.glob(f"*{suffix}")
-                      if not path.name.startswith("."))
+                      if _NAME.fullmatch(path.stem))
 
     def load(self, name: str) -> dict[str, np.ndarray] | None:
         """The arrays saved as part `name`; None when it is not finished, or damaged.
@@ -176,9 +187,14 @@ class Parts:
             np.savez(file, **arrays, **{_OWNER: np.array(self._digest)})
 
     def discard(self) -> None:
-        """Deletes all parts: the results are complete, or not wanted."""
-        # The identity goes last: it says whose the parts are that a kill leaves here.
+        """Deletes all parts: the results are complete, or not wanted. The folder stays where it holds
+        anything else."""
         for suffix in (_PART, _PROGRESS):
-            for path in self._folder.glob(f"*{suffix}"):
-                path.unlink()
-        shutil.rmtree(self._folder, ignore_errors=True)
+            for name in self._names(suffix):
+                (self._folder / f"{name}{suffix}").unlink()
+        atomic.remove_unfinished(self._folder)
+        # The identity goes last: it says whose the parts are that a kill leaves here.
+        if self._read_identity() is not None:
+            (self._folder / _IDENTITY).unlink()
+        with contextlib.suppress(OSError):
+            self._folder.rmdir()

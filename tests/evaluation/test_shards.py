@@ -237,26 +237,29 @@ def test_a_part_copied_from_another_run_is_noticed(fgsm, script, tmp_path):
 # --- The folder of several runs at once ---
 
 
+PARTS = tuple(f"round00_image{start:06d}" for start in (0, 100, 200))
+
+
 def test_starting_beside_others_changes_nothing(tmp_path):
     first, second = (attack_parts.Parts(tmp_path, {"a": 1}) for _ in range(2))
     assert not (tmp_path / "parts").exists()
-    first.save("one", {"x": np.arange(3)})
+    first.save(PARTS[0], {"x": np.arange(3)})
     written = os.stat(tmp_path / "parts/identity.json")
     third = attack_parts.Parts(tmp_path, {"a": 1}, overwrite=True)
-    for name, parts in (("two", second), ("three", third)):
+    for name, parts in ((PARTS[1], second), (PARTS[2], third)):
         parts.save(name, {"x": np.arange(3)})
-    assert first.names() == ["one", "three", "two"]
+    assert first.names() == list(PARTS)
     # Not even written again: a rename would have made another file of it.
     assert os.stat(tmp_path / "parts/identity.json").st_ino == written.st_ino
-    assert list(first.load("two")) == ["x"]
+    assert list(first.load(PARTS[1])) == ["x"]
 
 
 def test_of_two_runs_that_start_at_once_the_later_to_save_is_refused(tmp_path):
     first, second = (attack_parts.Parts(tmp_path, {"a": a}) for a in (1, 2))
-    first.save("one", {"x": np.arange(3)})
+    first.save(PARTS[0], {"x": np.arange(3)})
     with pytest.raises(InputError, match="another run, with a=1"):
-        second.save("one", {"x": np.arange(4)})
-    assert len(first.load("one")["x"]) == 3
+        second.save(PARTS[0], {"x": np.arange(4)})
+    assert len(first.load(PARTS[0])["x"]) == 3
 
 
 def test_the_pieces_of_a_sweep():

@@ -349,9 +349,10 @@ def test_the_weights_are_part_of_the_identity(attack, tmp_path, tiny, cpu, monke
 @pytest.mark.parametrize("content", ["{", "[]", "{}"])
 def test_an_unreadable_identity_is_another_one(tmp_path, content):
     parts = attack_parts.Parts(tmp_path, {"a": 1})
-    parts.save("one", {"x": np.arange(3)})
-    np.testing.assert_array_equal(attack_parts.Parts(tmp_path, {"a": 1}).load("one")["x"], [0, 1, 2])
-    assert parts.load("two") is None
+    parts.save("round00_image000000", {"x": np.arange(3)})
+    again = attack_parts.Parts(tmp_path, {"a": 1}).load("round00_image000000")
+    np.testing.assert_array_equal(again["x"], [0, 1, 2])
+    assert parts.load("round00_image001000") is None
     (tmp_path / "parts/identity.json").write_text(content)
     with pytest.raises(InputError, match="unfinished parts of another run"):
         attack_parts.Parts(tmp_path, {"a": 1})
@@ -360,13 +361,13 @@ def test_an_unreadable_identity_is_another_one(tmp_path, content):
 
 def test_a_damaged_part_is_made_anew(tmp_path):
     parts = attack_parts.Parts(tmp_path, {"a": 1})
-    parts.save("one", {"x": np.arange(3)})
-    (tmp_path / "parts/one.npz").write_bytes(b"")
-    assert parts.load("one") is None
+    parts.save("round00_image000000", {"x": np.arange(3)})
+    (tmp_path / "parts/round00_image000000.npz").write_bytes(b"")
+    assert parts.load("round00_image000000") is None
 
 
 def test_parts_with_a_name_more_or_less_are_of_another_run(tmp_path):
-    attack_parts.Parts(tmp_path, {"a": None}).save("one", {"x": np.arange(3)})
+    attack_parts.Parts(tmp_path, {"a": None}).save("round00_image000000", {"x": np.arange(3)})
     with pytest.raises(InputError, match="with a=None"):
         attack_parts.Parts(tmp_path, {"b": 1})
 
@@ -374,10 +375,33 @@ def test_parts_with_a_name_more_or_less_are_of_another_run(tmp_path):
 def test_a_half_written_part_does_not_count(tmp_path):
     parts = attack_parts.Parts(tmp_path, {"a": 1})
     (tmp_path / "parts").mkdir()
-    (tmp_path / "parts/.tmp-1-one.npz").write_bytes(b"half")
-    assert parts.names() == [] and parts.load("one") is None
+    (tmp_path / "parts/.tmp-1-0a1b2c3d.npz").write_bytes(b"half")
+    assert parts.names() == [] and parts.load("round00_image000000") is None
     # So nothing stands in the way of another run.
     attack_parts.Parts(tmp_path, {"a": 2})
+
+
+def test_only_what_the_attack_wrote_is_deleted(tmp_path):
+    parts, folder = attack_parts.Parts(tmp_path, {"a": 1}), tmp_path / "parts"
+    parts.save("round00_image000000", {"x": np.arange(3)})
+    parts.save_progress("round01_image000000", {"x": np.arange(3)})
+    (folder / ".tmp-12-0a1b2c3d-round00_image001000.npz").write_bytes(b"of a killed run")
+    theirs = {"notes.txt", "weights.npz", "round1.npz", ".tmp-mine", "round00_image000000.csv"}
+    for name in theirs:
+        (folder / name).write_text("the only copy")
+    (folder / "kept").mkdir()
+    assert attack_parts.Parts(tmp_path, {"a": 1}).names() == ["round00_image000000"]
+    parts.discard()
+    assert {path.name for path in folder.iterdir()} == theirs | {"kept"}
+
+
+@pytest.mark.parametrize("content", ["mine", "[]", '{"name": "me"}'])
+def test_a_file_of_another_program_is_not_taken_for_an_identity(tmp_path, content):
+    (tmp_path / "parts").mkdir()
+    (tmp_path / "parts/identity.json").write_text(content)
+    with pytest.raises(InputError, match="expected no file of another program at"):
+        attack_parts.Parts(tmp_path, {"a": 1}, overwrite=True)
+    assert (tmp_path / "parts/identity.json").read_text() == content
 
 
 # --- Bad input ---
