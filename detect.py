@@ -29,7 +29,7 @@ from errors import InputError
 from evaluation import finding, fitting, judging
 from evaluation.rounds import check_rounds, rounds_of, successful
 from figures import curves, detection, drawing
-from files import judgements, provenance
+from files import judgements, paths, provenance
 from files.features import KERNEL_MODES, save_kernels
 from files.names import head_of_tag
 from options import network as network_options
@@ -38,6 +38,7 @@ from options import network as network_options
 def auc(dataset: str, tag: str, kernel_folder: Path) -> None:
     """--mode=auc: the AUCs of an attack: printed, as JSON, and the ROC curves of one round."""
     F = flags.FLAGS
+    paths.require_folder(detection_options.auc_folder(dataset))
     found = _checked_results(dataset, tag, kernel_folder)
     # Found for all before a score is computed, and saved after the last: an error leaves nothing
     # half done.
@@ -105,6 +106,7 @@ def kernels(kind: str, _: str, tag: str, folder: Path) -> None:
     """--mode=select_kernel and others: makes the kernels, or what belongs to them, of each network that
     has what it takes."""
     draw = detection_options.draw(kind)
+    paths.require_folder(folder, "kernel_dir" if flags.FLAGS.kernel_dir else "")
     made = {name: fitting.make(kind, folder, name, draw) for name in finding.tags(tag)
             if not fitting.missing_source(kind, folder, name, name)}
     if not made:
@@ -126,6 +128,7 @@ def _save_kernels(folder, tag, array, source, kind="kernels"):
 def fit(dataset: str, tag: str, kernel_folder: Path) -> None:
     """--mode=fit: a detector for each network, fitted on the normal images of an attack's results."""
     F, how, wanted = flags.FLAGS, detection_options.fit(), detection_options.wanted(dataset)
+    detection_options.check_new_detector(kernel_folder)
     folders = finding.find(F.attack_method, dataset, tag, F.save_pwd)
     if F.detector and len(folders) > 1:
         raise InputError("objective_tag must be RCE or CE where both have results and one --detector "
@@ -149,6 +152,7 @@ def fit(dataset: str, tag: str, kernel_folder: Path) -> None:
 def evaluate(dataset: str, tag: str, kernel_folder: Path) -> None:
     """--mode=evaluate: judges the detector of each network on all attacks there are, or on one."""
     F, folder = flags.FLAGS, detection_options.output_folder(dataset)
+    paths.require_folder(folder, "output_dir" if F.output_dir else "")
     wanted = detection_options.wanted(dataset, all_attacks=True)
     for name, detector in finding.fitted_detectors(tag, kernel_folder, F.detector).items():
         rounds = [r for *_, scored in finding.judged(wanted, name, detector) for r in scored]
@@ -166,6 +170,8 @@ def evaluate(dataset: str, tag: str, kernel_folder: Path) -> None:
 def figures(dataset: str, tag: str, kernel_folder: Path) -> None:
     """--mode=figures: draws the papers' figures from the results of every attack, or of one."""
     F, wanted = flags.FLAGS, detection_options.wanted(dataset, all_attacks=True)
+    folder = detection_options.output_folder(dataset)
+    paths.require_folder(folder, "output_dir" if F.output_dir else "")
     fitted = finding.fitted_detectors(tag, kernel_folder, F.detector)
     attacked = {}
     for name, detector in fitted.items():
@@ -182,7 +188,6 @@ def figures(dataset: str, tag: str, kernel_folder: Path) -> None:
     if not drawn:
         raise InputError("expected results of several eps, or with images that are right when normal "
                          "and wrong when adversarial. Received: neither.")
-    folder = detection_options.output_folder(dataset)
     for name, draw in drawn.items():
         draw(folder / f"{name}.png")
     provenance.write(folder, "figures", flags=flags.as_dict(), metrics={"networks": networks})
@@ -193,6 +198,7 @@ def apply(_: str, tag: str, kernel_folder: Path) -> None:
     """--mode=apply: answers for new images, on screen and as CSV."""
     F = flags.FLAGS
     score = flags.check_choice("score", SCORES)
+    detection_options.check_answers()
     images, names = inputs.load_images(flags.require("images"))
     if not F.detector and not tag:
         raise InputError("objective_tag must be RCE or CE where no --detector is given. "

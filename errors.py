@@ -1,5 +1,7 @@
 """The exceptions that a script answers with one line and exit code 1, without a traceback."""
 
+import re
+
 
 class InputError(ValueError):
     """Bad input from outside: a flag, a path, a file, an array.
@@ -15,3 +17,9 @@ class RunError(RuntimeError):
 
     The message says what happened, which checkpoint is the last good one, and what to do.
     """
+
+
+def first_line(error: Exception) -> str:
+    """What an exception says, without the names of TensorFlow's nodes."""
+    line = (str(error).splitlines() or [type(error).__name__])[0]
+    return re.sub(r"{{.*?}} ?| ?\[Op:.*\]", "", line)

@@ -7,9 +7,9 @@ what a command line is, from the first flag to the exit code.
 """
 
 import difflib
-import errno
 import logging
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
 
@@ -20,18 +20,63 @@ from absl import logging as absl_logging
 
 from attacks import ATTACKS
 from data import DATASETS
-from errors import InputError, RunError
+from errors import InputError, RunError, first_line
+from files import paths
 from networks import NETWORKS
 from training import LR_SCHEDULES, OPTIMIZERS
 
 FLAGS = absl_flags.FLAGS
 
-# What a disk or a folder can refuse: not a defect of ours, so no traceback.
-_UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EEXIST,
-               errno.ENOTDIR, errno.EISDIR)
+# What a flag's value must be, in words.
+_TYPES = {absl_flags.IntegerParser: "a whole number", absl_flags.FloatParser: "a number",
+          absl_flags.BooleanParser: "True or False"}
+# Of whole numbers: those of TensorFlow and of the files have an end.
+LARGEST_WHOLE = 2**31 - 1
 
 # Of the flags that set an attack's numbers.
 LARGEST_NUMBER = 10**7
+
+
+class _Path(absl_flags.ArgumentParser):
+    """Reads a path by the one rule for them, files/paths.py."""
+
+    syntactic_help = ""
+
+    def __init__(self, kind: str, separator: str, pattern: bool):
+        super().__init__()
+        self._kind, self._separator, self._pattern = kind, separator, pattern
+
+    def parse(self, argument: str) -> str:
+        """The path, or several; absl's error for a `~` that is none."""
+        if os.path.lexists(argument):
+            return argument
+        return self._separator.join(paths.expanded(path) for path in self._split(argument))
+
+    def check(self, name: str, value: str | None) -> None:
+        """Raises an InputError at what the system refuses."""
+        # What is there is no pattern and no list.
+        one = not value or os.path.lexists(value)
+        for path in (value or "",) if one else self._split(value):
+            if not (self._pattern and set(path) & set("*?[")) or os.path.lexists(path):
+                paths.check(name, path, self._kind)
+
+    def _split(self, value):
+        return value.split(self._separator) if self._separator else [value]
+
+
+def define_path(name: str, default: str | None, text: str, kind: str = paths.FOLDER, *,
+                separator: str = "", pattern: bool = False) -> None:
+    """Defines a flag of a path.
+
+    Args:
+      name: of the flag.
+      default: of the flag.
+      text: its help.
+      kind: of files/paths.py, what may be there.
+      separator: between several paths; "": it takes one.
+      pattern: whether `*`, `?` and `[...]` stand for names, where no file has that very name.
+    """
+    absl_flags.DEFINE(_Path(kind, separator, pattern), name, default, text)
 
 
 def define_mode(default: str, modes: str) -> None:
@@ -66,13 +111,13 @@ def define_eval_once() -> None:
 
 def define_kernel_dir() -> None:
     """--kernel_dir."""
-    absl_flags.DEFINE_string("kernel_dir", "", "Folder of kernels. Empty: kernel_para_<dataset>.")
+    define_path("kernel_dir", "", "Folder of kernels. Empty: kernel_para_<dataset>.")
 
 
 def define_attack() -> None:
     """The attack and the folder of its results."""
     absl_flags.DEFINE_string("attack_method", "fgsm", f"Attack: {', '.join(ATTACKS)}.")
-    absl_flags.DEFINE_string(
+    define_path(
         "save_pwd", None, "Folder of the results. None: <attack>_<dataset>/<RCE or CE>.")
 
 
@@ -91,7 +136,8 @@ def start(script: str, *groups: Callable[[], None], check: Callable[[], None] | 
     if script != "__main__":
         return
     # Library notes at level INFO are not for the user, whose lines they would interrupt.
-    logging.getLogger("tensorflow").setLevel(logging.WARNING)
+    # Nor what it warns of: after a sentence of ours on a checkpoint it lists every variable.
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
     absl_logging.set_verbosity(absl_logging.WARNING)
     for define in groups:
         define()
@@ -137,8 +183,23 @@ def _parsed(argv):
         hint = f"; the nearest is --{near[0]}" if near else ""
         raise InputError(f"expected flags of {os.path.basename(argv[0])}, which --help lists{hint}. "
                          f"Received: --{error.flagname}.") from None
+    except absl_flags.IllegalFlagValueError as error:
+        raise _of_another_type(error) from None
     except absl_flags.Error as error:
-        raise InputError(f"expected values as --help lists them. Received: {error}.") from None
+        raise InputError(f"expected values as --help lists them. Received: {first_line(error)}."
+                         ) from None
+
+
+def _of_another_type(error):
+    """The InputError for a value that its flag cannot read."""
+    if isinstance(error.__context__, InputError):
+        return error.__context__
+    # absl tells name and value in its text alone.
+    found = re.match(r"flag --(\w+)=(.*): ", str(error).replace("\n", " "))
+    if not found or found[1] not in FLAGS:
+        return InputError(f"expected values as --help lists them. Received: {first_line(error)}.")
+    what = _TYPES.get(type(FLAGS[found[1]].parser), "as --help says")
+    return InputError(f"{found[1]} must be {what}. Received: {found[1]}={found[2]!r}.")
 
 
 def guarded(function: Callable[[], int | None]) -> int | None:
@@ -157,7 +218,9 @@ def guarded(function: Callable[[], int | None]) -> int | None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141  # what a shell reports for SIGPIPE
     except OSError as error:
-        if error.errno not in _UNWRITABLE:
+        # Whatever a disk or a folder refuses is not a defect of ours; what has no number comes not from
+        # the system.
+        if error.errno is None:
             raise
         print(f"error: {error}.", file=sys.stderr)
         return 1
@@ -181,6 +244,12 @@ def check_command_line(argv: Sequence[str]) -> None:
         if name in FLAGS and FLAGS[name].value != FLAGS[name].default and not (
                 name == "model" and "trust_model" in FLAGS and is_model_file(FLAGS.model)):
             check_choice(name, allowed)
+    for flag in _of_the_project():
+        if isinstance(flag.parser, _Path):
+            flag.parser.check(flag.name, flag.value)
+        elif isinstance(flag.value, int) and abs(flag.value) > LARGEST_WHOLE and flag.name != "seed":
+            raise InputError(f"{flag.name} must be at most {LARGEST_WHOLE}. "
+                             f"Received: {flag.name}={flag.value}.")
     # What numpy.random.RandomState takes.
     if not 0 <= FLAGS.seed < 2**32:
         raise InputError(f"seed must lie in [0, 2**32). Received: seed={FLAGS.seed}.")
@@ -244,6 +313,17 @@ def require(name: str) -> str:
     if not FLAGS[name].value:
         raise InputError(f"--{name} must be given. Received: {name}=''.")
     return FLAGS[name].value
+
+
+def refuse_to_overwrite_inputs(folder: str | os.PathLike, names: Iterable[str]) -> None:
+    """Raises an InputError when a file of these names in a folder that is to be written is one that a
+    flag names to be read."""
+    for flag in _of_the_project():
+        for name in names:
+            if isinstance(flag.parser, _Path) and flag.value and paths.same_file(
+                    os.path.join(folder, name), flag.value):
+                raise InputError(f"expected another folder to write in than {os.fspath(folder)}, whose "
+                                 f"{name} is read. Received: {flag.name}={flag.value!r}.")
 
 
 def num_images(batches: int, batch_size: int, available: int, once: str) -> int:

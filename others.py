@@ -25,11 +25,11 @@ from data.pixels import to_network_input
 from defenses import scores, shipping
 from errors import InputError
 from figures import drawing
-from files import checkpoints, pretrained, provenance, tf1_checkpoints
+from files import checkpoints, paths, pretrained, provenance, tf1_checkpoints
 from files import detectors as detector_files
 from files.features import save_training_features, save_training_scores, save_tsne
 from files.images import save_bin, save_pngs
-from files.names import kernel_dir, normal_tsne_dir
+from files.names import CHECKPOINT_FILES, kernel_dir, normal_tsne_dir
 from networks import get_network, heads, portable, restoring, title_of
 from networks.network import count_correct
 from networks.spec import spec_of
@@ -48,10 +48,11 @@ def kernel_para() -> None:
     """Features and true labels of training images, from which detect.py draws its kernels."""
     F = flags.FLAGS
     batches = flags.check_at_least("eval_batch_count", 1, or_all=True)
+    folder = kernel_dir(F.dataset)
+    paths.require_folder(folder)
     # The original passes the training file as --eval_data_path, and no other.
     path = F.train_data_path or F.eval_data_path
     network, logits, features, labels = _outputs_of("train", path, batches)
-    folder = kernel_dir(F.dataset)
     # Differs from the original: it writes to the working directory, but its Matlab scripts read
     # here.
     save_training_features(folder, network.tag, features, labels)
@@ -66,9 +67,10 @@ def kernel_para() -> None:
 def tsne_features() -> None:
     """t-SNE of the features of the first test images, as text and as a picture."""
     F = flags.FLAGS
+    folder = normal_tsne_dir(F.dataset)
+    paths.require_folder(folder)
     network, _, features, labels = _outputs_of("test", F.eval_data_path, TSNE_BATCHES)
     points = drawing.tsne(features, seed=F.seed)
-    folder = normal_tsne_dir(F.dataset)
     tag = save_tsne(folder, network.tag, points, labels)
     picture = os.path.join(folder, f"{tag}.png")
     drawing.scatter(picture, [drawing.Cloud("", points, labels)],
@@ -102,10 +104,11 @@ def _outputs_of(split, path, num_batches):
 def export_bin() -> None:
     """Writes the data set in the original's .bin format, from whatever source it comes."""
     F = flags.FLAGS
+    folder = f"{F.dataset}_dataset"
+    paths.require_folder(folder)
     train_set, test_set = inputs.load_for_training(
         F.dataset, F.train_data_path, F.eval_data_path, data_dir=F.data_dir,
         num_classes=F.num_classes)
-    folder = f"{F.dataset}_dataset"
     written, sets = {}, {"data_train.bin": train_set, "data_test.bin": test_set}
     # What is there may be the original's own file, which cannot be made again.
     taken = next((name for name in sets if os.path.exists(os.path.join(folder, name))), None)
@@ -127,6 +130,7 @@ def export_png() -> None:
     F = flags.FLAGS
     flags.check_at_least("num_images", 1)
     folder = flags.require("output_dir")
+    paths.require_folder(folder, "output_dir")
     if next(Path(folder).glob("*.png"), None):
         raise InputError(f"output_dir must not hold PNG files yet. Received: output_dir={folder!r}.")
     if F.images:
@@ -159,7 +163,7 @@ def import_checkpoint() -> None:
     """A checkpoint of the original TensorFlow 1 code as one of ours, from which train.py resumes."""
     F = flags.FLAGS
     log_root = flags.require("log_root")
-    folder = _output_dir(log_root, "checkpoint")
+    folder = _output_dir(log_root, *CHECKPOINT_FILES)
     _check_convertible(F.model)
     path = checkpoints.require_whole(log_root, flags.warn)
     run = _imported_run(path, tf1_checkpoints.describe(path))
@@ -202,7 +206,7 @@ def _imported_run(path, structure):
 def export_checkpoint() -> None:
     """Our newest checkpoint under the original's names, for its tf.train.Saver."""
     log_root = flags.require("log_root")
-    folder = _output_dir(log_root, "checkpoint")
+    folder = _output_dir(log_root, *CHECKPOINT_FILES)
     path = checkpoints.require_whole(log_root, flags.warn)
     run, _ = checkpoints.read_record(path)
     _check_convertible(run.model)
@@ -240,7 +244,8 @@ def export_pretrained() -> None:
     """The network alone, its detector, a model card and the SHA-256 of each: a folder to ship."""
     F = flags.FLAGS
     log_root = flags.require("log_root")
-    folder = _output_dir(log_root, "checkpoint", pretrained.SUMS)
+    folder = _output_dir(log_root, *CHECKPOINT_FILES, pretrained.SUMS, pretrained.CARD,
+                         detector_files.FILE_NAME)
     path = checkpoints.require_whole(log_root, flags.warn)
     run, step = checkpoints.read_record(path)
     strategy = devices.make_strategy(F.num_gpus, F.num_cpu_replicas)
@@ -272,11 +277,12 @@ def _training_state(run):
 
 
 def _output_dir(log_root, *written):
-    """--output_dir; InputError when it is log_root or holds one of the names `written`."""
+    """--output_dir; InputError when it is log_root or holds what a pattern of `written` names."""
     folder = flags.require("output_dir")
+    paths.require_folder(folder, "output_dir")
     if os.path.realpath(folder) == os.path.realpath(log_root):
         raise InputError(f"output_dir must be another folder than log_root. Received: both={folder!r}.")
-    taken = next((name for name in written if os.path.exists(os.path.join(folder, name))), None)
+    taken = next((found.name for name in written for found in Path(folder).glob(name)), None)
     if taken:
         raise InputError(f"output_dir must not hold an earlier {taken}, which is kept. "
                          f"Received: output_dir={folder!r}.")

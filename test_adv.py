@@ -34,7 +34,7 @@ from evaluation.progress import Progress
 from evaluation.targets import choose_targets
 from figures import drawing
 from figures.attacked import draw_grid
-from files import atomic, attack_parts, attack_results, provenance
+from files import attack_parts, attack_results, paths, provenance, result_files
 from files.arrays import sha256
 from files.features import save_tsne
 from files.names import kernel_dir, results_dir, tsne_dir
@@ -93,7 +93,7 @@ def _sweep(victim: Victim, job: Job, batch: int) -> tuple[sweep.Sweep, str]:
     print(f"Num of sample per eps is {len(labels)}")
     folder = results_dir(job.variant, F.dataset, network.tag, F.save_pwd)
     # Before hours of crafting whose results it is to take.
-    atomic.require_folder(folder)
+    _check_output(folder)
     size = attack_parts.size_of_part(crafter.part_size, crafter.unit, len(x), F.num_shards)
     # Only where they are not the usual: a plain run's identity is that of before there were these.
     shards = {"num_shards": F.num_shards} if F.num_shards > 1 else {}
@@ -110,6 +110,11 @@ def _sweep(victim: Victim, job: Job, batch: int) -> tuple[sweep.Sweep, str]:
         network=network, strategy=victim.strategy, x=x, labels=labels, image_index=indices,
         eps_values=eps_values, aim=job.aim, crafter=crafter, pieces=pieces, parts=parts,
         choose_targets=partial(victim.targets, job.target, indices)), folder
+
+
+def _check_output(folder):
+    paths.require_folder(folder, "save_pwd" if flags.FLAGS.save_pwd else "")
+    flags.refuse_to_overwrite_inputs(folder, result_files.WRITTEN)
 
 
 def attack(victim: Victim) -> None:
@@ -213,7 +218,7 @@ def transfer(victim: Victim) -> None:
     source = transfers.load(F.transfer_from, victim.image_set, victim.network.identity(), fitted)
     attack_options.check_transferred(source.attack)
     folder = results_dir(source.variant, F.dataset, victim.network.tag, F.save_pwd)
-    atomic.require_folder(folder)
+    _check_output(folder)
     if not F.overwrite:
         attack_results.refuse_others(folder, victim.network.identity())
     print(f"Num of sample per eps is {len(source.labels)}")

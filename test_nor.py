@@ -7,6 +7,7 @@ Ends after a checkpoint that has reached the total steps of its run; until then 
 """
 
 import contextlib
+import dataclasses
 import os
 
 import flags
@@ -20,8 +21,8 @@ flags.start(__name__, network_options.define, network_options.define_keras,
 import tensorflow as tf
 
 from data import inputs
-from errors import InputError, RunError
-from files import checkpoints, provenance, tf1_checkpoints
+from errors import InputError, RunError, first_line
+from files import checkpoints, paths, provenance, tf1_checkpoints
 from networks import restoring
 from networks.network import Network, count_correct
 from networks.spec import NetworkSpec
@@ -97,7 +98,7 @@ class _Scalars:
             self._writer.flush()  # the next checkpoint may be hours away
         except tf.errors.OpError as error:
             raise RunError(f"could not write to eval_dir={self._eval_dir!r} "
-                           f"({checkpoints.first_line(error)}).") from error
+                           f"({first_line(error)}).") from error
 
 
 def _load_whole(network, newest, expected):
@@ -110,6 +111,9 @@ def _load_whole(network, newest, expected):
     path = None
     with contextlib.suppress(checkpoints.DamagedCheckpoint):
         path, _ = checkpoints.newest_whole(os.path.dirname(newest))
+    if path == newest:
+        # Whole, and of no use: it lacks what the network needs.
+        raise damaged
     if path is None:
         flags.warn(f"{damaged} Waiting for the next one.")
         return None, None
@@ -132,7 +136,7 @@ def _evaluate_file(batches):
     """Network, figures and folder of a --model=<file>.keras."""
     F = flags.FLAGS
     opened = network_options.open_network()
-    eval_dir = F.eval_dir or os.path.join(os.path.dirname(F.model), "eval")
+    eval_dir = _eval_dir(os.path.dirname(F.model))
     count = _count(batches, opened.image_set)
     return opened.network, evaluate_fixed(opened, count, eval_dir), eval_dir
 
@@ -148,18 +152,26 @@ def _evaluate_checkpoints(batches):
     expected = network_options.spec_of_flags(
         image_set.images.shape[1:], image_set.num_classes, units)
     count = _count(batches, image_set)
-    paths = ([checkpoints.require_whole(log_root, flags.warn)] if F.eval_once
+    found = ([checkpoints.require_whole(log_root, flags.warn)] if F.eval_once
              else _watched_paths(log_root, F.eval_timeout))
     # The default is the original's and ends nothing: the run's own steps do.
     total_steps = F.total_steps if F["total_steps"].present else None
-    eval_dir = F.eval_dir or os.path.join(log_root, "eval")
-    network = restoring.build_network(strategy, expected)
-    figures = evaluate(network, strategy, paths, expected, image_set, count,
+    eval_dir = _eval_dir(log_root)
+    network = dataclasses.replace(restoring.build_network(strategy, expected),
+                                  source=f"the network in {log_root}")
+    figures = evaluate(network, strategy, found, expected, image_set, count,
                        eval_dir=eval_dir, total_steps=total_steps)
     if not figures:
         raise InputError(f"expected a checkpoint in log_root within --eval_timeout={F.eval_timeout} "
                          f"seconds. Received: none in log_root={log_root!r}.")
     return network, figures, eval_dir
+
+
+def _eval_dir(beside):
+    """--eval_dir, by default a folder where the network lies."""
+    folder = flags.FLAGS.eval_dir or os.path.join(beside, "eval")
+    paths.require_folder(folder, "eval_dir")
+    return folder
 
 
 def _count(batches, image_set):

@@ -14,8 +14,6 @@ from typing import Any
 
 import numpy as np
 
-from errors import InputError
-
 # Of files, the name that `atomic_path` gives them until they are whole; what follows, of earlier
 # versions, is the final name.
 _TEMPORARY = re.compile(r"\.tmp-\d+-[0-9a-f]{8}([.-].*)?")
@@ -73,17 +71,6 @@ def remove_unfinished(folder: str | os.PathLike) -> None:
     for path in Path(folder).glob(".tmp-*"):
         if _TEMPORARY.fullmatch(path.name) and path.is_file():
             path.unlink()
-
-
-def require_folder(folder: str | os.PathLike) -> None:
-    """Raises an InputError where no folder can be made, before work is done for it."""
-    folder = Path(folder)
-    # Folders are made late, with the first file; what stands in their way must be told before hours
-    # of work.
-    nearest = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    if not nearest.is_dir():
-        raise InputError(f"expected a folder, or one that can be made, at {folder}. "
-                         f"Received: {nearest}, a file.")
 
 
 def write_json(path: str | os.PathLike, obj: Any) -> None:

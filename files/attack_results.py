@@ -232,6 +232,13 @@ def refuse_others(folder: str | os.PathLike, network: Mapping[str, Any]) -> None
       network: as `networks.network.Network.identity` tells it.
     """
     record = provenance.read(folder, "test_adv")
+    # Of a run that was killed between its results and their record the parts are there.
+    if record is None and (Path(folder) / RESULT_TEXTS[0]).exists() and not (
+            Path(folder) / attack_parts.FOLDER).is_dir():
+        raise InputError(
+            f"{folder} holds results without test_adv_run.json, which this version did not write and "
+            "cannot make again: give --overwrite=True to replace them, or another --save_pwd. "
+            f"Received: {RESULT_TEXTS[0]}.")
     found = record and record["metrics"].get("network")
     digest = found and provenance.digest_that_differs(found, network)
     if digest and (Path(folder) / RESULT_TEXTS[0]).is_file():

@@ -22,8 +22,9 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from errors import InputError, RunError
+from errors import InputError, RunError, first_line
 from files import atomic, pretrained
+from files.tensor_reader import literal, reading
 
 _CHECKPOINT_NAME = "model.ckpt"
 _RECORD = "record/.ATTRIBUTES/py_state"
@@ -236,6 +237,7 @@ class Checkpoints:
         found, step = read_record(path)
         check_record(path, found, wanted, resume_fields(wanted))
         _restore(self._checkpoint, path)
+        check_finite(path, self._variables)
         # Restoring has put the old record there, and this run may have more steps or other
         # boundaries.
         self._state.record = wanted
@@ -342,15 +344,16 @@ def write_state(folder: str, paths: Sequence[str]) -> None:
 
 def _read_all(path):
     """Reads every tensor of a checkpoint, which compares its checksums."""
-    reader = tf.train.load_checkpoint(path)
-    for name in reader.get_variable_to_shape_map():
-        reader.get_tensor(name)
+    with reading(path) as reader:
+        for name in reader.get_variable_to_shape_map():
+            reader.get_tensor(name)
 
 
 def _is_ours(path):
     """Whether train.py wrote it; one of the original's, from which a run may go on, is kept."""
     try:
-        return tf.train.load_checkpoint(path).has_tensor(_RECORD)
+        with reading(path) as reader:
+            return reader.has_tensor(_RECORD)
     except UNREADABLE:
         return False
 
@@ -388,8 +391,8 @@ def read_record(path: str) -> tuple[TrainingRun, int]:
     """
     pretrained.check(path)
     try:
-        reader = tf.train.load_checkpoint(path)
-        text = reader.get_tensor(_RECORD)
+        with reading(path) as reader:
+            text = reader.get_tensor(_RECORD)
         return _parse_record(text.decode())
     # A record with other fields, of another version, is a TypeError.
     except (*UNREADABLE, TypeError) as error:
@@ -414,15 +417,30 @@ def check_record(path: str, found: TrainingRun, wanted, fields: tuple[str, ...])
 
 
 def restore_network(path: str, network: dict[str, tf.Variable]) -> None:
-    """Reads the variables of the network, by name, from the checkpoint at `path`."""
+    """Reads the variables of the network, by name, from the checkpoint at `path`.
+
+    Raises:
+      InputError: it is damaged, or holds numbers that are not finite.
+    """
     _restore(tf.train.Checkpoint(network=_nested(network)), path)
+    check_finite(path, network)
+
+
+def check_finite(path: str, variables: dict[str, tf.Variable]) -> None:
+    """Raises an InputError when one of the variables, read from `path`, is not finite: every output of
+    such a network would be nonsense."""
+    for name, variable in variables.items():
+        if variable.dtype.is_floating and not np.isfinite(variable.numpy()).all():
+            raise InputError(f"expected finite weights in the checkpoint {path}. "
+                             f"Received: NaN or infinity in {name}.")
 
 
 def _restore(checkpoint, path):
     try:
         # Partial, since the network alone is read from a checkpoint that holds slots, too; but
         # whatever is asked for must be in it.
-        checkpoint.read(path).expect_partial().assert_existing_objects_matched()
+        with literal(path) as found:
+            checkpoint.read(found).expect_partial().assert_existing_objects_matched()
     except UNREADABLE as error:
         raise _unreadable(path, error) from error
 
@@ -430,12 +448,6 @@ def _restore(checkpoint, path):
 def _unreadable(path, error):
     return DamagedCheckpoint("expected a whole checkpoint written by train.py. "
                              f"Received: {path!r} ({first_line(error)}).")
-
-
-def first_line(error: Exception) -> str:
-    """What an exception says, without the names of TensorFlow's nodes."""
-    line = (str(error).splitlines() or [type(error).__name__])[0]
-    return re.sub(r"{{.*?}} ?| ?\[Op:.*\]", "", line)
 
 
 def _nested(variables):

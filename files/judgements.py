@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from files import atomic
+from errors import InputError
+from files import atomic, paths
 
 
 def save_aucs(folder: str | os.PathLike, attack: str, dataset: str, scores: Sequence[str],
@@ -44,6 +45,23 @@ def save_evaluation(folder: str | os.PathLike, tag: str, rows: Sequence[Mapping[
     return path
 
 
+# First columns of the answers.
+_ANSWER = ("image", "answer", "label")
+
+
+def refuse_others(path: str | os.PathLike) -> None:
+    """Raises an InputError when a file is at `path` that `save_answers` did not write: it may be the
+    only copy of whatever it is."""
+    begin = ",".join(_ANSWER).encode()
+    if os.path.exists(path):
+        paths.require_file(path)
+        with open(path, "rb") as file:
+            found = file.read(len(begin))
+        if found != begin:
+            raise InputError("answers must be a new file, or one of earlier answers to replace. "
+                             f"Received: answers={os.fspath(path)!r}, another file.")
+
+
 def save_answers(path: str | os.PathLike, names: Sequence[str], answer: Any) -> None:
     """Writes what a detector says of images as CSV.
 
@@ -53,6 +71,6 @@ def save_answers(path: str | os.PathLike, names: Sequence[str], answer: Any) -> 
       answer: of these images, a `defenses.deployed.Answer`.
     """
     atomic.write_csv(
-        path, ("image", "answer", "label", *answer.scores),
+        path, (*_ANSWER, *answer.scores),
         zip(names, answer.words(), answer.labels.tolist(),
             *(values.tolist() for values in answer.scores.values()), strict=True))

@@ -20,6 +20,8 @@ RESULT_TEXTS = ("entropy_nor", "entropy_adv", "confidence_nor", "confidence_adv"
 RESULT_IMAGES = ("nor_img", "adv_img")
 # --against: every score of a detector.
 ALL_SCORES = "all"
+# Files of a checkpoint in its folder, as patterns.
+CHECKPOINT_FILES = ("checkpoint", "model.ckpt-*")
 # Picture beside the result files: some of their images.
 IMAGE_GRID = "images.png"
 # What is stored: (file stem, name of the array in it), `{tag}` being RCE or CE.

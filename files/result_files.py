@@ -27,6 +27,10 @@ PER_IMAGE_OPTIONAL = ("first_success", "log_ratio", "evaded", "merit", "best_ste
 _CONFIDENCE_SLACK = 1e-6
 
 
+# All that is written of an attack.
+WRITTEN = (*RESULT_TEXTS, *(f"{name}.npy" for name in RESULT_IMAGES), "results.npz", "per_image.csv")
+
+
 def save_attack_results(folder: str | os.PathLike, results: Mapping[str, np.ndarray],
                         per_image: Mapping[str, np.ndarray] | None = None) -> None:
     """Writes the result files of one attack, all or none.

@@ -56,6 +56,7 @@ def from_keras(model: keras.Model, *, model_input: str = "", logits_layer: str =
         unknown range; the sentence names the layer.
     """
     shape = _image_shape(model, image_shape)
+    _refuse_weights_that_are_not_finite(model)
     opened, graph = _opened(model, shape, model_input)
     logits, classifier = _logits(graph, logits_layer)
     raw_logits = _as_rows(graph, logits, "logits")
@@ -67,8 +68,17 @@ def from_keras(model: keras.Model, *, model_input: str = "", logits_layer: str =
          f"layer {classifier.name}, features {_shape_of(built.outputs[1])}, the {source}.")
     opening = Opening(opened, logits_layer, features_layer)
     spec = NetworkSpec(dataset, shape, num_classes, 0, head, model.name)
-    return Network(built, heads.get(head), spec, opening=opening,
+    return Network(built, heads.get(head), spec, opening=opening, source=f"the model {model.name}",
                    architecture_sha256=graph.sha256(opened, logits, features))
+
+
+def _refuse_weights_that_are_not_finite(model):
+    for weight in model.weights:
+        values = keras.ops.convert_to_numpy(weight)
+        # bfloat16 is no type that NumPy can test.
+        if not np.isfinite(values.astype(np.float32) if values.dtype.kind in "fV" else 0).all():
+            raise InputError(f"expected finite weights of the model {model.name}. "
+                             f"Received: NaN or infinity in {weight.path}.")
 
 
 def _shape_of(tensor):

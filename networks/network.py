@@ -32,6 +32,7 @@ class Network:
       members: of an ensemble, the networks it consists of.
       opening: of a network of another hand, how it was opened.
       architecture_sha256: of a network of another hand, which its layers are.
+      source: checkpoint or file that it comes from, for messages.
     """
 
     model: keras.Model
@@ -41,6 +42,7 @@ class Network:
     training_objective: str = names.PLAIN
     opening: Opening | None = None
     architecture_sha256: str = ""
+    source: str = "this network"
 
     def logits(self, images: tf.Tensor) -> tf.Tensor:
         """Sign-adjusted logits float32 [n, L]: their softmax are the class probabilities."""
@@ -90,11 +92,30 @@ class Network:
 
     def forward(self, strategy: tf.distribute.Strategy) -> ChunkedFunction:
         """`logits_and_features` over network inputs float32 in [-0.5, 0.5], any number of them."""
-        return ChunkedFunction(strategy, self.logits_and_features)
+        return _Forward(self.source, strategy, self.logits_and_features)
 
     def forward_stored(self, strategy: tf.distribute.Strategy) -> ChunkedFunction:
         """As `forward`, over images as they are stored: uint8, or float in [0, 1]."""
-        return ChunkedFunction(strategy, self.logits_and_features, prepare=to_network_input)
+        return _Forward(self.source, strategy, self.logits_and_features, prepare=to_network_input)
+
+
+class _Forward(ChunkedFunction):
+    """The outputs of a network, which are looked at before anything is made of them."""
+
+    def __init__(self, source: str, *args, **keywords):
+        super().__init__(*args, **keywords)
+        self._source = source
+
+    def __call__(self, *arrays, **keywords) -> tuple[np.ndarray, ...]:
+        """As `ChunkedFunction`; an InputError when logits or features are not finite."""
+        outputs = super().__call__(*arrays, **keywords)
+        for name, values in zip(("logits", "features"), outputs, strict=True):
+            bad = np.count_nonzero(~np.isfinite(values).all(axis=1))
+            if bad:
+                raise InputError(f"expected finite logits and features of {self._source}. "
+                                 f"Received: NaN or infinity in the {name} of {bad} of {len(values)} "
+                                 "images.")
+        return outputs
 
 
 def _bytes(variable):
@@ -126,7 +147,8 @@ def ensemble(strategy: tf.distribute.Strategy, members: Sequence[Network]) -> Ne
         outputs = sign * mean, keras.ops.concatenate(features, axis=-1)
         model = keras.Model(images, outputs, name="ensemble")
     return Network(model, head, expected, tuple(members),
-                   training_objective=members[0].training_objective)
+                   training_objective=members[0].training_objective,
+                   source=f"the ensemble of {', '.join(member.source for member in members)}")
 
 
 def count_correct(forward: ChunkedFunction, image_set: inputs.ImageSet, num_images: int) -> int:

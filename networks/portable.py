@@ -90,7 +90,8 @@ def open_model(strategy: tf.distribute.Strategy, path: str | os.PathLike, openin
         network = foreign.from_keras(model, **dataclasses.asdict(opening), **options,
                                      note=lambda sentence: note(f"{path}: {sentence}"))
     return dataclasses.replace(
-        network, expected=dataclasses.replace(network.expected, model=Path(path).stem))
+        network, source=os.fspath(path),
+        expected=dataclasses.replace(network.expected, model=Path(path).stem))
 
 
 def check_model_file(path: str | os.PathLike) -> None:

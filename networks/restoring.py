@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import os
 from collections.abc import Callable
 
 import keras
@@ -101,10 +102,11 @@ def restore(strategy: tf.distribute.Strategy, log_root: str, expected: NetworkSp
     should know of the checkpoints that were found, a sentence each.
     """
     members = []
-    for folder in log_root.split(","):
+    # A folder of this very name is one network.
+    for folder in [log_root] if os.path.isdir(log_root) else log_root.split(","):
         path = checkpoints.require_whole(folder, note)
         network = build_network(strategy, expected)
         record = load_weights(network, path, expected, note)
-        members.append(dataclasses.replace(network, training_objective=record.training_objective)
-                       if record else network)
+        minimised = {"training_objective": record.training_objective} if record else {}
+        members.append(dataclasses.replace(network, source=path, **minimised))
     return members[0] if len(members) == 1 else ensemble(strategy, members)

@@ -8,6 +8,7 @@ from absl import flags as absl_flags
 
 import attacks
 from errors import InputError
+from files import paths
 from files.names import ALL_SCORES
 
 # The original's sweep of test_adv.py, used when --eps is not given.
@@ -19,7 +20,7 @@ def define() -> None:
     # The original's default, which does nothing useful there: it is answered with the modes.
     flags.define_mode("train", "attack, merge, transfer or tSNE_logits")
     flags.define_eval_batches(10)
-    absl_flags.DEFINE_string("eval_dir", "", "Accepted for the original's commands; not used.")
+    flags.define_path("eval_dir", "", "Accepted for the original's commands; not used.")
     flags.define_attack()
     absl_flags.DEFINE_float(
         "eps", 0.01,
@@ -41,17 +42,17 @@ def define() -> None:
         _define_setting(setting)
     flags.define_kernel_dir()
     _define_detector()
-    absl_flags.DEFINE_string("transfer_from", "", "Folder of the results of an attack on another "
-                             "network, which --mode=transfer tries on this one.")
+    flags.define_path("transfer_from", "", "Folder of the results of an attack on another "
+                      "network, which --mode=transfer tries on this one.")
     absl_flags.DEFINE_bool("overwrite", False, "Delete unfinished parts of another run and replace "
                            "results of another network.")
     _define_shards()
 
 
 def _define_detector():
-    absl_flags.DEFINE_string(
+    flags.define_path(
         "detector", "", "The detector.npz by which the images are to be judged: those that it was "
-        "fitted on are left out. An attack that knows it aims at it.")
+        "fitted on are left out. An attack that knows it aims at it.", paths.FILE)
     absl_flags.DEFINE_list(
         "against", [], "Scores that an attack aims at, all at once: names as in detect.py --score, or "
         "all, as where not given.")

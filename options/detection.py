@@ -17,6 +17,7 @@ from errors import InputError
 from evaluation.finding import Wanted
 from evaluation.fitting import Draw, Fit
 from files import detectors as detector_files
+from files import judgements, paths
 from files.names import OBJECTIVE_OF_TAG, attack_dir, is_tag, kernel_dir
 from networks import title_of
 from options import network as network_options
@@ -47,8 +48,8 @@ def define() -> None:
 
 def define_detector() -> None:
     """Flags of detect.py's modes fit, evaluate, figures and apply."""
-    absl_flags.DEFINE_string(
-        "detector", "", "The detector.npz. Empty: <kernel_dir>/detector_<RCE or CE>.npz.")
+    flags.define_path(
+        "detector", "", "The detector.npz. Empty: <kernel_dir>/detector_<RCE or CE>.npz.", paths.FILE)
     absl_flags.DEFINE_list(
         "false_refusal_rate", ["0.01", "0.05"],
         "Shares of normal images that fit lets the detector refuse; apply takes the first.")
@@ -57,20 +58,21 @@ def define_detector() -> None:
         "holdout_share", 0.5, "Share of an attack's normal images that fit takes; evaluate the rest.")
     absl_flags.DEFINE_string(
         "score", "k_density", f"Score by which apply decides: {', '.join(SCORES)}.")
-    absl_flags.DEFINE_string(
+    flags.define_path(
         "beside", "", "Folder in which another network was attacked and its detector fitted: figures "
         "draws its answers and refusals against T beside ours (figure 7 of arXiv v1).")
     absl_flags.DEFINE_list(
         "tsne_attack", [], "Attacks, or all, of whose features figures draws a t-SNE. It takes "
         "5 to 30 seconds per objective. Empty: none.")
-    absl_flags.DEFINE_string("images", "", "Images for apply: a .npy file or a folder of PNG files.")
-    absl_flags.DEFINE_string("log_root", "", "Network for apply. Empty: where the detector lies.")
-    absl_flags.DEFINE_string(
+    flags.define_path("images", "", "Images for apply: a .npy file or a folder of PNG files.",
+                      paths.EITHER)
+    flags.define_path("log_root", "", "Network for apply. Empty: where the detector lies.")
+    flags.define_path(
         "model", "", "Network for apply, a file of Keras. Empty: <its name>.keras where the detector "
-        "lies, of a detector of one.")
+        "lies, of a detector of one.", paths.EITHER)
     network_options.define_trust_model()
-    absl_flags.DEFINE_string("answers", "answers.csv", "File that apply writes.")
-    absl_flags.DEFINE_string(
+    flags.define_path("answers", "answers.csv", "File that apply writes.", paths.FILE)
+    flags.define_path(
         "output_dir", "", "Folder that evaluate and figures write. Empty: detection_<dataset>.")
 
 
@@ -111,6 +113,22 @@ def output_folder(of_dataset: str) -> Path:
 def detector_path(folder: Path, tag: str) -> Path:
     """--detector, or where fit leaves that of a network."""
     return Path(flags.FLAGS.detector or detector_files.default_path(folder, tag))
+
+
+def check_new_detector(folder: Path) -> None:
+    """Raises an InputError where fit could not write --detector, or would replace another file."""
+    given = flags.FLAGS.detector
+    paths.require_folder(Path(given).parent if given else folder)
+    if given and Path(given).exists():
+        # Whatever else it is, it may be the only copy.
+        detector_files.load(given)
+
+
+def check_answers() -> None:
+    """Raises an InputError where apply could not write --answers, or would replace another file."""
+    answers = flags.require("answers")
+    paths.require_folder(Path(answers).parent, "answers")
+    judgements.refuse_others(answers)
 
 
 def wanted(of_dataset: str, *, all_attacks: bool = False) -> Wanted:

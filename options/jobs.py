@@ -4,6 +4,8 @@ import flags
 
 from absl import flags as absl_flags
 
+from files import paths
+
 
 def define() -> None:
     """Flags of others.py alone."""
@@ -15,12 +17,13 @@ def define() -> None:
     flags.define_lr_decay()
     flags.define_eval_batches(50)
     flags.define_eval_once()
-    absl_flags.DEFINE_string("eval_dir", "", "Accepted for the original's commands; not used.")
-    absl_flags.DEFINE_string(
+    flags.define_path("eval_dir", "", "Accepted for the original's commands; not used.")
+    flags.define_path(
         "output_dir", "", "Folder that export_png, export_model, export_pretrained, import_checkpoint "
         "and export_checkpoint write.")
-    absl_flags.DEFINE_string(
-        "images", "", "An attack's nor_img.npy or adv_img.npy for export_png. Empty: the test images.")
+    flags.define_path(
+        "images", "", "An attack's nor_img.npy or adv_img.npy for export_png. Empty: the test images.",
+        paths.EITHER)
     absl_flags.DEFINE_integer("num_images", 10, "Images that export_png writes, from the first on.")
     absl_flags.DEFINE_string(
         "data_note", "", "What the model card of export_pretrained says of the data, e.g. where from.")

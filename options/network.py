@@ -9,6 +9,7 @@ from absl import flags as absl_flags
 
 from data import DATASETS, inputs
 from errors import InputError
+from files import paths
 from networks import NETWORKS
 from networks.spec import NetworkSpec, Opening
 from options import devices
@@ -23,28 +24,30 @@ if TYPE_CHECKING:
 def define() -> None:
     """Flags of every script that reads images or a network."""
     absl_flags.DEFINE_string("dataset", "", f"Data set: {', '.join(DATASETS)}.")
-    absl_flags.DEFINE_string(
+    flags.define_path(
         "train_data_path", "",
-        "Training images: file, glob or folder (.bin, IDX, .npz). Empty: the data set's source.")
-    absl_flags.DEFINE_string("eval_data_path", "", "Test images, as --train_data_path.")
-    absl_flags.DEFINE_string("data_dir", "", "Folder of tensorflow-datasets. Empty: its default.")
+        "Training images: file, glob or folder (.bin, IDX, .npz). Empty: the data set's source.",
+        paths.EITHER, pattern=True)
+    flags.define_path("eval_data_path", "", "Test images, as --train_data_path.", paths.EITHER,
+                      pattern=True)
+    flags.define_path("data_dir", "", "Folder of tensorflow-datasets. Empty: its default.")
     absl_flags.DEFINE_integer(
         "num_classes", 0, "Classes of --dataset=npz. 0: largest label + 1.")
-    absl_flags.DEFINE_string(
+    flags.define_path(
         "log_root", "", "Folder of the checkpoints. test_adv.py and others.py --mode=kernel_para take "
-        "several, a,b,c: the deep ensemble of their networks.")
+        "several, a,b,c: the deep ensemble of their networks.", separator=",")
     absl_flags.DEFINE_integer(
         "num_gpus", 0, "0: CPU. 1: the GPU, or the CPU where there is none. N: N replicas.")
     absl_flags.DEFINE_integer(
         "num_cpu_replicas", 1, "With --num_gpus=0: replicas on the CPU, as on so many GPUs.")
-    absl_flags.DEFINE_string(
+    flags.define_path(
         "model", "resnet", f"Network: {', '.join(NETWORKS)}. Of the others than resnet training "
-        "has a recipe, which the flags that are given override.")
+        "has a recipe, which the flags that are given override.", paths.EITHER)
     absl_flags.DEFINE_integer(
         "num_residual_units", 5, "n of ResNet-(6n+2): 5, 9, 18 give ResNet-32, 56, 110.")
     absl_flags.DEFINE_bool("RCE_train", False, "The network is trained with RCE (False: CE).")
     absl_flags.DEFINE_string("Optimizer", "mom", f"Optimizer: {', '.join(OPTIMIZERS)}.")
-    absl_flags.DEFINE_string("train_dir", "", "TensorBoard summaries and CSV of training.")
+    flags.define_path("train_dir", "", "TensorBoard summaries and CSV of training.")
     flags.define_seed()
 
 

@@ -66,7 +66,7 @@ def define_test_nor() -> None:
     flags.define_lr_decay()
     flags.define_eval_batches(50)
     flags.define_eval_once()
-    absl_flags.DEFINE_string("eval_dir", "", "TensorBoard summaries of evaluation.")
+    flags.define_path("eval_dir", "", "TensorBoard summaries of evaluation.")
     absl_flags.DEFINE_integer(
         "eval_timeout", None, "Seconds to wait for a new checkpoint before ending. None: for ever.")
 
@@ -93,7 +93,7 @@ def loop_options(note: Callable[[str], None]) -> "Options":
     Raises:
       InputError: no --log_root, or a folder of what is pretrained.
     """
-    from files import pretrained
+    from files import paths, pretrained
     from training import loop
 
     F = flags.FLAGS
@@ -101,6 +101,7 @@ def loop_options(note: Callable[[str], None]) -> "Options":
     # Differs from the original: there it is the empty path where it is not given.
     train_dir = F.train_dir or f"{log_root}/train"
     for name, folder in (("log_root", log_root), ("train_dir", train_dir)):
+        paths.require_folder(folder, name)
         if pretrained.is_pretrained(folder):
             raise InputError(f"{name} must be a folder of your own: what is pretrained stays as it is. "
                              f"Received: {name}={folder!r}.")
@@ -224,7 +225,7 @@ def _boundaries(recipe, total_steps):
     if not texts:
         return optimizers.default_boundaries(flags.FLAGS.dataset, total_steps)
     # What is no number becomes 0, which is refused below.
-    steps = [int(text) if text.strip().isdigit() else 0 for text in texts]
+    steps = [int(text) if text.strip().isdecimal() else 0 for text in texts]
     if min(steps) < 1 or sorted(set(steps)) != steps:
         raise InputError("lr_boundaries must be increasing steps of at least 1, separated by commas. "
                          f"Received: lr_boundaries={','.join(texts)!r}.")

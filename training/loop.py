@@ -10,8 +10,8 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from data import get_spec, inputs, pipeline
-from errors import InputError, RunError
-from files import checkpoints, provenance, run_lock, tf1_checkpoints
+from errors import RunError
+from files import checkpoints, run_lock, tf1_checkpoints, training_log
 from networks import heads, restoring
 from resnet_model import WEIGHT_DECAY, named_variables, weight_decay_loss
 from training import OBJECTIVES, Objective, cluster, get_objective, losses, optimizers
@@ -177,12 +177,10 @@ def train(run: checkpoints.TrainingRun, strategy: tf.distribute.Strategy,
         if start >= run.total_steps:
             # Before the log is opened, which would cut and write files of a run that is complete.
             return 0, {"step": start, "found_finished": True} if workers.is_chief else None
-        # Only at a fresh start: a run that goes on finds its own record.
-        if not start and workers.is_chief and provenance.read(options.train_dir, "train"):
-            raise InputError("train_dir must not hold the record of another training, train_run.json, "
-                             f"whose figures would be lost. Received: train_dir={options.train_dir!r}.")
+        if workers.is_chief:
+            training_log.refuse_others(options.train_dir, options.log_root, fresh=not start)
         reporter = stack.enter_context(
-            Reporter(run, network, strategy, test_set, options.train_dir, start, options.note)
+            Reporter(run, network, strategy, test_set, options, start)
             if workers.is_chief else Silent())
         loop = make_train_loop(strategy, network.model, optimizer, network.head, run.batch_size,
                                objective=_objective(run), weight_decay=run.weight_decay,

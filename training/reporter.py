@@ -39,22 +39,21 @@ class Reporter:
       network: which is trained.
       strategy: whose replicas share the test images.
       test_set: images for the test precision, or None.
-      train_dir: folder of TensorBoard events and training.csv.
+      options: where the run is kept, and who is told the lines of the test precision.
       start: step that the run goes on from.
-      note: told the lines of the test precision.
 
     Attributes:
       figures: the last of each scalar, and its "step".
     """
 
-    def __init__(self, run, network, strategy, test_set, train_dir, start, note):
+    def __init__(self, run, network, strategy, test_set, options, start):
         self._run = run
         self._schedule = optimizers.rate_of(run)
         self._model = network.model
         self._forward = network.forward_stored(strategy)
-        self._test_set, self._note = test_set, note
+        self._test_set, self._note = test_set, options.note
         self._summary_every = summary_every(run.total_steps)
-        self._log = TrainingLog(train_dir, start)
+        self._log = TrainingLog(options.train_dir, start, options.log_root)
         # disable=None: no bar where the output is not a terminal.
         self._bar = tqdm(total=run.total_steps, initial=start, unit="step", disable=None)
         # From the step it goes on at: those before took time of another run.

@@ -30,7 +30,7 @@ ROOMS = {
     "evaluation": {"attacks", "defenses", "networks", "files", "data"},
     "figures": {"evaluation", "defenses", "files"},
     "results": {"evaluation", "defenses", "files", "figures.drawing"},
-    "flags": {"data", "attacks"},
+    "flags": {"data", "attacks", "files.paths"},
     "options": {"flags", "attacks", "data", "defenses", "evaluation", "figures", "files", "networks",
                 "training", "resnet_model"},
     "detector": {"defenses"},  # the old name of defenses/deployed.py
