@@ -128,8 +128,7 @@ def _watched_paths(log_root, timeout):
         return [newest]
     if newest is None:
         print(f"No checkpoint in {log_root} yet: waiting for train.py.", flush=True)
-    # The newest only: a training may save faster than this evaluates.
-    return tf.train.checkpoints_iterator(log_root, timeout=timeout)
+    return checkpoints.as_they_come(log_root, timeout)
 
 
 def _evaluate_file(batches):

@@ -15,7 +15,8 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,12 +25,14 @@ import tensorflow as tf
 
 from errors import InputError, RunError, first_line
 from files import atomic, pretrained
-from files.tensor_reader import literal, reading
+from files.tf_paths import literal_folder
 
 _CHECKPOINT_NAME = "model.ckpt"
 _RECORD = "record/.ATTRIBUTES/py_state"
 # Folders in which a checkpoint is written before it gets its name.
 _UNFINISHED = ".saving-"
+# Seconds between two looks for a new checkpoint.
+_LOOK_EVERY = 1
 # What TensorFlow raises for damaged files (IndexError: a cut data file) and missing variables.
 UNREADABLE = (tf.errors.OpError, ValueError, KeyError, IndexError, AssertionError)
 
@@ -207,7 +210,9 @@ class Checkpoints:
             os.makedirs(self.log_root, exist_ok=True)
             # In log_root itself: only within a file system is a rename atomic.
             with tempfile.TemporaryDirectory(dir=self.log_root, prefix=_UNFINISHED) as folder:
-                written = self._checkpoint.write(os.path.join(folder, _CHECKPOINT_NAME))
+                written = os.path.join(folder, _CHECKPOINT_NAME)
+                with literal_folder(folder) as literal:
+                    self._checkpoint.write(os.path.join(literal, _CHECKPOINT_NAME))
                 _read_all(written)
                 _rename(written, path)
             kept = [*self._paths, path][-self._keep:]
@@ -290,6 +295,20 @@ def latest(log_root: str) -> str | None:
     return next(iter(all_paths(log_root)), None)
 
 
+def as_they_come(log_root: str, timeout: float | None) -> Iterator[str]:
+    """Path of the newest checkpoint in `log_root` each time there is another, until `timeout` seconds
+    have brought none (None: for ever)."""
+    # Not tf.train.checkpoints_iterator, which takes the name of the folder for a pattern.
+    seen, waiting_since = None, time.monotonic()
+    while timeout is None or time.monotonic() - waiting_since < timeout:
+        # The newest only: a training may save faster than they are used.
+        newest = latest(log_root)
+        if newest != seen:
+            yield newest
+            seen, waiting_since = newest, time.monotonic()
+        time.sleep(_LOOK_EVERY)
+
+
 def require_whole(log_root: str, note: Callable[[str], None]) -> str:
     """Path of the newest whole checkpoint in `log_root`; InputError when there is none.
 
@@ -322,8 +341,9 @@ def _listed(log_root):
     """The paths in the state file, the newest first; none without one that can be read."""
     try:
         # A state file that was cut raises; the names of the files then tell as much.
-        state = tf.train.get_checkpoint_state(log_root)
-    except ValueError:
+        with literal_folder(log_root) as folder:
+            state = tf.train.get_checkpoint_state(folder)
+    except (ValueError, FileNotFoundError):
         state = None
     if state is None:
         return []
@@ -342,9 +362,17 @@ def write_state(folder: str, paths: Sequence[str]) -> None:
         temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
+@contextlib.contextmanager
+def opened(path: str) -> Iterator["tf.train.CheckpointReader"]:
+    """TensorFlow's reader of the checkpoint at `path`, for use within the block."""
+    with literal_folder(os.path.dirname(path) or ".") as folder:
+        # It opens the file of the data when the first tensor is asked for, so folder must last.
+        yield tf.train.load_checkpoint(os.path.join(folder, os.path.basename(path)))
+
+
 def _read_all(path):
     """Reads every tensor of a checkpoint, which compares its checksums."""
-    with reading(path) as reader:
+    with opened(path) as reader:
         for name in reader.get_variable_to_shape_map():
             reader.get_tensor(name)
 
@@ -352,7 +380,7 @@ def _read_all(path):
 def _is_ours(path):
     """Whether train.py wrote it; one of the original's, from which a run may go on, is kept."""
     try:
-        with reading(path) as reader:
+        with opened(path) as reader:
             return reader.has_tensor(_RECORD)
     except UNREADABLE:
         return False
@@ -391,7 +419,7 @@ def read_record(path: str) -> tuple[TrainingRun, int]:
     """
     pretrained.check(path)
     try:
-        with reading(path) as reader:
+        with opened(path) as reader:
             text = reader.get_tensor(_RECORD)
         return _parse_record(text.decode())
     # A record with other fields, of another version, is a TypeError.
@@ -439,8 +467,9 @@ def _restore(checkpoint, path):
     try:
         # Partial, since the network alone is read from a checkpoint that holds slots, too; but
         # whatever is asked for must be in it.
-        with literal(path) as found:
-            checkpoint.read(found).expect_partial().assert_existing_objects_matched()
+        with literal_folder(os.path.dirname(path) or ".") as folder:
+            literal = os.path.join(folder, os.path.basename(path))
+            checkpoint.read(literal).expect_partial().assert_existing_objects_matched()
     except UNREADABLE as error:
         raise _unreadable(path, error) from error
 

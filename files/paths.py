@@ -41,12 +41,12 @@ def check(name: str, path: str, kind: str) -> None:
       path: as `expanded` gives it; "" is taken for none.
       kind: FILE, FOLDER or EITHER. What does not exist is of any.
     """
-    mode = _mode(name, path) if path else None
+    mode = _mode(name, path, kind) if path else None
     if mode is not None and not any(fits(mode) for fits in _FITTING[kind]):
         raise InputError(f"{name} must be {kind}. Received: {name}={path!r}, {_word(mode)}.")
 
 
-def _mode(name, path):
+def _mode(name, path, kind):
     """The mode of what is there; None for nothing."""
     try:
         parts = [len(os.fsencode(part)) for part in (path, *path.split(os.sep))]
@@ -55,8 +55,8 @@ def _mode(name, path):
         mode = None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise InputError(f"{name} must be a path that the system takes. Received: {name}={path[:80]!r} "
-                         f"({reason}).") from None
+        raise InputError(f"{name} must be {kind} at a path that the system takes. "
+                         f"Received: {name}={path[:80]!r} ({reason}).") from None
     if parts[0] > _LONGEST_PATH or max(parts[1:]) > _LONGEST_NAME:
         raise InputError(f"{name} must be at most {_LONGEST_PATH} bytes, no part of it more than "
                          f"{_LONGEST_NAME}. Received: {name}={path[:40]!r}…, {parts[0]} bytes.")
@@ -90,7 +90,7 @@ def require_folder(folder: str | os.PathLike, name: str = "") -> None:
       folder: which is made late, with its first file.
       name: of the flag, for the message; "" where no flag names the folder.
     """
-    _mode(name or "the folder", os.fspath(folder))
+    _mode(name or "the folder", os.fspath(folder), FOLDER)
     nearest = os.path.abspath(folder)
     while not os.path.lexists(nearest):
         nearest = os.path.dirname(nearest)

@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from errors import InputError, first_line
 from files import atomic, checkpoints
-from files.tensor_reader import reading
+from files.tf_paths import literal_folder
 
 _TF1_LEAF = {"kernel": "DW", "bias": "biases"}
 _NETWORK_LEAVES = {"DW", "biases", "beta", "gamma", "moving_mean", "moving_variance"}
@@ -68,7 +68,7 @@ def tf1_name(name: str) -> str:
 def is_tf1(path: str) -> bool:
     """Whether `path` is a checkpoint of the original; False for ours and for what is unreadable."""
     try:
-        with reading(path) as reader:
+        with checkpoints.opened(path) as reader:
             return reader.has_tensor(_MARK)
     except checkpoints.UNREADABLE:
         return False
@@ -80,7 +80,7 @@ def describe(path: str) -> Structure:
     Raises:
       InputError: the checkpoint is unreadable or not one of the original's.
     """
-    with _naming(path), reading(path) as reader:
+    with _naming(path), checkpoints.opened(path) as reader:
         shapes = reader.get_variable_to_shape_map()
     for name in (_MARK, "logit/DW", _STEP):
         if name not in shapes:
@@ -134,7 +134,7 @@ def restore_optimizer(path: str, network_names: Iterable[str], optimizer: dict[s
     """
     targets = {theirs: optimizer[ours]
                for ours, theirs in _slot_names(network_names, optimizer, optimizer_name).items()}
-    with _naming(path), reading(path) as reader:
+    with _naming(path), checkpoints.opened(path) as reader:
         stored = reader.get_variable_to_shape_map()
     missing = next((name for name in targets if name not in stored), None)
     if missing:
@@ -178,9 +178,10 @@ def save(folder: str, network: Mapping[str, np.ndarray], slots: Mapping[str, np.
     stem = f"model.ckpt-{step}"
     # The bare op, as tf.train.Checkpoint would name the variables by its own tree of objects; it
     # has a kernel for the CPU only.
-    with atomic.atomic_folder(folder) as temporary, tf.device("/cpu:0"):
+    with (atomic.atomic_folder(folder) as temporary, literal_folder(temporary) as literal,
+          tf.device("/cpu:0")):
         tf.raw_ops.SaveV2(
-            prefix=str(temporary / stem), tensor_names=list(variables),
+            prefix=f"{literal}/{stem}", tensor_names=list(variables),
             shape_and_slices=[""] * len(variables), tensors=list(variables.values()))
     path = f"{folder}/{stem}"
     # Last: until then nothing points to the files.
@@ -217,7 +218,7 @@ def _slot_names(network_names, optimizer, optimizer_name):
 
 def _check_names(path, targets):
     """Raises InputError unless the network variables in the checkpoint are those of `targets`."""
-    with _naming(path), reading(path) as reader:
+    with _naming(path), checkpoints.opened(path) as reader:
         stored = reader.get_variable_to_shape_map()
     found = sorted(name for name in stored if name.rpartition("/")[2] in _NETWORK_LEAVES)
     missing = next((name for name in targets if name not in stored), "none")
@@ -242,7 +243,7 @@ def _assign(path, targets, values):
 
 def _read(path, names):
     """Name → array, all of them read before anything is done with one."""
-    with _naming(path), reading(path) as reader:
+    with _naming(path), checkpoints.opened(path) as reader:
         return {name: np.asarray(reader.get_tensor(name)) for name in names}
 
 

@@ -20,7 +20,7 @@ from data import inputs
 from data.pixels import to_network_input
 from defenses import PUBLISHED_SCORES, scores
 from figures import drawing
-from files import result_files
+from files import checkpoints, result_files
 from files.features import load_kernels, load_training_features
 from files.images import save_bin
 from files.names import RESULT_TEXTS
@@ -265,13 +265,13 @@ def test_images_of_two_channels_are_attacked_without_a_picture(tmp_path):
 
 def test_nor_watches_while_total_steps_lie_ahead(log_root, tmp_path, monkeypatch):
     """More steps than the run has: evaluates, waits for another checkpoint, ends by the time-out."""
-    watch, seen = tf.train.checkpoints_iterator, []
+    watch, seen = checkpoints.as_they_come, []
 
     def watched(folder, timeout):
-        yield from watch(folder, timeout=timeout)
+        yield from watch(folder, timeout)
         seen.append(timeout)
 
-    monkeypatch.setattr(tf.train, "checkpoints_iterator", watched)
+    monkeypatch.setattr(checkpoints, "as_they_come", watched)
     result = run("test_nor", *NETWORK, log_root, "--eval_dir=a", "--total_steps=1000",
                  "--eval_timeout=1", "--eval_batch_count=-1", cwd=tmp_path)
     assert result.code == 0 and len(re.findall("^precision: ", result.out, re.M)) == 1
@@ -283,7 +283,7 @@ def test_nor_eval_once_ends_at_once(log_root, tmp_path, monkeypatch):
     def never(*_, **__):
         raise AssertionError("--eval_once must not watch the folder")
 
-    monkeypatch.setattr(tf.train, "checkpoints_iterator", never)
+    monkeypatch.setattr(checkpoints, "as_they_come", never)
     result = run("test_nor", *NETWORK, log_root, "--eval_dir=a", "--total_steps=1000", "--eval_once",
                  cwd=tmp_path)
     assert result.code == 0 and result.out.count("best precision: ") == 1
