@@ -194,8 +194,9 @@ def _of_another_type(error):
     """The InputError for a value that its flag cannot read."""
     if isinstance(error.__context__, InputError):
         return error.__context__
-    # absl tells name and value in its text alone.
-    found = re.match(r"flag --(\w+)=(.*): ", str(error).replace("\n", " "))
+    # absl tells name and value in its text alone, before what it was raised for.
+    text, reason = str(error), str(error.__context__)
+    found = re.match(r"flag --(\w+)=(.*): ", text[:text.rfind(reason)], re.DOTALL)
     if not found or found[1] not in FLAGS:
         return InputError(f"expected values as --help lists them. Received: {first_line(error)}.")
     what = _TYPES.get(type(FLAGS[found[1]].parser), "as --help says")
