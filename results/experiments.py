@@ -1,12 +1,16 @@
 """What the experiments of experiments.json compute beyond the commands of the toolkit.
 
     python -m results.experiments eps             # at which eps an AUC reaches the published one
+    python -m results.experiments training        # how the accuracy of long trainings grew
     python -m results.experiments highcon runs    # C&W-hc against all right normal images
     python -m results.experiments white_box runs  # white-box examples against more kernels
+    python -m results.experiments bandwidth runs  # K-density with other widths of its kernels
 
-The first reads results/*.json, the others the MNIST runs that results/reproduce.sh has left in runs.
+The first two read what is in results/, the others what results/reproduce.sh has left in runs, of MNIST
+and the last of CIFAR-10.
 """
 
+import csv
 import itertools
 import sys
 from collections.abc import Iterator
@@ -24,7 +28,7 @@ from evaluation.rounds import rounds_of, successful
 from files import attack_results
 from files.features import load_kernels, load_training_features
 from files.names import kernel_dir, results_dir
-from results.cells import OBJECTIVES, SWEPT, Cells, is_short, load, short_cells, short_name
+from results.cells import HERE, OBJECTIVES, SWEPT, Cells, is_short, load, short_cells, short_name
 from results.collect import flagged
 
 _DATASET = "mnist"
@@ -54,6 +58,18 @@ def eps(found: dict[str, dict[str, Any]]) -> Iterator[str]:
 def _at(cell):
     return (f"{cell['eps']:.2f} ({cell['value']:.1f}, {cell['low']:.1f} to {cell['high']:.1f}, "
             f"n = {cell['n']})")
+
+
+def training() -> Iterator[str]:
+    """Per curve of results/networks: the test accuracy at a few steps, the last among them."""
+    for path in sorted((HERE / "networks").glob("*/*.csv")):
+        with open(path, newline="") as file:
+            tested = [(int(row["step"]), 100 * float(row["test_precision"]))
+                      for row in csv.DictReader(file) if row["test_precision"]]
+        shown = [tested[len(tested) * part // 5 - 1] for part in range(1, 6) if len(tested) >= 5]
+        name = path.stem if path.parent.name == "recipe" else path.parent.name
+        words = (f"{accuracy:.2f} at {step:,}" for step, accuracy in shown or tested)
+        yield f"{name}: {', '.join(words)}"
 
 
 def highcon(work: Path, objective: str) -> Iterator[str]:
@@ -101,24 +117,45 @@ def white_box(work: Path, objective: str) -> Iterator[str]:
                f"with {len(drawn.features)} kernels per class")
 
 
-def _load(work, attack, objective):
-    results = attack_results.load(objective, work / results_dir(attack, _DATASET, objective))
-    folder = work / kernel_dir(_DATASET)
+# The round that the released script takes, and multiples of the published bandwidth.
+_ROUND, _WIDTHS = 8, (1 / 16, 1 / 4, 1, 4, 16)
+
+
+def bandwidth(work: Path, objective: str) -> Iterator[str]:
+    """The AUC of K-density on CIFAR-10 under FGSM and C&W, with kernels of other widths. Arguments and
+    lines as of `highcon`."""
+    for attack, number in (("fgsm", _ROUND), ("carliniL2", 1)):
+        results, kernels = _load(work, attack, objective, "cifar10")
+        rows = successful(results)
+        found = []
+        for width in _WIDTHS:
+            reference = Reference(Kernels(kernels.features, width * kernels.bandwidth))
+            scored = rounds_of(attack, results, ("k_density",), reference, rows=rows)[number - 1]
+            auc = metrics.auc(scored.normal["k_density"], scored.adversarial["k_density"])
+            found.append(f"{100 * auc:.1f} at {width * kernels.bandwidth:.3g}")
+        yield f"{objective.upper()} {attack}: AUC {', '.join(found)}"
+
+
+def _load(work, attack, objective, dataset=_DATASET):
+    results = attack_results.load(objective, work / results_dir(attack, dataset, objective))
+    folder = work / kernel_dir(dataset)
     finding.check_features(results, folder)
     return results, Kernels(load_kernels(folder, objective), KERNEL_BANDWIDTH[objective])
 
 
-OF_RUNS = {"highcon": highcon, "white_box": white_box}
+OF_RUNS = {"highcon": highcon, "white_box": white_box, "bandwidth": bandwidth}
 
 
 def _lines(arguments) -> Iterator[str]:
     match arguments:
         case ["eps"]:
             return eps(load())
+        case ["training"]:
+            return training()
         case [name, folder] if name in OF_RUNS and Path(folder).is_dir():
             return itertools.chain.from_iterable(
                 OF_RUNS[name](Path(folder), objective) for objective in OBJECTIVES)
-    raise InputError(f"expected eps, or one of {', '.join(OF_RUNS)} and the folder of "
+    raise InputError(f"expected eps, training, or one of {', '.join(OF_RUNS)} and the folder of "
                      f"results/reproduce.sh. Received: {arguments}.")
 
 

@@ -98,7 +98,10 @@ bring() { # a network that was trained elsewhere, to where its training would ha
         return
     fi
     mkdir -p "$2/train"
-    cp -n "$1/checkpoint" "$1"/model.ckpt-* "$2"
+    # What is shipped is not kept twice.
+    local weights=$1
+    [[ -e $weights/checkpoint ]] || weights=$code/pretrained/$(basename "$1")
+    cp -n "$weights/checkpoint" "$weights"/model.ckpt-* "$2"
     cp -n "$1/train_run.json" "$1/training.csv" "$2/train"
 }
 

@@ -28,6 +28,12 @@ def work(tmp_path):
     return tmp_path
 
 
+def test_the_curve_of_a_training_ends_with_its_last_accuracy():
+    lines = dict(line.split(": ") for line in experiments.training())
+    assert lines["cifar10_resnet32_ce"].endswith(", 88.97 at 25,000")
+    assert lines["one_cycle_1.0_rce"] == "45.27 at 500, 57.16 at 1,000, 76.06 at 1,500"
+
+
 def write(folder, changed):
     """NUM images of class 0, the last of them wrong from the start; the first `changed` become 1."""
     labels_nor = np.array([0] * (NUM - 1) + [1])
@@ -74,8 +80,8 @@ def test_eps_that_reach_the_published_value_are_named():
 
 
 @pytest.mark.parametrize("arguments, words", [
-    ([], "error: expected eps, or one of highcon, white_box and the folder of results/reproduce.sh. "),
-    (["highcon", "no such folder"], "error: expected eps, or one of highcon, white_box and the "),
+    ([], f"error: expected eps, training, or one of {', '.join(experiments.OF_RUNS)} and the folder of "),
+    (["highcon", "no such folder"], "error: expected eps, training, or one of highcon, "),
     (["highcon", "."], "error: expected ")])
 def test_what_is_missing_is_one_sentence(arguments, words, tmp_path):
     done = subprocess.run([sys.executable, "-m", "results.experiments", *arguments], cwd=ROOT,
