@@ -135,6 +135,7 @@ def start(script: str, *groups: Callable[[], None], check: Callable[[], None] | 
     """
     if script != "__main__":
         return
+    environment.open_streams()
     # Library notes at level INFO are not for the user, whose lines they would interrupt.
     # Nor what it warns of: after a sentence of ours on a checkpoint it lists every variable.
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
@@ -145,7 +146,8 @@ def start(script: str, *groups: Callable[[], None], check: Callable[[], None] | 
     if {"--help", "-help", "-h", "--helpshort", "--helpfull"} & set(sys.argv[1:]):
         print(help_text(sys.modules[script].__doc__))
         sys.exit(0)
-    code = guarded(lambda: check_command_line(_parsed(sys.argv))) or (check and guarded(check))
+    code = guarded(lambda: (environment.refuse_variables(), check_command_line(_parsed(sys.argv)))[-1]
+                   ) or (check and guarded(check))
     if code:
         sys.exit(code)
     if then_import:
@@ -212,22 +214,31 @@ def guarded(function: Callable[[], int | None]) -> int | None:
         sys.stdout.flush()
         return code
     except (InputError, RunError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+        return _ended(f"error: {error}", 1)
     except BrokenPipeError:
         # Whoever read our lines, `head` for one, has gone: nobody is left to be told.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141  # what a shell reports for SIGPIPE
+        return _ended("", 141)  # what a shell reports for SIGPIPE
     except OSError as error:
         # Whatever a disk or a folder refuses is not a defect of ours; what has no number comes not from
         # the system.
         if error.errno is None:
             raise
-        print(f"error: {error}.", file=sys.stderr)
-        return 1
+        return _ended(f"error: {error}.", 1)
     except KeyboardInterrupt:
-        print("interrupted; the same command goes on where it can.", file=sys.stderr)
-        return 130  # what a shell reports for SIGINT
+        # What a shell reports for SIGINT.
+        return _ended("interrupted; the same command goes on where it can.", 130)
+
+
+def _ended(sentence, code):
+    """The exit code, after a sentence on standard error; streams that take nothing are left alone."""
+    for stream, text in ((sys.stdout, ""), (sys.stderr, f"{sentence}\n" if sentence else "")):
+        try:
+            stream.write(text)
+            stream.flush()
+        except OSError:
+            # Or the interpreter would flush it once more, and print a traceback.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    return code
 
 
 def check_command_line(argv: Sequence[str]) -> None:

@@ -7,6 +7,7 @@ Over 280 lines, and one trade: the only file that knows Matplotlib. Every kind o
 styles, the canvas and the way of saving, and nothing of them is seen outside.
 """
 
+import functools
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -60,6 +61,18 @@ class Panel(NamedTuple):
     is_roc: bool = False
 
 
+def _plain(draw):
+    """Draws by Matplotlib's own defaults: a user's matplotlibrc is for other pictures."""
+    @functools.wraps(draw)
+    def drawn(*args, **keywords):
+        from matplotlib import style
+
+        with style.context("default", after_reset=True):
+            return draw(*args, **keywords)
+
+    return drawn
+
+
 class Bar(NamedTuple):
     """One bar of `bars`: a mean over n images, with its interval; all NaN where n is 0."""
 
@@ -81,6 +94,7 @@ class Cloud(NamedTuple):
     is_adversarial: np.ndarray | None = None
 
 
+@_plain
 def panels(path: str | os.PathLike, row: Sequence[Panel], title: str) -> None:
     """Draws panels side by side, one legend each, and writes their numbers beside the picture.
 
@@ -113,6 +127,7 @@ def panels(path: str | os.PathLike, row: Sequence[Panel], title: str) -> None:
          for x, y in zip(np.asarray(curve.x).tolist(), np.asarray(curve.y).tolist(), strict=True)))
 
 
+@_plain
 def bars(path: str | os.PathLike, row: Sequence[Bar], ylabel: str, title: str) -> None:
     """Draws a group of bars per attack, one bar per objective, and writes their numbers beside it.
 
@@ -148,6 +163,7 @@ def bars(path: str | os.PathLike, row: Sequence[Bar], ylabel: str, title: str) -
     atomic.write_csv(Path(path).with_suffix(".csv"), Bar._fields, row)
 
 
+@_plain
 def image_grid(path: str | os.PathLike, normal: np.ndarray, adversarial: np.ndarray, *,
                column_titles: Sequence[str] = (), title: str = "") -> None:
     """Draws normal images, their adversarial twins and the magnified difference, in three rows.
@@ -187,6 +203,7 @@ def image_grid(path: str | os.PathLike, normal: np.ndarray, adversarial: np.ndar
     _save(figure, path)
 
 
+@_plain
 def scatter(path: str | os.PathLike, row: Sequence[Cloud], title: str = "", *,
             numbers: bool = False) -> None:
     """Draws points of the plane side by side, coloured by class; crosses are adversarial images.

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import environment
+
 import numpy as np
 
 from errors import InputError
@@ -25,6 +27,9 @@ _PART, _PROGRESS = ".npz", ".progress"
 _NAME = re.compile(r"round\d{2,}_image\d{6,}")
 # Array of a part: digest of its identity. Files can be copied where another identity lies.
 _OWNER = "identity"
+# Array of a part: threads it was made with. Other than the identity, which parts of earlier versions
+# share, it was not always told.
+_THREADS = "threads"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,7 +97,8 @@ class Parts:
         self._identity = json.loads(json.dumps(identity))  # as the file gives it back
         text = json.dumps(self._identity, sort_keys=True)
         self._digest = hashlib.sha256(text.encode()).hexdigest()
-        if overwrite and self._others_identity() is not None:
+        self._threads = environment.num_threads()
+        if overwrite and (self._others_identity() is not None or self._has_other_threads()):
             self.discard()
         self._refuse_others()
 
@@ -107,6 +113,14 @@ class Parts:
             f"{self._folder} holds unfinished parts of another run, with {name}="
             f"{found.get(name)!r}: finish it with its own flags, or give --overwrite=True to "
             f"start anew. Received: {name}={identity.get(name)!r}.")
+
+    def _has_other_threads(self):
+        found = set()
+        for name in self.names():
+            with contextlib.suppress(InputError):
+                arrays = read_arrays(self._folder / f"{name}{_PART}")
+                found.add(int(arrays.get(_THREADS, self._threads)))
+        return bool(found - {self._threads})
 
     def _refuse_a_file_of_nobody(self):
         """Without parts, the file that their identity would overwrite is that of a run that was killed
@@ -161,6 +175,12 @@ class Parts:
             raise InputError(
                 f"{path} must be a part of this run, of the same flags, weights and images: remove it. "
                 f"Received: identity={owner[:12]}, of this run {self._digest[:12]}.")
+        threads = int(arrays.pop(_THREADS, self._threads)) if arrays else self._threads
+        if threads != self._threads:
+            raise InputError(
+                f"{path} was made with {threads} threads, whose last bits are others: go on with "
+                f"TF_NUM_INTRAOP_THREADS={threads}, or give --overwrite=True to start anew. "
+                f"Received: {self._threads} threads.")
         return arrays
 
     def save(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
@@ -184,7 +204,8 @@ class Parts:
         # Whose it is stands in the part as well: identity.json says nothing of files that were
         # copied in.
         with atomic.atomic_path(path) as temporary, open(temporary, "wb") as file:
-            np.savez(file, **arrays, **{_OWNER: np.array(self._digest)})
+            np.savez(file, **arrays, **{_OWNER: np.array(self._digest),
+                                        _THREADS: np.array(self._threads)})
 
     def discard(self) -> None:
         """Deletes all parts: the results are complete, or not wanted. The folder stays where it holds

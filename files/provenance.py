@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import environment
+
 from errors import InputError
 from files import atomic
 
@@ -55,12 +57,14 @@ def write(folder: str | os.PathLike, name: str, *, flags: Mapping[str, Any],
 
 
 def provenance() -> dict[str, Any]:
-    """When and with what something is made: "date", "git_revision", "versions", "hardware"."""
+    """When and with what something is made: "date", "git_revision", "versions", "hardware", "threads"
+    of a TensorFlow operation."""
     return {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "git_revision": _git_revision(),
         "versions": {package: _version(package) for package in _RECORDED_PACKAGES},
         "hardware": f"{os.cpu_count()} cores {_processor()}",
+        "threads": environment.num_threads(),
     }
 
 

@@ -20,6 +20,10 @@ _LOST = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.Cancelled
          tf.errors.DeadlineExceededError, tf.errors.InternalError, tf.errors.FailedPreconditionError)
 
 
+# host:port, the host a name, IPv4, or IPv6 in brackets.
+_ADDRESS = re.compile(r"(?:[\w.-]+|\[[0-9a-fA-F:.]+\]):(?:[1-9]\d{0,4})", re.ASCII)
+
+
 def is_configured() -> bool:
     """Whether TF_CONFIG names a cluster of more than one worker.
 
@@ -35,6 +39,7 @@ def is_configured() -> bool:
         workers = [*hosts.get("chief", []), *hosts.get("worker", [])]
         # No parameter servers and no evaluator: nothing here would play their part.
         is_good = (set(hosts) <= {"chief", "worker"} and len(set(workers)) == len(workers)
+                   and all(_ADDRESS.fullmatch(worker) for worker in workers)
                    and 0 <= int(task["index"]) < len(hosts[task["type"]]))
     except (ValueError, KeyError, TypeError, AttributeError):
         is_good = False

@@ -80,7 +80,7 @@ def test_eps_that_reach_the_published_value_are_named():
 
 
 @pytest.mark.parametrize("arguments, words", [
-    ([], f"error: expected eps, training, or one of {', '.join(experiments.OF_RUNS)} and the folder of "),
+    ([], f"error: expected eps, training, or one of {', '.join(experiments.OF_RUNS)} and the "),
     (["highcon", "no such folder"], "error: expected eps, training, or one of highcon, "),
     (["highcon", "."], "error: expected ")])
 def test_what_is_missing_is_one_sentence(arguments, words, tmp_path):
