@@ -125,7 +125,7 @@ def attack(victim: Victim) -> None:
     job = _job(victim)
     work, folder = _sweep(victim, job, job.attack.count_batch)
     if not flags.FLAGS.overwrite:
-        attack_results.refuse_others(folder, victim.network.identity())
+        _refuse_others(victim, work, folder)
     if job.attack.climbs:
         _check_gradients(victim.network, job.attack, work.x[:FIRST_BATCH])
     if flags.FLAGS.num_shards > 1:
@@ -146,7 +146,12 @@ def merge(victim: Victim) -> None:
             f"{folder}/parts, and {len(missing)} are missing, the first {missing[0].name}.npz of "
             f"--shard_index={missing[0].shard}. "
             f"Received: {len(work.pieces) - len(missing)} parts.")
+    _refuse_others(victim, work, folder)
     _run_and_save(victim, job, work, folder)
+
+
+def _refuse_others(victim, work, folder):
+    attack_results.refuse_others(folder, victim.network.identity(), goes_on=bool(work.parts.names()))
 
 
 def _check_gradients(network, attack_row, x):
