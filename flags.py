@@ -48,7 +48,8 @@ class _Path(absl_flags.ArgumentParser):
 
     def parse(self, argument: str) -> str:
         """The path, or several; absl's error for a `~` that is none."""
-        if os.path.lexists(argument):
+        # But not a folder "~", which a version that did not expand it may have left.
+        if os.path.lexists(argument) and not argument.startswith("~"):
             return argument
         return self._separator.join(paths.expanded(path) for path in self._split(argument))
 
@@ -260,7 +261,8 @@ def check_command_line(argv: Sequence[str]) -> None:
 
 def is_model_file(model: str) -> bool:
     """Whether a --model is the path of a Keras model and not the name of a network."""
-    return "." in model or os.sep in model or os.path.isdir(model)
+    # The name of a network is one, whatever folder has that name, too.
+    return model not in NETWORKS and ("." in model or os.sep in model or os.path.isdir(model))
 
 
 def check_choice(name: str, allowed: Iterable[str]) -> str:
