@@ -122,4 +122,11 @@ def _rows_up_to(path, last_step):
     with open(path, newline="") as file:
         # A kill may have cut the last row.
         rows = [row for row in csv.reader(file) if len(row) == len(_COLUMNS)]
-    return [row for row in rows if row[0].isdecimal() and int(row[0]) <= last_step]
+    return [row for row in rows if _is_up_to(row[0], last_step)]
+
+
+def _is_up_to(text, last_step):
+    try:
+        return int(text) <= last_step
+    except ValueError:  # the heading
+        return False

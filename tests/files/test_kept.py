@@ -1,4 +1,4 @@
-"""Nothing is lost that this program did not write, on whatever way to it: no start of a script needed."""
+"""Nothing is lost that this program did not write, on whatever way to it."""
 
 import dataclasses
 import json
@@ -22,7 +22,8 @@ def test_unfinished_saves_are_cleared_by_the_names_of_their_files(tmp_path):
     killed, theirs = tmp_path / ".saving-a1b2c3d4", tmp_path / ".saving-for-later"
     (killed / "model.ckpt_temp").mkdir(parents=True)
     theirs.mkdir()
-    for name in ("model.ckpt.index", "model.ckpt.data-00000-of-00001", "model.ckpt_temp/part-00000.index"):
+    for name in ("model.ckpt.index", "model.ckpt.data-00000-of-00001",
+                 "model.ckpt_temp/part-00000.index"):
         (killed / name).write_text("half")
     (theirs / "thesis.tex").write_text("the only copy")
     checkpoints.Checkpoints(str(tmp_path), RUN, toy_variables(), {}).remove_unfinished()
@@ -67,7 +68,8 @@ FIGURES = {  # what lies in the folder → whether a fresh run, and one that goe
     "record of its own, moved": (lambda t: _record(t / "f", "/elsewhere/b"), False, True),
     "own record": (lambda t: _record(t / "f", str(t / "b")), False, True),
     "table of nobody": (lambda t: _table(t / "f"), False, False),
-    "own table": (lambda t: training_log.TrainingLog(str(t / "f"), 0, str(t / "b")).close(), True, True),
+    "own table": (
+        lambda t: training_log.TrainingLog(str(t / "f"), 0, str(t / "b")).close(), True, True),
     "table of another": (
         lambda t: (os.mkdir(t / "a"),
                    training_log.TrainingLog(str(t / "f"), 0, str(t / "a")).close()), False, False),
@@ -92,7 +94,7 @@ def test_figures_of_another_training(tmp_path, case, is_fresh):
     if may[0 if is_fresh else 1]:
         look()
     else:
-        with pytest.raises(InputError, match="train_dir must not hold .* Received: train_dir="):
+        with pytest.raises(InputError, match=r"train_dir must not hold .* Received: train_dir="):
             look()
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
@@ -116,7 +118,7 @@ def test_results_that_no_record_tells_of(tmp_path, name):
     attack_results.refuse_others(tmp_path, {"weights_sha256": "1"})
 
 
-@pytest.mark.parametrize("content", ["", "the only copy", "image,label\n", "answer,image,label\n", "\0"])
+@pytest.mark.parametrize("content", ["", "the only copy", "image,label\n", "answer,image\n", "\0"])
 def test_answers_replace_nothing_but_answers(tmp_path, content):
     path = tmp_path / "x.csv"
     judgements.refuse_others(path)

@@ -3,9 +3,10 @@
 import os
 import socket
 
+import flags
+
 import pytest
 
-import flags
 from errors import InputError
 from files import paths, provenance
 from tests.helpers import script_runner
