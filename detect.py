@@ -38,7 +38,9 @@ from options import network as network_options
 def auc(dataset: str, tag: str, kernel_folder: Path) -> None:
     """--mode=auc: the AUCs of an attack: printed, as JSON, and the ROC curves of one round."""
     F = flags.FLAGS
-    paths.require_folder(detection_options.auc_folder(dataset))
+    folder = detection_options.auc_folder(dataset)
+    paths.require_folder(folder)
+    provenance.refuse_others(folder, "detect", judgements.auc_files(F.attack_method, dataset))
     found = _checked_results(dataset, tag, kernel_folder)
     # Found for all before a score is computed, and saved after the last: an error leaves nothing
     # half done.
@@ -55,7 +57,7 @@ def auc(dataset: str, tag: str, kernel_folder: Path) -> None:
     for name, (drawn, num_features) in kernels.items():
         if num_features:
             _save_kernels(kernel_folder, name, drawn.features, f"{num_features} training features")
-    folder, what = detection_options.auc_folder(dataset), f"{F.attack_method} on {dataset}"
+    what = f"{F.attack_method} on {dataset}"
     print(f"AUC (%) of normal against adversarial images: {what}\n")
     print(judging.format_aucs(tables) + "\n")
     path = judgements.save_aucs(folder, F.attack_method, dataset, PUBLISHED_SCORES, tables)
@@ -155,6 +157,7 @@ def evaluate(dataset: str, tag: str, kernel_folder: Path) -> None:
     paths.require_folder(folder, "output_dir" if F.output_dir else "")
     wanted = detection_options.wanted(dataset, all_attacks=True)
     for name, detector in finding.fitted_detectors(tag, kernel_folder, F.detector).items():
+        provenance.refuse_others(folder, f"evaluation_{name}", judgements.evaluation_files(name))
         rounds = [r for *_, scored in finding.judged(wanted, name, detector) for r in scored]
         if not rounds:
             raise finding.no_results(dataset, [name])
@@ -188,6 +191,8 @@ def figures(dataset: str, tag: str, kernel_folder: Path) -> None:
     if not drawn:
         raise InputError("expected results of several eps, or with images that are right when normal "
                          "and wrong when adversarial. Received: neither.")
+    provenance.refuse_others(folder, "figures", (
+        f"{name}{suffix}" for name in drawn for suffix in (".png", ".csv")))
     for name, draw in drawn.items():
         draw(folder / f"{name}.png")
     provenance.write(folder, "figures", flags=flags.as_dict(), metrics={"networks": networks})

@@ -32,6 +32,9 @@ _TYPES = {absl_flags.IntegerParser: "a whole number", absl_flags.FloatParser: "a
           absl_flags.BooleanParser: "True or False"}
 # Of whole numbers: those of TensorFlow and of the files have an end.
 LARGEST_WHOLE = 2**31 - 1
+# Of those that ask for memory in proportion, whatever the images are.
+_LARGEST = {"num_cpu_replicas": 256, "num_residual_units": 1000, "batch_size": 10**6,
+            "num_classes": 10**6}
 
 # Of the flags that set an attack's numbers.
 LARGEST_NUMBER = 10**7
@@ -48,7 +51,8 @@ class _Path(absl_flags.ArgumentParser):
 
     def parse(self, argument: str) -> str:
         """The path, or several; absl's error for a `~` that is none."""
-        if os.path.lexists(argument):
+        # But not a folder "~", which a version that did not expand it may have left.
+        if os.path.lexists(argument) and not argument.startswith("~"):
             return argument
         return self._separator.join(paths.expanded(path) for path in self._split(argument))
 
@@ -259,9 +263,8 @@ def check_command_line(argv: Sequence[str]) -> None:
     for flag in _of_the_project():
         if isinstance(flag.parser, _Path):
             flag.parser.check(flag.name, flag.value)
-        elif isinstance(flag.value, int) and abs(flag.value) > LARGEST_WHOLE and flag.name != "seed":
-            raise InputError(f"{flag.name} must be at most {LARGEST_WHOLE}. "
-                             f"Received: {flag.name}={flag.value}.")
+        elif isinstance(flag.value, int) and flag.name != "seed":
+            _check_size(flag)
     # What numpy.random.RandomState takes.
     if not 0 <= FLAGS.seed < 2**32:
         raise InputError(f"seed must lie in [0, 2**32). Received: seed={FLAGS.seed}.")
@@ -269,9 +272,26 @@ def check_command_line(argv: Sequence[str]) -> None:
         warn("--lr_decay does nothing, as in the original; the rate falls at --lr_boundaries.")
 
 
+def _check_size(flag):
+    largest = _LARGEST.get(flag.name, LARGEST_WHOLE)
+    if not -LARGEST_WHOLE <= flag.value <= largest:
+        raise InputError(f"{flag.name} must be a whole number of at most {largest}. "
+                         f"Received: {flag.name}={flag.value}.")
+
+
+def whole(text: str) -> int | None:
+    """The number that digits 0 to 9 are, up to LARGEST_WHOLE; None of any other text."""
+    digits = text.strip()
+    # int() takes the digits of every script, and of more than 4,300 none.
+    if not (digits.isascii() and digits.isdecimal() and len(digits) <= len(str(LARGEST_WHOLE))):
+        return None
+    return int(digits) if int(digits) <= LARGEST_WHOLE else None
+
+
 def is_model_file(model: str) -> bool:
     """Whether a --model is the path of a Keras model and not the name of a network."""
-    return "." in model or os.sep in model or os.path.isdir(model)
+    # The name of a network is one, whatever folder has that name, too.
+    return model not in NETWORKS and ("." in model or os.sep in model or os.path.isdir(model))
 
 
 def check_choice(name: str, allowed: Iterable[str]) -> str:

@@ -27,7 +27,13 @@ from errors import InputError
 from figures import drawing
 from files import checkpoints, paths, pretrained, provenance, tf1_checkpoints
 from files import detectors as detector_files
-from files.features import save_training_features, save_training_scores, save_tsne
+from files.features import (
+    save_training_features,
+    save_training_scores,
+    save_tsne,
+    training_files,
+    tsne_files,
+)
 from files.images import save_bin, save_pngs
 from files.names import CHECKPOINT_FILES, kernel_dir, normal_tsne_dir
 from networks import get_network, heads, portable, restoring, title_of
@@ -52,7 +58,8 @@ def kernel_para() -> None:
     paths.require_folder(folder)
     # The original passes the training file as --eval_data_path, and no other.
     path = F.train_data_path or F.eval_data_path
-    network, logits, features, labels = _outputs_of("train", path, batches)
+    network, logits, features, labels = _outputs_of("train", path, batches, lambda tag: (
+        provenance.refuse_others(folder, f"kernel_para_{tag}", training_files(tag))))
     # Differs from the original: it writes to the working directory, but its Matlab scripts read
     # here.
     save_training_features(folder, network.tag, features, labels)
@@ -69,7 +76,8 @@ def tsne_features() -> None:
     F = flags.FLAGS
     folder = normal_tsne_dir(F.dataset)
     paths.require_folder(folder)
-    network, _, features, labels = _outputs_of("test", F.eval_data_path, TSNE_BATCHES)
+    network, _, features, labels = _outputs_of("test", F.eval_data_path, TSNE_BATCHES, lambda tag: (
+        provenance.refuse_others(folder, tsne_files(tag)[0], tsne_files(tag))))
     points = drawing.tsne(features, seed=F.seed)
     tag = save_tsne(folder, network.tag, points, labels)
     picture = os.path.join(folder, f"{tag}.png")
@@ -79,10 +87,11 @@ def tsne_features() -> None:
     print(f"t-SNE of {len(points)} images is in {folder}, its picture in {picture}.")
 
 
-def _outputs_of(split, path, num_batches):
+def _outputs_of(split, path, num_batches, check):
     """The network, and logits [n, L], features [n, d] and labels [n] of the split's first images in
-    file order."""
+    file order; `check` is handed the network's tag before they are computed."""
     network, strategy, image_set = network_options.open_network(split, path)
+    check(network.tag)
     count = flags.num_images(
         num_batches, COUNT_BATCH, len(image_set.labels), "each is used once")
     with tqdm(total=count, unit="image", disable=None) as bar:

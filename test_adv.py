@@ -36,7 +36,7 @@ from figures import drawing
 from figures.attacked import draw_grid
 from files import attack_parts, attack_results, paths, provenance, result_files
 from files.arrays import sha256
-from files.features import save_tsne
+from files.features import save_tsne, tsne_files
 from files.names import kernel_dir, results_dir, tsne_dir
 from networks.network import Network
 
@@ -125,7 +125,7 @@ def attack(victim: Victim) -> None:
     job = _job(victim)
     work, folder = _sweep(victim, job, job.attack.count_batch)
     if not flags.FLAGS.overwrite:
-        attack_results.refuse_others(folder, victim.network.identity())
+        _refuse_others(victim, work, folder)
     if job.attack.climbs:
         _check_gradients(victim.network, job.attack, work.x[:FIRST_BATCH])
     if flags.FLAGS.num_shards > 1:
@@ -146,7 +146,12 @@ def merge(victim: Victim) -> None:
             f"{folder}/parts, and {len(missing)} are missing, the first {missing[0].name}.npz of "
             f"--shard_index={missing[0].shard}. "
             f"Received: {len(work.pieces) - len(missing)} parts.")
+    _refuse_others(victim, work, folder)
     _run_and_save(victim, job, work, folder)
+
+
+def _refuse_others(victim, work, folder):
+    attack_results.refuse_others(folder, victim.network.identity(), goes_on=bool(work.parts.names()))
 
 
 def _check_gradients(network, attack_row, x):
@@ -236,6 +241,9 @@ def tsne_features(victim: Victim) -> None:
     F, job = flags.FLAGS, _job(victim)
     # --eps counts here, its default, too, as in the original: its attack mode alone ignores it.
     eps = F.eps if job.attack.uses_eps else None
+    folder, written = tsne_dir(F.attack_method, F.dataset), tsne_files(victim.network.tag)
+    paths.require_folder(folder)
+    provenance.refuse_others(folder, written[0], written)
     num_batches, batch, tenth = job.attack.tsne
     indices = victim.images(job.target, num_batches, batch)
     x, labels = to_network_input(victim.image_set.images[indices]), victim.image_set.labels[indices]
@@ -249,7 +257,6 @@ def tsne_features(victim: Victim) -> None:
     is_adversarial = order >= len(x)
     points = drawing.tsne(np.concatenate([normal, adversarial])[order], seed=F.seed)
     true_labels = np.concatenate([labels, labels])[order]
-    folder = tsne_dir(F.attack_method, F.dataset)
     tag = save_tsne(folder, victim.network.tag, points, true_labels, is_adversarial)
     picture = os.path.join(folder, f"{tag}.png")
     at_eps = "" if eps is None else f" at eps {eps:g}"

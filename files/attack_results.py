@@ -16,7 +16,7 @@ import numpy as np
 from data.pixels import from_network_input
 from errors import InputError
 from files import attack_parts, provenance, result_files
-from files.names import RESULT_TEXTS, head_of_tag, tag_of_network
+from files.names import IMAGE_GRID, RESULT_TEXTS, head_of_tag, tag_of_network
 
 # Averages of a round → what the run record calls them, in the original's words; others keep their name.
 AVERAGES = {"accuracy_before": "precision_nor", "accuracy_after": "precision_adv",
@@ -224,21 +224,24 @@ def is_unfinished(folder: str | os.PathLike) -> bool:
     return (Path(folder) / attack_parts.FOLDER).is_dir() and not has_results
 
 
-def refuse_others(folder: str | os.PathLike, network: Mapping[str, Any]) -> None:
+def refuse_others(folder: str | os.PathLike, network: Mapping[str, Any], *,
+                  goes_on: bool = False) -> None:
     """Raises an InputError when the finished results in a folder are of another network.
 
     Args:
       folder: of an attack's result files.
       network: as `networks.network.Network.identity` tells it.
+      goes_on: whether parts of this very attack are there, as of one killed between its results and
+        their record.
     """
     record = provenance.read(folder, "test_adv")
-    # Of a run that was killed between its results and their record the parts are there.
-    if record is None and (Path(folder) / RESULT_TEXTS[0]).exists() and not (
-            Path(folder) / attack_parts.FOLDER).is_dir():
+    taken = next((name for name in (*result_files.WRITTEN, IMAGE_GRID)
+                  if os.path.lexists(Path(folder) / name)), None)
+    if taken and record is None and not goes_on:
         raise InputError(
-            f"{folder} holds results without test_adv_run.json, which this version did not write and "
-            "cannot make again: give --overwrite=True to replace them, or another --save_pwd. "
-            f"Received: {RESULT_TEXTS[0]}.")
+            f"{folder} holds files of an attack's results without test_adv_run.json, which are not of "
+            "this version and may be the only ones: give --overwrite=True to replace them, or another "
+            f"--save_pwd. Received: {taken}.")
     found = record and record["metrics"].get("network")
     digest = found and provenance.digest_that_differs(found, network)
     if digest and (Path(folder) / RESULT_TEXTS[0]).is_file():

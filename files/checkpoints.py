@@ -13,7 +13,6 @@ import dataclasses
 import json
 import os
 import re
-import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -241,22 +240,36 @@ class Checkpoints:
         # Compared before a variable is touched: the sentence names a flag, not a shape.
         found, step = read_record(path)
         check_record(path, found, wanted, resume_fields(wanted))
+        self._refuse_newer_others(step, wanted)
         _restore(self._checkpoint, path)
         check_finite(path, self._variables)
         # Restoring has put the old record there, and this run may have more steps or other
         # boundaries.
         self._state.record = wanted
-        # What may be deleted in time: never the original's, and no damaged newer one, which would
-        # count among those to keep and push out a good one.
-        older = [p for p in all_paths(self.log_root) if step_of(p) < step and _is_ours(p)]
+        # What may be deleted in time: never the original's or another run's, and no damaged newer one,
+        # which would count among those to keep and push out a good one.
+        older = [p for p in all_paths(self.log_root) if step_of(p) < step and _is_of(p, wanted)]
         self._paths = [*sorted(older, key=step_of), path]
         return Resumed(step, path, damaged)
+
+    def _refuse_newer_others(self, step, wanted):
+        """A run that goes on from `step` would write over checkpoints that bear its later steps."""
+        for path in all_paths(self.log_root):
+            if step_of(path) > step and _is_of(path, wanted) is False:
+                raise InputError(f"log_root must hold the checkpoints of one run. Received: {path}, of "
+                                 f"another than that of step {step}, which would go on.")
 
     def remove_unfinished(self) -> None:
         """Deletes what runs that were killed while they saved have left; only for the one that
         writes here."""
         for unfinished in Path(self.log_root).glob(f"{_UNFINISHED}*"):
-            shutil.rmtree(unfinished, ignore_errors=True)
+            # By the names of what a save writes: anything else in there is not ours.
+            for file in [*unfinished.glob(f"{_CHECKPOINT_NAME}.*"),
+                         *unfinished.glob(f"{_CHECKPOINT_NAME}_temp/part-*")]:
+                file.unlink()
+            for folder in (unfinished / f"{_CHECKPOINT_NAME}_temp", unfinished):
+                with contextlib.suppress(OSError):
+                    folder.rmdir()
 
     def last_good(self) -> str:
         """A sentence that names the newest good checkpoint."""
@@ -377,13 +390,14 @@ def _read_all(path):
             reader.get_tensor(name)
 
 
-def _is_ours(path):
-    """Whether train.py wrote it; one of the original's, from which a run may go on, is kept."""
+def _is_of(path, run):
+    """Whether train.py wrote it in this run; None of what cannot be read, or names no run as those of
+    the original."""
     try:
-        with opened(path) as reader:
-            return reader.has_tensor(_RECORD)
-    except UNREADABLE:
-        return False
+        found, _ = read_record(path)
+    except InputError:
+        return None
+    return all(getattr(found, field) == getattr(run, field) for field in resume_fields(run))
 
 
 def _rename(written, path):

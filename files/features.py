@@ -179,6 +179,18 @@ _KERNEL_CHECKS = {"kernels": _check_kernels, "attack_kernels": _check_kernels,
                   "attack_medians": _check_medians}
 
 
+def training_files(network: str) -> list[str]:
+    """Names of what `save_training_features` and `save_training_scores` write of a network."""
+    return [path("", network).name for path in (
+        training_features_path, training_labels_path, training_scores_path)]
+
+
+def tsne_files(network: str) -> list[str]:
+    """Names of what is left of a t-SNE, its picture included; the first is the stem."""
+    tag = tag_of_network(network)
+    return [*(f"{name}_{tag}" for name in ("tSNE", "tSNElabels", "tSNEisadv")), f"tSNE_{tag}.png"]
+
+
 def save_tsne(folder: str | os.PathLike, network: str, points: np.ndarray, labels: np.ndarray,
               is_adversarial: np.ndarray | None = None) -> str:
     """Writes tSNE_<tag>, tSNElabels_<tag> and, if given, tSNEisadv_<tag>; all or none.

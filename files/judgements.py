@@ -9,6 +9,17 @@ from errors import InputError
 from files import atomic, paths
 
 
+def auc_files(attack: str, dataset: str) -> list[str]:
+    """Names of what --mode=auc leaves of an attack, the ROC curves included."""
+    return [f"auc_{attack}_{dataset}.json",
+            *(f"roc_{attack}_{dataset}{suffix}" for suffix in (".png", ".csv"))]
+
+
+def evaluation_files(tag: str) -> list[str]:
+    """Names of what `save_evaluation` writes."""
+    return [f"evaluation_{tag}{suffix}" for suffix in (".json", ".csv")]
+
+
 def save_aucs(folder: str | os.PathLike, attack: str, dataset: str, scores: Sequence[str],
               tables: Mapping[str, Sequence[Mapping[str, Any]]]) -> Path:
     """Writes auc_<attack>_<dataset>.json; returns its path.

@@ -5,6 +5,7 @@ stand for others. What the system refuses, and what is no file and no folder, is
 """
 
 import os
+import re
 import stat
 from collections.abc import Callable
 
@@ -18,6 +19,8 @@ _KINDS = ((stat.S_ISREG, "a file"), (stat.S_ISDIR, "a folder"), (stat.S_ISFIFO, 
           (stat.S_ISSOCK, "a socket"), (stat.S_ISCHR, "a device"), (stat.S_ISBLK, "a device"))
 # Of a part of a path, and of all of it, in bytes: POSIX's NAME_MAX and PATH_MAX without the end.
 _LONGEST_NAME, _LONGEST_PATH = 255, 4095
+# Of a folder to write in, what its own path must leave for the files.
+_ROOM = 255
 
 
 def expanded(path: str) -> str:
@@ -48,6 +51,10 @@ def check(name: str, path: str, kind: str) -> None:
 
 def _mode(name, path, kind):
     """The mode of what is there; None for nothing."""
+    fault = _not_of_this_system(path)
+    if fault:
+        raise InputError(f"{name} must be {kind} of this machine. "
+                         f"Received: {name}={path[:80]!r}, {fault}.")
     try:
         parts = [len(os.fsencode(part)) for part in (path, *path.split(os.sep))]
         mode = os.stat(path).st_mode
@@ -64,6 +71,17 @@ def _mode(name, path, kind):
         raise InputError(f"{name} must lead somewhere. Received: {name}={path!r}, a link to "
                          f"{os.readlink(path)!r}, where nothing is.")
     return mode
+
+
+def _not_of_this_system(path):
+    """What TensorFlow would take for something else than a path, in words; or ""."""
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", path):
+        return "an address"
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return "whose bytes are not UTF-8"
+    return ""
 
 
 def _word(mode):
@@ -91,12 +109,16 @@ def require_folder(folder: str | os.PathLike, name: str = "") -> None:
       name: of the flag, for the message; "" where no flag names the folder.
     """
     _mode(name or "the folder", os.fspath(folder), FOLDER)
+    if len(os.fsencode(folder)) + _ROOM > _LONGEST_PATH:
+        raise InputError(f"{name or 'the folder'} must leave room for the names of files, at most "
+                         f"{_LONGEST_PATH - _ROOM} bytes. Received: {len(os.fsencode(folder))} bytes.")
     nearest = os.path.abspath(folder)
     while not os.path.lexists(nearest):
         nearest = os.path.dirname(nearest)
     if os.path.isdir(nearest) and os.access(nearest, os.W_OK | os.X_OK):
         return
-    found = "where nothing may be written" if os.path.isdir(nearest) else "a file"
+    found = ("where nothing may be written" if os.path.isdir(nearest) else
+             "a file" if os.path.exists(nearest) else "a link to nothing")
     if name:
         raise InputError(f"{name} must be a folder to write in, or one that can be made. Received: "
                          f"{name}={os.fspath(folder)!r}; {nearest}, {found}.")

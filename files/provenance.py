@@ -9,7 +9,7 @@ import platform
 import shlex
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +85,17 @@ def read(folder: str | os.PathLike, name: str) -> dict[str, Any] | None:
         raise InputError(f"expected a run record with flags and metrics in {path}. "
                          f"Received: {type(record).__name__} without them.")
     return record
+
+
+def refuse_others(folder: str | os.PathLike, name: str, files: Iterable[str]) -> None:
+    """Raises an InputError when one of these files lies in a folder without the run record `name`: what
+    tells of no run may not be made again."""
+    if (Path(folder) / f"{name}_run.json").is_file():
+        return
+    taken = next((file for file in files if os.path.lexists(Path(folder) / file)), None)
+    if taken:
+        raise InputError(f"expected no {taken} in {folder} yet but with the {name}_run.json of the run "
+                         "that made it; without, it is kept: move it. Received: one.")
 
 
 def _version(package):

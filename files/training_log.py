@@ -8,7 +8,7 @@ import os
 import tensorflow as tf
 
 from errors import InputError, RunError, first_line
-from files import atomic, provenance
+from files import atomic, paths, provenance
 
 _CSV = "training.csv"
 # In a folder that is not below the checkpoints': whose figures these are.
@@ -72,17 +72,33 @@ def refuse_others(folder: str, log_root: str, *, fresh: bool) -> None:
       log_root: of the run that is to write there.
       fresh: whether it begins; one that goes on may find its own.
     """
+    _refuse_another_table(folder)
     record = provenance.read(folder, "train")
     has_figures = record is not None or os.path.exists(os.path.join(folder, _CSV))
     owner = _owner(folder, record)
-    # One that goes on may have been moved since.
-    moved = not fresh and owner is not None and not os.path.exists(owner)
+    # One that goes on may have been moved since, under its own name: of any other the figures may be
+    # all that is left.
+    moved = (not fresh and owner is not None and not os.path.exists(owner)
+             and os.path.basename(owner) == os.path.basename(os.path.realpath(log_root)))
     own = moved or _is_below(folder, log_root) or owner == os.path.realpath(log_root)
     # Of a run that has ended and whose checkpoints are gone, the figures are all that is left.
     if (has_figures and not own) or (fresh and record is not None):
         found = _CSV if record is None else "train_run.json"
         raise InputError(f"train_dir must not hold the record of another training, {found}, whose "
                          f"figures would be lost. Received: train_dir={folder!r}.")
+
+
+def _refuse_another_table(folder):
+    """It would be cut, row by row, to those of a training."""
+    path = os.path.join(folder, _CSV)
+    begin = ",".join(_COLUMNS).encode()
+    if os.path.lexists(path):
+        paths.require_file(path)
+        with open(path, "rb") as file:
+            found = file.readline().rstrip()
+        if found != begin:
+            raise InputError(f"train_dir must not hold a {_CSV} of another program, which would be "
+                             f"lost. Received: train_dir={folder!r}.")
 
 
 def _owner(folder, record):
@@ -106,4 +122,11 @@ def _rows_up_to(path, last_step):
     with open(path, newline="") as file:
         # A kill may have cut the last row.
         rows = [row for row in csv.reader(file) if len(row) == len(_COLUMNS)]
-    return [row for row in rows if row[0].isdecimal() and int(row[0]) <= last_step]
+    return [row for row in rows if _is_up_to(row[0], last_step)]
+
+
+def _is_up_to(text, last_step):
+    try:
+        return int(text) <= last_step
+    except ValueError:  # the heading
+        return False

@@ -197,7 +197,8 @@ def target(attack: attacks.Attack, num_classes: int) -> str:
     given = flags.FLAGS.target
     if given and not attack.target:
         raise InputError(f"{flags.FLAGS.attack_method} takes no --target. Received: target={given!r}.")
-    is_class = given.isdecimal() and int(given) < num_classes
+    number = flags.whole(given)
+    is_class = number is not None and number < num_classes
     if given and given not in attack.targets and not is_class:
         raise InputError(f"target of {flags.FLAGS.attack_method} must be one of "
                          f"[{', '.join(attack.targets)}] or a class below {num_classes}. "

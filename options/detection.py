@@ -119,9 +119,11 @@ def check_new_detector(folder: Path) -> None:
     """Raises an InputError where fit could not write --detector, or would replace another file."""
     given = flags.FLAGS.detector
     paths.require_folder(Path(given).parent if given else folder)
-    if given and Path(given).exists():
-        # Whatever else it is, it may be the only copy.
-        detector_files.load(given)
+    for path in [Path(given)] if given else [
+            detector_files.default_path(folder, tag) for tag in OBJECTIVE_OF_TAG]:
+        if path.exists():
+            # Whatever else it is, it may be the only copy.
+            detector_files.load(path)
 
 
 def check_answers() -> None:

@@ -225,7 +225,7 @@ def _boundaries(recipe, total_steps):
     if not texts:
         return optimizers.default_boundaries(flags.FLAGS.dataset, total_steps)
     # What is no number becomes 0, which is refused below.
-    steps = [int(text) if text.strip().isdecimal() else 0 for text in texts]
+    steps = [flags.whole(text) or 0 for text in texts]
     if min(steps) < 1 or sorted(set(steps)) != steps:
         raise InputError("lr_boundaries must be increasing steps of at least 1, separated by commas. "
                          f"Received: lr_boundaries={','.join(texts)!r}.")

@@ -245,3 +245,27 @@ def test_gpus_found_are_used_and_grow(monkeypatch):
     assert asked == [("OneDeviceStrategy", "/gpu:0"),
                      ("MirroredStrategy", ["/gpu:0", "/gpu:1"])]
     assert set(grown) == {("A", True), ("B", True), ("C", True)}
+
+
+LARGEST = {"num_cpu_replicas": 256, "num_residual_units": 1000, "batch_size": 10**6,
+           "num_classes": 10**6, "seed": 2**32 - 1}
+
+
+@pytest.mark.parametrize("value", [2**31, 10**30, -10**30])
+@pytest.mark.parametrize(("script", "name"), [
+    (script, name) for script in script_runner.SCRIPTS for name in script_runner.define(script)
+    if flags.FLAGS[name].flag_type() == "int"])
+def test_whole_numbers_have_an_end(script, name, value):
+    argv = script_runner.parse(script, f"--{name}={value * 2 if name == 'seed' else value}")
+    with pytest.raises(InputError, match=rf"^{name} must .*Received: {name}=-?\d+"):
+        flags.check_command_line(argv)
+    flags.FLAGS[name].value = LARGEST.get(name, 2**31 - 1)
+    flags.check_command_line(argv)
+
+
+@pytest.mark.parametrize(("text", "number"), [
+    ("0", 0), (" 12 ", 12), (str(2**31 - 1), 2**31 - 1), (str(2**31), None), ("²", None), ("٣", None),
+    ("1e3", None), ("1_000", None), ("-1", None), ("+1", None), ("", None), ("9" * 5000, None),
+    ("½", None), ("0x10", None), ("1.0", None)])
+def test_whole_numbers_in_texts(text, number):
+    assert flags.whole(text) == number
