@@ -15,7 +15,7 @@ flags.start(__name__, network_options.define, training_options.define, check=tra
 
 from tqdm import tqdm
 
-from data import inputs
+from data import inputs, sense
 from files import provenance
 from training import loop
 
@@ -36,6 +36,8 @@ def main() -> int:
     # Differs from the original: it takes the precision of an empty pattern then.
     if test_set is None:
         print("No --eval_data_path: no test precision during training.")
+    sense.check_training(train_set, test_set, classes_given=bool(F.num_classes), note=print,
+                         warn=flags.warn)
     run = training_options.run_of(train_set, strategy.num_replicas_in_sync)
     exit_code, figures = loop.train(run, strategy, train_set, test_set, options)
     # A run that was killed behind its last checkpoint is recorded by the next; one that was recorded

@@ -12,6 +12,7 @@ import glob
 import gzip
 import os
 import pkgutil
+import re
 import urllib.error
 import urllib.request
 import zipfile
@@ -25,6 +26,9 @@ from errors import InputError
 
 SPLITS = ("train", "test")
 
+# Names that tell a split, as the published files have them.
+_SPLIT_NAMES = {"train": re.compile(r"(?<![a-z])(?:train|training)(?![a-z])|data_batch"),
+                "test": re.compile(r"(?<![a-z])(?:test|t10k|val|validation)(?![a-z])")}
 _IDX_NDIM = {2051: 3, 2049: 1}  # magic number: images [n, h, w], labels [n]
 _GZIP_MAGIC = b"\x1f\x8b"
 # What reading, unzipping and parsing raise for a file that was cut or is of another kind.
@@ -50,6 +54,7 @@ def find_files(spec: DatasetSpec, path: str, split: str) -> tuple[list[str], boo
         paths = [path] if os.path.exists(path) else sorted(glob.glob(path))
         if not paths:
             raise InputError(f"no file is at this path or matches this pattern. Received: {path=}")
+        _refuse_mixed_splits(path, [os.path.basename(file) for file in paths])
         return paths, False
     names = {key: (f"{key}.npz",) for key in SPLITS} if spec.is_archive else _FOLDER_NAMES
     found = {}
@@ -63,6 +68,19 @@ def find_files(spec: DatasetSpec, path: str, split: str) -> tuple[list[str], boo
             f"Received: {path=}"
         )
     return found[split], all(found.values())
+
+
+def _refuse_mixed_splits(path, files):
+    """Raises an InputError when a pattern matches files of both splits: whatever is computed of them
+    would be of images that were trained on."""
+    def of(split, other):
+        return next((file for file in files if _SPLIT_NAMES[split].search(file.lower())
+                     and not _SPLIT_NAMES[other].search(file.lower())), None)
+
+    train, test = of("train", "test"), of("test", "train")
+    if train and test:
+        raise InputError(f"{path}: expected a pattern that matches the files of one split alone. "
+                         f"Received: {train} and {test}.")
 
 
 def read_files(paths: list[str], spec: DatasetSpec) -> list[tuple[np.ndarray, np.ndarray, str]]:

@@ -23,6 +23,8 @@ class ImageSet:
         num_classes: number of classes.
         source: where the images come from, for messages.
         has_splits: whether the source itself tells train from test.
+        files: that the images were read from; none of a source without.
+        fixed_classes: whether the data set says how many classes there are, and not its labels.
     """
 
     images: np.ndarray
@@ -30,6 +32,8 @@ class ImageSet:
     num_classes: int
     source: str
     has_splits: bool
+    files: tuple[str, ...] = ()
+    fixed_classes: bool = True
 
 
 def load(dataset: str, path: str, split: str, *, data_dir: str = "", num_classes: int = 0,
@@ -57,7 +61,7 @@ def load(dataset: str, path: str, split: str, *, data_dir: str = "", num_classes
         raise InputError(f"split must be one of {list(formats.SPLITS)}. Received: split={split!r}")
     if not path and spec.needs_path:
         raise InputError(f"dataset {dataset!r} needs the path of {_file_kind(spec)}. Received: path=''")
-    has_splits = True
+    has_splits, paths = True, ()
     limit = spec.num_classes or num_classes
     if path:
         paths, has_splits = formats.find_files(spec, path, split)
@@ -71,10 +75,15 @@ def load(dataset: str, path: str, split: str, *, data_dir: str = "", num_classes
     # One file is not copied: a training set is the largest array of a process.
     images = parts[0][0] if len(parts) == 1 else np.concatenate([images for images, _ in parts])
     labels = np.concatenate([labels for _, labels in parts])
+    fixed = bool(limit)
     limit = limit or int(labels.max()) + 1
+    if not fixed and limit > len(labels):
+        raise InputError(f"{path}: labels must be classes from 0 on, at most as many as images, or "
+                         f"--num_classes be given. Received: {limit} classes, of {len(labels)} images.")
     if limit < 2:
         raise InputError(f"{path}: at least 2 classes are needed. Received: num_classes={limit}")
-    return ImageSet(images, labels, limit, path or dataset, has_splits)
+    return ImageSet(images, labels, limit, path or dataset, has_splits, tuple(paths),
+                    bool(spec.num_classes))
 
 
 def _file_kind(spec):
