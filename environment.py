@@ -27,8 +27,8 @@ logging.getLogger("matplotlib").setLevel(logging.ERROR)
 
 # Variables that would change results by more than last bits → what of their value does.
 _REFUSED = {"TF_XLA_FLAGS": "auto_jit", "XLA_FLAGS": "fast_math"}
-# Where Keras finds neither settings nor a place to leave them.
-_NO_FOLDER = os.devnull
+# Where Keras and Matplotlib find no settings, and Keras no place to leave its own.
+_NOTHING = os.devnull
 
 # What TensorFlow prints at its start of itself and the machine: nothing that a user can act on.
 _START_LINES = re.compile(
@@ -97,18 +97,27 @@ def import_quietly(module: str) -> None:
 
 
 def _import(module):
-    importlib.import_module(module)
-    if module == "tensorflow":
-        _import_keras()
+    # TensorFlow may import Keras or not, at once or late: here it does.
+    with _without_settings():
+        importlib.import_module(module)
+        if module == "tensorflow":
+            importlib.import_module("keras")
 
 
-def _import_keras():
-    """Keras without the keras.json of the user, which could make other networks of the same calls."""
-    home = os.environ.get("KERAS_HOME")
-    os.environ["KERAS_HOME"] = _NO_FOLDER
-    try:
-        importlib.import_module("keras")
-    finally:
-        del os.environ["KERAS_HOME"]
-        if home is not None:
-            os.environ["KERAS_HOME"] = home
+@contextlib.contextmanager
+def _without_settings():
+    """Hides the keras.json of the user, which could make other networks of the same calls, and every
+    matplotlibrc, one of which may not even be text."""
+    before = {name: os.environ.get(name) for name in ("KERAS_HOME", "MATPLOTLIBRC")}
+    os.environ |= dict.fromkeys(before, _NOTHING)
+    with contextlib.ExitStack() as stack:
+        # That of the current folder comes before the variable; the folder may be gone.
+        with contextlib.suppress(OSError):
+            stack.enter_context(contextlib.chdir(os.sep))
+        try:
+            yield
+        finally:
+            for name, value in before.items():
+                os.environ.pop(name)
+                if value is not None:
+                    os.environ[name] = value

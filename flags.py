@@ -148,8 +148,7 @@ def start(script: str, *groups: Callable[[], None], check: Callable[[], None] | 
         define()
     # absl's own help ends with exit code 1 and lists absl's flags, too.
     if {"--help", "-help", "-h", "--helpshort", "--helpfull"} & set(sys.argv[1:]):
-        print(help_text(sys.modules[script].__doc__))
-        sys.exit(0)
+        sys.exit(guarded(lambda: print(help_text(sys.modules[script].__doc__))))
     code = guarded(lambda: (environment.refuse_variables(), check_command_line(_parsed(sys.argv)))[-1]
                    ) or (check and guarded(check))
     if code:

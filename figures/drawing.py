@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import environment
+
 import numpy as np
 
 from defenses import SCORES
@@ -65,6 +67,7 @@ def _plain(draw):
     """Draws by Matplotlib's own defaults: a user's matplotlibrc is for other pictures."""
     @functools.wraps(draw)
     def drawn(*args, **keywords):
+        environment.import_quietly("matplotlib")
         from matplotlib import style
 
         with style.context("default", after_reset=True):

@@ -42,26 +42,27 @@ class TrainingLog:
 
     def write(self, step: int, **scalars: float) -> None:
         """One row: the named scalars (`cost`, `learning_rate`, `test_precision`) at `step`."""
-        self._csv.writerow([step, *(scalars.get(name, "") for name in _COLUMNS[1:])])
-        # A kill may come at any time, and a resumed run keeps the rows that are there.
-        self._file.flush()
-        with self._told_where(), self._events.as_default(step=step):
-            for name, value in scalars.items():
-                tf.summary.scalar(name, value)
+        with self._told_where():
+            self._csv.writerow([step, *(scalars.get(name, "") for name in _COLUMNS[1:])])
+            # A kill may come at any time, and a resumed run keeps the rows that are there.
+            self._file.flush()
+            with self._events.as_default(step=step):
+                for name, value in scalars.items():
+                    tf.summary.scalar(name, value)
 
     def close(self) -> None:
         """Flushes and closes both."""
-        self._file.close()
         with self._told_where():
+            self._file.close()
             self._events.close()
 
     @contextlib.contextmanager
     def _told_where(self):
         try:
             yield
-        except tf.errors.OpError as error:
+        except (tf.errors.OpError, OSError) as error:
             raise RunError(f"could not write to train_dir={self._folder!r} ({first_line(error)}). "
-                           "The checkpoints there are stay.") from error
+                           "The checkpoints that there are stay.") from error
 
 
 def refuse_others(folder: str, log_root: str, *, fresh: bool) -> None:
