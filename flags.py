@@ -7,6 +7,7 @@ what a command line is, from the first flag to the exit code.
 """
 
 import difflib
+import glob
 import logging
 import os
 import re
@@ -350,9 +351,11 @@ def refuse_to_overwrite_inputs(folder: str | os.PathLike, names: Iterable[str]) 
     """Raises an InputError when a file of these names in a folder that is to be written is one that a
     flag names to be read."""
     for flag in _of_the_project():
+        if not isinstance(flag.parser, _Path) or not flag.value:
+            continue
+        read = [flag.value] if os.path.lexists(flag.value) else glob.glob(flag.value)
         for name in names:
-            if isinstance(flag.parser, _Path) and flag.value and paths.same_file(
-                    os.path.join(folder, name), flag.value):
+            if any(paths.same_file(os.path.join(folder, name), path) for path in read):
                 raise InputError(f"expected another folder to write in than {os.fspath(folder)}, whose "
                                  f"{name} is read. Received: {flag.name}={flag.value!r}.")
 

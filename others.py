@@ -8,6 +8,7 @@ what each of them does is in the rooms.
 """
 
 import dataclasses
+import fnmatch
 import os
 from pathlib import Path
 
@@ -120,7 +121,7 @@ def export_bin() -> None:
         num_classes=F.num_classes)
     written, sets = {}, {"data_train.bin": train_set, "data_test.bin": test_set}
     # What is there may be the original's own file, which cannot be made again.
-    taken = next((name for name in sets if os.path.exists(os.path.join(folder, name))), None)
+    taken = next((name for name in sets if os.path.lexists(os.path.join(folder, name))), None)
     if taken:
         raise InputError(f"export_bin expected no {taken} in {folder} yet, which is kept. "
                          "Received: one.")
@@ -291,7 +292,10 @@ def _output_dir(log_root, *written):
     paths.require_folder(folder, "output_dir")
     if os.path.realpath(folder) == os.path.realpath(log_root):
         raise InputError(f"output_dir must be another folder than log_root. Received: both={folder!r}.")
-    taken = next((found.name for name in written for found in Path(folder).glob(name)), None)
+    # Not by Path.glob, which passes over a link to nothing.
+    there = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
+    taken = next((found for found in there
+                  if any(fnmatch.fnmatchcase(found, name) for name in written)), None)
     if taken:
         raise InputError(f"output_dir must not hold an earlier {taken}, which is kept. "
                          f"Received: output_dir={folder!r}.")

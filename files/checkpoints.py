@@ -344,7 +344,8 @@ def all_paths(log_root: str) -> list[str]:
     One whose index is missing counts if the state file lists it; otherwise its save was cut short.
     """
     listed = _listed(log_root)
-    indices = (str(path.with_suffix("")) for path in Path(log_root).glob(f"{_CHECKPOINT_NAME}-*.index"))
+    indices = (str(path.with_suffix("")) for path in Path(log_root).glob(f"{_CHECKPOINT_NAME}-*.index")
+               if path.is_file())
     paths = {path for path in (*listed, *indices) if re.search(r"-\d+$", path)}
     ordered = sorted(paths, key=step_of, reverse=True)
     return sorted(ordered, key=lambda path: path not in listed[:1])
@@ -352,11 +353,14 @@ def all_paths(log_root: str) -> list[str]:
 
 def _listed(log_root):
     """The paths in the state file, the newest first; none without one that can be read."""
+    # TensorFlow would wait for a FIFO.
+    if not os.path.isfile(os.path.join(log_root, "checkpoint")):
+        return []
     try:
         # A state file that was cut raises; the names of the files then tell as much.
         with literal_folder(log_root) as folder:
             state = tf.train.get_checkpoint_state(folder)
-    except (ValueError, FileNotFoundError):
+    except ValueError:
         state = None
     if state is None:
         return []

@@ -136,3 +136,11 @@ def test_a_detector_replaces_nothing_but_a_detector(tmp_path):
     for name in ("weights.npz", "notes.npz", "x.json"):
         with pytest.raises(InputError):
             detectors.load(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["checkpoint", "model.ckpt-9.index"])
+def test_a_fifo_among_checkpoints_is_not_waited_for(tmp_path, name):
+    path = save_toy(str(tmp_path))
+    (tmp_path / name).unlink(missing_ok=True)
+    os.mkfifo(tmp_path / name)
+    assert checkpoints.newest_whole(str(tmp_path)) == (path, ())

@@ -115,3 +115,14 @@ def test_files_that_no_record_tells_of_are_kept(place):
         provenance.refuse_others("folder", "figures", ["a.png", "b.csv"])
     provenance.write("folder", "figures", flags={}, metrics={})
     provenance.refuse_others("folder", "figures", ["a.png", "b.csv"])
+
+
+@pytest.mark.parametrize("path", [
+    "folder/x.npz", "./folder/../folder/x.npz", "folder/*.npz", "other.npz"])
+def test_an_input_is_not_among_the_files_to_write(place, path):
+    (place / "folder/x.npz").write_text("x")
+    os.link("folder/x.npz", "other.npz")
+    script_runner.parse("test_adv", f"--eval_data_path={path}")
+    flags.refuse_to_overwrite_inputs("folder", ["y.npz"])
+    with pytest.raises(InputError, match=r"whose x.npz is read. Received: eval_data_path="):
+        flags.refuse_to_overwrite_inputs("folder", ["y.npz", "x.npz"])

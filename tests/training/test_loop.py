@@ -602,7 +602,7 @@ def test_two_replicas_train_save_and_restore_into_one(cpu, two_cpus, tmp_path, d
 
 def test_the_log_keeps_rows_up_to_the_step_it_resumes_at(tmp_path):
     for start, steps in ((0, (1, 2, 3)), (2, (3, 4))):
-        log = TrainingLog(str(tmp_path), start)
+        log = TrainingLog(str(tmp_path), start, str(tmp_path.parent))
         for step in steps:
             log.write(step, cost=float(step + start), learning_rate=0.1)
         log.close()
@@ -613,5 +613,5 @@ def test_the_log_keeps_rows_up_to_the_step_it_resumes_at(tmp_path):
 
 def test_a_new_run_starts_an_empty_csv(tmp_path):
     for _ in range(2):
-        TrainingLog(str(tmp_path), 0).close()
+        TrainingLog(str(tmp_path), 0, str(tmp_path.parent)).close()
     assert (tmp_path / "training.csv").read_text().split() == ["step,cost,learning_rate,test_precision"]
