@@ -10,19 +10,21 @@ gives, so that a new format is trusted no more than the old ones.
 import contextlib
 import glob
 import gzip
+import math
 import os
 import pkgutil
 import re
 import urllib.error
 import urllib.request
+import warnings
 import zipfile
 import zlib
 from pathlib import Path
 
 import numpy as np
 
-from data import DATASETS, DatasetSpec
-from errors import InputError
+from data import DATASETS, DatasetSpec, npy_files
+from errors import InputError, first_line
 
 SPLITS = ("train", "test")
 
@@ -31,6 +33,10 @@ _SPLIT_NAMES = {"train": re.compile(r"(?<![a-z])(?:train|training)(?![a-z])|data
                 "test": re.compile(r"(?<![a-z])(?:test|t10k|val|validation)(?![a-z])")}
 _IDX_NDIM = {2051: 3, 2049: 1}  # magic number: images [n, h, w], labels [n]
 _GZIP_MAGIC = b"\x1f\x8b"
+# Of a picture: larger than any data set's, small in memory.
+_MOST_PIXELS = 2**24
+# Ten times CIFAR-100 as floats: a small file may unzip to more than there is memory.
+_MOST_UNZIPPED = 2**33
 # What reading, unzipping and parsing raise for a file that was cut or is of another kind.
 _DAMAGED_FILE = (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error)
 
@@ -51,23 +57,46 @@ def find_files(spec: DatasetSpec, path: str, split: str) -> tuple[list[str], boo
     if not os.path.isdir(path):
         # An existing name first: it may hold characters of a pattern. Sorted, since glob's order is
         # the file system's, and a row must have the same number on every machine.
-        paths = [path] if os.path.exists(path) else sorted(glob.glob(path))
+        paths = [path] if os.path.exists(path) else sorted(
+            file for file in glob.glob(path) if os.path.isfile(file))
         if not paths:
             raise InputError(f"no file is at this path or matches this pattern. Received: {path=}")
         _refuse_mixed_splits(path, [os.path.basename(file) for file in paths])
         return paths, False
     names = {key: (f"{key}.npz",) for key in SPLITS} if spec.is_archive else _FOLDER_NAMES
-    found = {}
-    for key in SPLITS:
-        # The folder is escaped: only the names are patterns.
-        matches = (sorted(glob.glob(os.path.join(glob.escape(path), n))) for n in names[key])
-        found[key] = next(filter(None, matches), [])
+    found = {key: _first_readable(spec, path, names[key]) for key in SPLITS}
     if not found[split]:
         raise InputError(
             f"no file of the {split} split is in this folder; looked for {list(names[split])}. "
             f"Received: {path=}"
         )
     return found[split], all(found.values())
+
+
+def _first_readable(spec, folder, names):
+    """The files of the first of some names that can be read; where none can, of the first there is."""
+    # The folder is escaped: only the names are patterns. Folders and FIFOs are no candidates.
+    matches = [[file for file in sorted(glob.glob(os.path.join(glob.escape(folder), name)))
+                if os.path.isfile(file)] for name in names]
+    matches = [files for files in matches if files]
+    readable = [files for files in matches if all(_looks_whole(spec, file) for file in files)]
+    return next(iter(readable or matches), [])
+
+
+def _looks_whole(spec, file):
+    """Whether the beginning of a file is what its name promises; the rest is read later."""
+    size = os.path.getsize(file)
+    try:
+        with open(file, "rb") as stream:
+            begin = stream.read(4)
+        if begin[:2] == _GZIP_MAGIC:
+            with gzip.open(file) as stream:
+                begin = stream.read(4)
+    except _DAMAGED_FILE:
+        return False
+    if _is_idx(file):
+        return int.from_bytes(begin, "big") in _IDX_NDIM
+    return spec.is_archive or size > 0
 
 
 def _refuse_mixed_splits(path, files):
@@ -104,9 +133,17 @@ def read_files(paths: list[str], spec: DatasetSpec) -> list[tuple[np.ndarray, np
 def _read_bytes(file: str) -> bytes:
     """Returns the contents of a file, unzipped when it is gzipped."""
     try:
+        if not os.path.isfile(file):
+            raise OSError("no regular file")
         with open(file, "rb") as stream:
-            raw = stream.read()
-        return gzip.decompress(raw) if raw.startswith(_GZIP_MAGIC) else raw
+            zipped = stream.read(2) == _GZIP_MAGIC
+        if not zipped:
+            return Path(file).read_bytes()
+        with gzip.open(file) as stream:
+            raw = stream.read(_MOST_UNZIPPED + 1)
+        if len(raw) > _MOST_UNZIPPED:
+            raise OSError(f"more than {_MOST_UNZIPPED} bytes, unzipped")
+        return raw
     except _DAMAGED_FILE as error:
         raise InputError(
             f"{file}: expected a readable file, whole if gzipped. Received: {error}"
@@ -129,7 +166,8 @@ def _read_idx(file: str) -> np.ndarray:
         )
     header = 4 + 4 * _IDX_NDIM[magic]
     shape = [int.from_bytes(raw[i : i + 4], "big") for i in range(4, header, 4)]
-    expected = header + int(np.prod(shape, dtype=np.int64))
+    # Of Python's integers: a product in 64 bits may wrap round.
+    expected = header + math.prod(shape)
     if len(raw) != expected:
         raise InputError(f"{file}: the header asks for {expected} bytes. Received: bytes={len(raw)}")
     return np.frombuffer(raw, np.uint8, offset=header).reshape(shape)
@@ -169,13 +207,15 @@ def _read_bin(file: str, spec) -> tuple[np.ndarray, np.ndarray, str]:
 def _read_npz(file: str) -> tuple[np.ndarray, np.ndarray, str]:
     """Reads `images` and `labels` of an .npz file; images become [n, h, w, c], uint8 or float32."""
     try:
-        # A pickle would run code of whoever made the file.
-        with np.load(file, allow_pickle=False) as archive:
-            images, labels = archive["images"], archive["labels"]
-    except (*_DAMAGED_FILE, TypeError) as error:  # a bare .npy is no archive
+        arrays = npy_files.read_npz(file, ("images", "labels"))
+        received = f"arrays={sorted(arrays)}"
+    except InputError as error:
+        arrays, received = {}, str(error).partition("Received: ")[2]
+    if len(arrays) < 2:
         raise InputError(
-            f"{file}: expected an .npz file with the arrays 'images' and 'labels'. Received: {error}"
-        ) from error
+            f"{file}: expected an .npz file with the arrays 'images' and 'labels'. Received: {received}"
+        )
+    images, labels = arrays["images"], arrays["labels"]
     if images.dtype != np.uint8 and images.dtype.kind != "f":
         raise InputError(f"{file}: images must be uint8 or float. Received: dtype={images.dtype}")
     if labels.dtype.kind not in "iu" or labels.ndim != 1:
@@ -300,26 +340,39 @@ def read_pngs(folder: str) -> tuple[np.ndarray, list[str]]:
     if not paths:
         raise InputError(f"expected PNG files in {folder}. Received: none.")
     pictures = [_read_png(path) for path in paths]
+    if any(picture.ndim == 3 for picture in pictures):
+        # Programs that make files smaller store colours as greys where they are.
+        pictures = [picture if picture.ndim == 3 else np.repeat(picture[..., None], 3, axis=-1)
+                    for picture in pictures]
     odd = next((path for path, p in zip(paths, pictures, strict=True)
                 if p.shape != pictures[0].shape), None)
     if odd:
-        raise InputError(f"expected PNG files of one size and kind in {folder}. Received: {odd.name} "
+        raise InputError(f"expected PNG files of one size in {folder}. Received: {odd.name} "
                          f"differs from {paths[0].name}.")
     return np.stack(pictures), [path.name for path in paths]
 
 
-
 def _read_png(path):
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
 
     try:
-        with Image.open(path) as picture:
+        if not path.is_file():
+            raise ValueError("no regular file")
+        # Pillow knows many formats by their contents, some by handing them to another program.
+        with warnings.catch_warnings(), Image.open(path, formats=["PNG"]) as picture:
+            warnings.simplefilter("ignore")
+            if picture.width * picture.height > _MOST_PIXELS:
+                raise ValueError(f"{picture.width} x {picture.height} pixels, at most {_MOST_PIXELS}")
+            if getattr(picture, "n_frames", 1) > 1:
+                raise ValueError("an animation")
             # Pillow would squeeze 16 bits into 8 without a word.
             if picture.mode not in ("1", "L", "LA", "P", "RGB", "RGBA"):
                 raise ValueError(f"8 bits per channel are read, not mode {picture.mode}")
             return np.asarray(picture.convert("L" if _is_grey(picture) else "RGB"))
-    except (OSError, UnidentifiedImageError, ValueError) as error:
-        raise InputError(f"expected a PNG file at {path}. Received: {error}.") from None
+    # A broken file surfaces as one of many exceptions of Pillow and zlib.
+    except Exception as error:
+        raise InputError(f"expected a PNG file at {path}. "
+                         f"Received: {first_line(error).rstrip('.')}.") from None
 
 
 def _is_grey(picture):

@@ -6,10 +6,11 @@ network's [-0.5, 0.5] happens once, in pixels.py. What the files look like is in
 
 import dataclasses
 import os
+import zipfile
 
 import numpy as np
 
-from data import formats, get_spec
+from data import formats, get_spec, npy_files
 from errors import InputError
 
 
@@ -134,15 +135,19 @@ def load_images(path: str) -> tuple[np.ndarray, list[str]]:
     """
     if os.path.isdir(path):
         return formats.read_pngs(path)
-    try:
-        images = np.load(path, allow_pickle=False)
-        # np.load opens an archive of several arrays without complaint.
-        if not isinstance(images, np.ndarray):
-            raise ValueError("an .npz file")
-        return images, [str(row) for row in range(len(images))]
-    except (OSError, TypeError, ValueError, EOFError) as error:
+    if zipfile.is_zipfile(path):
         raise InputError("expected a .npy file of images or a folder of PNG files. "
-                         f"Received: {path!r} ({error}).") from None
+                         f"Received: {path!r}, an .npz file.")
+    try:
+        images = npy_files.read_npy(path)
+    except InputError as error:
+        raise InputError("expected a .npy file of images or a folder of PNG files. "
+                         f"Received: {path!r} ({str(error).partition('Received: ')[2].rstrip('.')})."
+                         ) from None
+    if images.ndim < 3:
+        raise InputError(f"expected images [n, h, w] or [n, h, w, c] in {path}. "
+                         f"Received: shape={images.shape}.")
+    return images, [str(row) for row in range(len(images))]
 
 
 def checked_images(images: np.ndarray, image_shape: tuple[int, int, int]) -> np.ndarray:
@@ -160,8 +165,7 @@ def checked_images(images: np.ndarray, image_shape: tuple[int, int, int]) -> np.
     """
     images = np.asarray(images)
     received = images.shape
-    if images.ndim == 3 and image_shape[-1] == 1:
-        images = images[..., None]
+    images = _with_channels(images[..., None] if images.ndim == 3 else images, image_shape[-1])
     if images.ndim != 4 or images.shape[1:] != tuple(image_shape) or not len(images):
         raise InputError(f"expected images [n, h, w, c], at least one, of shape {tuple(image_shape)} "
                          f"each. Received: shape={received}.")
@@ -175,6 +179,18 @@ def checked_images(images: np.ndarray, image_shape: tuple[int, int, int]) -> np.
         raise InputError("expected float images in [0, 1]. "
                          f"Received: pixels in [{images.min():g}, {images.max():g}].")
     return images.astype(np.float32, copy=False)
+
+
+def _with_channels(images, channels):
+    """Greys as three equal channels where a network takes colours, and equal channels as one where it
+    takes greys; others as they are."""
+    if images.ndim != 4:
+        return images
+    if images.shape[-1] == 1 and channels == 3:
+        return np.repeat(images, 3, axis=-1)
+    if images.shape[-1] == 3 and channels == 1 and np.all(images == images[..., :1]):
+        return images[..., :1]
+    return images
 
 
 def subset_indices(n: int, count: int, seed: int) -> np.ndarray:

@@ -86,6 +86,9 @@ def rounds_of(attack: str, results: AttackResults, names: Collection[str], refer
 
     Source: auc_of_roc_RCE.m of the original.
     """
+    if reference is not None:
+        # The original's files tell no network: the kernels know how many classes there are.
+        results.check_classes(reference.kernels.num_classes)
     number = np.arange(results.num_rows) // results.num_per_eps
     image = np.arange(results.num_rows) % results.num_per_eps if image is None else image
     rows = np.flatnonzero(np.ones(results.num_rows, bool) if rows is None else rows)

@@ -1,6 +1,7 @@
 """Tables and arrays on disk, read with checks: a sentence names the file that is at fault."""
 
 import hashlib
+import math
 import os
 import warnings
 from collections.abc import Mapping
@@ -8,7 +9,15 @@ from pathlib import Path
 
 import numpy as np
 
-from errors import InputError
+from data import npy_files
+from data.npy_files import read_npy  # noqa: F401 read here like the others
+from errors import InputError, first_line
+
+# Classes of Matlab's arrays that are numbers.
+_MATLAB_NUMBERS = {"double", "single", *(
+    f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))}
+# Deflated, no byte of a file stands for more numbers of one byte.
+_MOST_PER_BYTE = 1032
 
 
 def read_text(path: Path, ndim: int) -> np.ndarray:
@@ -33,15 +42,6 @@ def read_text(path: Path, ndim: int) -> np.ndarray:
         raise InputError(f"expected {'one number' if ndim == 1 else 'numbers'} per row in {path}. "
                          f"Received: shape={array.shape}.")
     return array if ndim == 2 else array[:, 0]
-
-
-def read_npy(path: Path, mmap_mode: str | None = None) -> np.ndarray:
-    """The array of a `.npy` file; InputError when it is not one."""
-    try:
-        # A pickle would run code of whoever made the file.
-        return np.load(path, mmap_mode, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise InputError(f"expected a NumPy array in {path}. Received: {error}.") from None
 
 
 def check_lengths(lengths: Mapping[str, int], folder: str | os.PathLike) -> None:
@@ -84,19 +84,64 @@ def as_labels(path: Path, array: np.ndarray) -> np.ndarray:
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """Name → array of a `.npz` or `.mat` file; InputError when it is not one."""
-    try:
-        if path.suffix == ".mat":
-            # Here, since detect.py starts with NumPy alone.
-            import scipy.io
+    """Name → array of a `.npz` file; InputError when it is not one."""
+    return npy_files.read_npz(path)
 
-            return scipy.io.loadmat(path)
-        with np.load(path, allow_pickle=False) as file:
-            return dict(file)
-    # A broken file surfaces as one of many exceptions of zipfile, zlib and SciPy's reader.
+
+def read_mat(path: Path, name: str) -> np.ndarray:
+    """The real numbers called `name` in a Matlab file, of -v7 and earlier or of -v7.3.
+
+    Raises:
+      InputError: no such file or array, or one of text, cells, structures or complex numbers.
+    """
+    try:
+        array = _read_hdf5(path, name) if _is_hdf5(path) else _read_mat5(path, name)
+    # A broken file surfaces as one of many exceptions of SciPy's reader, and of HDF5's.
+    except InputError:
+        raise
     except Exception as error:
-        raise InputError(f"expected a readable {path.suffix} file at {path}. "
-                         f"Received: {type(error).__name__}: {error}.") from None
+        found = f"{type(error).__name__}: {first_line(error).rstrip('.')}"
+        raise InputError(f"expected a readable .mat file at {path}, as `save(..., '-v7')` writes it. "
+                         f"Received: {found}.") from None
+    if array is None:
+        raise InputError(f"expected the array {name} of real numbers in {path}. Received: something "
+                         "else of this name.")
+    return array
+
+
+def _is_hdf5(path):
+    # After Matlab's own text of 512 bytes.
+    with open(path, "rb") as file:
+        return file.read(1024)[512:520] == b"\x89HDF\r\n\x1a\n"
+
+
+def _read_mat5(path, name):
+    # Here, since detect.py starts with NumPy alone.
+    import scipy.io
+
+    listed = {found: (shape, kind) for found, shape, kind in scipy.io.whosmat(path)}
+    if name not in listed:
+        raise InputError(f"expected the array {name} in {path}. Received: arrays={sorted(listed)}.")
+    shape, kind = listed[name]
+    # Before memory is taken: what the header claims, against the file and what it can stand for.
+    if kind not in _MATLAB_NUMBERS or math.prod(shape) > _MOST_PER_BYTE * os.path.getsize(path):
+        return None
+    array = np.asarray(scipy.io.loadmat(path, variable_names=[name])[name])
+    return array if array.dtype.kind in "fiu" and array.shape == tuple(shape) else None
+
+
+def _read_hdf5(path, name):
+    import h5py
+
+    with h5py.File(path) as file:
+        if name not in file:
+            raise InputError(f"expected the array {name} in {path}. Received: arrays={sorted(file)}.")
+        found = file[name]
+        if not isinstance(found, h5py.Dataset) or found.dtype.kind not in "fiu" or (
+                found.size > _MOST_PER_BYTE * os.path.getsize(path)):
+            return None
+        # Matlab's first axis is HDF5's last.
+        return np.ascontiguousarray(found[()].T)
 
 
 def sha256(*arrays: np.ndarray) -> str:

@@ -41,7 +41,8 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
         os.replace(temporary, path)
     except OSError as error:
         # What a disk refuses in the middle of a file names none.
-        error.filename = error.filename or os.fspath(path)
+        if error.errno is not None:
+            error.filename = error.filename or os.fspath(path)
         raise
     finally:
         temporary.unlink(missing_ok=True)

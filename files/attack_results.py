@@ -141,7 +141,17 @@ class AttackResults:
     @functools.cached_property
     def per_image(self) -> Mapping[str, np.ndarray] | None:
         """Arrays of `result_files.load_per_image`, read when asked for; None for the original's."""
-        return result_files.load_per_image(self.folder)
+        return result_files.load_per_image(self.folder, self.num_rows)
+
+    def check_classes(self, num_classes: float) -> None:
+        """Raises an InputError that names file and row of a class that there is not."""
+        for name, labels in (("labels_true", self.labels), ("labels_nor", self.normal.predicted),
+                             ("labels_adv", self.adversarial.predicted)):
+            beyond = np.flatnonzero(labels >= num_classes)
+            if beyond.size:
+                raise InputError(f"expected classes below {num_classes}, as many as there are, in "
+                                 f"{self.folder / name}. Received: row {beyond[0] + 1}="
+                                 f"{labels[beyond[0]]}.")
 
     @property
     def num_rows(self) -> int:
@@ -196,7 +206,8 @@ def load(network: str, folder: str | os.PathLike, num_per_eps: int = 0) -> Attac
     arrays = result_files.load_attack_results(folder)
     record = provenance.read(folder, "test_adv")
     metrics = record["metrics"] if record else {}
-    if {"eps", "num_per_eps"} <= metrics.keys():
+    if record:
+        _check_record(record, folder)
         sweep = metrics["eps"], num_per_eps or metrics["num_per_eps"]
     else:
         sweep = _original_sweep(folder, len(arrays["labels_true"]), num_per_eps)
@@ -204,8 +215,32 @@ def load(network: str, folder: str | os.PathLike, num_per_eps: int = 0) -> Attac
     normal, adversarial = (Outputs(arrays[f"confidence_{side}"], arrays[f"entropy_{side}"],
                                    arrays[f"logits_{side}"], arrays[f"labels_{side}"])
                            for side in ("nor", "adv"))
-    return AttackResults(tag_of_network(network), folder, normal, adversarial, arrays["labels_true"],
-                         *sweep, metrics.get("network"), cost)
+    found = AttackResults(tag_of_network(network), folder, normal, adversarial, arrays["labels_true"],
+                          *sweep, metrics.get("network"), cost)
+    found.check_classes((found.network or {}).get("num_classes", np.inf))
+    return found
+
+
+def _check_record(record, folder):
+    """Half a record is not none: what it lacks would be taken for the original's."""
+    path, metrics, flags = Path(folder) / "test_adv_run.json", record["metrics"], record["flags"]
+    eps, num, network = (metrics.get(name) for name in ("eps", "num_per_eps", "network"))
+    wanted = {
+        "eps": isinstance(eps, list) and eps and all(
+            value is None or (_is_number(value) and 0 < value <= 1) for value in eps),
+        "num_per_eps": isinstance(num, int) and not isinstance(num, bool) and num > 0,
+        "network": network is None or (
+            isinstance(network, dict) and isinstance(network.get("num_classes", 2), int)),
+        "attack_cost": isinstance(flags.get("attack_cost", USUAL_COST), str)}
+    wrong = next((name for name, good in wanted.items() if not good), None)
+    if wrong:
+        found = flags.get(wrong) if wrong == "attack_cost" else metrics.get(wrong)
+        raise InputError(f"expected {wrong} of an attack in {path}, as this version of test_adv.py "
+                         f"writes it. Received: {wrong}={str(found)[:80]}.")
+
+
+def _is_number(value):
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _original_sweep(folder, num_rows, num_per_eps):

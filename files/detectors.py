@@ -75,15 +75,49 @@ def load(path: str | os.PathLike) -> dict[str, Any]:
                          f"their numbers. Received: a file without {', '.join(missing)}.")
     for name, ndim in {**_ARRAYS, **dict.fromkeys(_NUMBERS, 0)}.items():
         _check_array(name, arrays[name], ndim, path)
-    return ({name: arrays[name] for name in _ARRAYS} | {name: float(arrays[name]) for name in _NUMBERS}
-            | {"network": _network(arrays["network"], path),
-               "scores": _score_names(arrays.get("scores"), path)})
+    _check_ranges(arrays, path)
+    found = ({name: arrays[name] for name in _ARRAYS}
+             | {name: float(arrays[name]) for name in _NUMBERS}
+             | {"network": _network(arrays["network"], path),
+                "scores": _score_names(arrays.get("scores"), path)})
+    _check_agreement(found, path)
+    return found
 
 
 def _check_array(name, array, ndim, path):
     if array.ndim != ndim or array.dtype.kind not in "fiu" or not np.isfinite(array).all():
         raise InputError(f"expected {name} to be finite numbers of {ndim} dimensions in {path}. "
                          f"Received: shape={array.shape}, dtype={array.dtype}.")
+
+
+def _check_ranges(arrays, path):
+    """Numbers may be finite and mean nothing."""
+    rates = arrays["false_refusal_rates"]
+    for name, good, wanted in (
+            ("bandwidth", arrays["bandwidth"] > 0, "above 0"), ("eta", arrays["eta"] > 0, "above 0"),
+            ("non_me_variance", arrays["non_me_variance"] >= 0, "at least 0"),
+            ("false_refusal_rates", np.all((rates > 0) & (rates < 1)) and len(set(rates)) == len(rates),
+             "different numbers in (0, 1)"),
+            ("fitted_on", np.all(arrays["fitted_on"] >= 0), "row numbers"),
+            ("kernels", arrays["kernels"].size, "at least one")):
+        if not good:
+            raise InputError(f"expected {name} to be {wanted} in {path}. Received: "
+                             f"{name}={np.array2string(arrays[name], threshold=5)}.")
+
+
+def _check_agreement(found, path):
+    """Parts of one detector agree with each other."""
+    classes, rates = found["network"]["num_classes"], len(found["false_refusal_rates"])
+    wanted = (len(found["scores"]), rates)
+    if found["kernels"].shape[2] != classes:
+        raise InputError(f"expected kernels of the {classes} classes of the network in {path}. "
+                         f"Received: shape={found['kernels'].shape}.")
+    if found["thresholds"].shape != wanted or not all(wanted):
+        raise InputError(f"expected thresholds of {wanted[0]} scores at {rates} rates in {path}. "
+                         f"Received: shape={found['thresholds'].shape}.")
+    if len(found["fitted_on"]) != len(found["fitted_images"]):
+        raise InputError(f"expected fitted_on and fitted_images to be equally many in {path}. "
+                         f"Received: {len(found['fitted_on'])} and {len(found['fitted_images'])}.")
 
 
 def _score_names(array, path):
@@ -104,4 +138,16 @@ def _network(text, path):
     if not isinstance(network, dict) or not network.keys() >= _NETWORK_KEYS:
         raise InputError(f"expected the network in {path} to be a JSON object with "
                          f"{', '.join(sorted(_NETWORK_KEYS))}. Received: {str(text)[:60]!r}.")
+    shape = network["image_shape"]
+    texts = ("dataset", "objective", "weights_sha256")
+    good = (_is_whole(network["num_classes"], 2) and isinstance(shape, list) and shape
+            and all(_is_whole(size, 1) for size in shape)
+            and all(isinstance(network[key], str) for key in texts))
+    if not good:
+        raise InputError(f"expected the network in {path} to have num_classes of at least 2, an "
+                         f"image_shape of sizes, and names. Received: {str(text)[:200]}.")
     return network
+
+
+def _is_whole(value, smallest):
+    return isinstance(value, int) and not isinstance(value, bool) and value >= smallest

@@ -12,7 +12,7 @@ import numpy as np
 
 from errors import InputError
 from files import atomic
-from files.arrays import as_labels, check_lengths, check_numbers, read_arrays, read_text
+from files.arrays import as_labels, check_lengths, check_numbers, read_arrays, read_mat, read_text
 from files.names import (
     KERNEL_NAMES,
     tag_of_network,
@@ -132,16 +132,24 @@ def load_kernels(folder: str | os.PathLike, network: str, kind: str = "kernels")
     path = kernels_path(folder, network, kind)
     if path is None:
         raise no_kernels(folder, tag_of_network(network), kind)
-    arrays = read_arrays(path)
-    if key not in arrays:
-        # SciPy adds __header__, __version__ and __globals__.
-        found = [name for name in arrays if not name.startswith("__")]
-        raise InputError(f"expected the array {key} in {path}. Received: arrays={found}.")
-    array = np.asarray(arrays[key], np.float64)
+    array = _real_numbers(path, key)
     if kind == "attack_medians" and array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]  # a column in Matlab's file
     _KERNEL_CHECKS[kind](array, path)
     return array
+
+
+def _real_numbers(path, key):
+    """The array of this name in a `.npz` or `.mat` file, float64."""
+    if path.suffix == ".mat":
+        return read_mat(path, key).astype(np.float64)
+    arrays = read_arrays(path)
+    if key not in arrays:
+        raise InputError(f"expected the array {key} in {path}. Received: arrays={sorted(arrays)}.")
+    if arrays[key].dtype.kind not in "fiu":
+        raise InputError(f"expected real numbers in {key} of {path}. "
+                         f"Received: dtype={arrays[key].dtype}.")
+    return arrays[key].astype(np.float64)
 
 
 def no_training_features(folder: str | os.PathLike, tag: str) -> InputError:

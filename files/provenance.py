@@ -15,7 +15,7 @@ from typing import Any
 
 import environment
 
-from errors import InputError
+from errors import InputError, first_line
 from files import atomic
 
 _RECORDED_PACKAGES = ("tensorflow", "keras", "tensorflow-datasets", "numpy", "scipy",
@@ -79,9 +79,11 @@ def read(folder: str | os.PathLike, name: str) -> dict[str, Any] | None:
         return None
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"expected JSON in {path}. Received: {error}.") from None
-    if not isinstance(record, dict) or not {"flags", "metrics"} <= record.keys():
+    # Nested a thousand times, JSON is one of Python's RecursionErrors.
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"expected JSON in {path}. Received: {first_line(error)}.") from None
+    parts = [record.get(name) for name in ("flags", "metrics")] if isinstance(record, dict) else []
+    if not parts or not all(isinstance(part, dict) for part in parts):
         raise InputError(f"expected a run record with flags and metrics in {path}. "
                          f"Received: {type(record).__name__} without them.")
     return record

@@ -129,7 +129,23 @@ def load_adversarial_images(folder: str | os.PathLike) -> np.ndarray:
     return images
 
 
-def load_per_image(folder: str | os.PathLike) -> dict[str, np.ndarray] | None:
-    """Reads results.npz, the arrays of PER_IMAGE by name; None where the original wrote the files."""
+def load_per_image(folder: str | os.PathLike, num_rows: int | None = None
+                   ) -> dict[str, np.ndarray] | None:
+    """Reads results.npz, the arrays of PER_IMAGE by name; None where the original wrote the files.
+
+    Raises:
+      InputError: an array is none of numbers, or of another length than `num_rows` or image_index.
+    """
     path = Path(folder) / "results.npz"
-    return read_arrays(path) if path.is_file() else None
+    if not path.is_file():
+        return None
+    arrays = read_arrays(path)
+    if "image_index" not in arrays:
+        raise InputError(f"expected the array image_index, among others, in {path}. "
+                         f"Received: arrays={sorted(arrays)}.")
+    num_rows = len(np.atleast_1d(arrays["image_index"])) if num_rows is None else num_rows
+    for name, array in arrays.items():
+        if array.shape != (num_rows,) or array.dtype.kind not in "fiub":
+            raise InputError(f"expected {num_rows} numbers in {name} of {path}, one a row of the other "
+                             f"files. Received: shape={array.shape}, dtype={array.dtype}.")
+    return arrays

@@ -176,7 +176,7 @@ def test_noise_is_refused_more_often_than_digits(loaded):
     (np.zeros((2, 8, 9, 1), np.uint8), r"shape \(8, 8, 1\) each. Received: shape=\(2, 8, 9, 1\)"),
     (np.zeros((8, 8), np.uint8), "at least one, of shape"),
     (np.zeros((8, 8, 1), np.uint8), r"Received: shape=\(8, 8, 1\)"),
-    (np.zeros((2, 8, 8, 3), np.uint8), "at least one, of shape"),
+    (np.arange(384, dtype=np.uint8).reshape(2, 8, 8, 3), "at least one, of shape"),
     (np.full((2, 8, 8, 1), 1.5), r"in \[0, 1\]. Received: pixels in \[1.5, 1.5\]"),
     (np.full((2, 8, 8), -0.5), r"in \[0, 1\]"), (np.full((2, 8, 8), np.nan), r"in \[0, 1\]"),
     (np.zeros((2, 8, 8, 1), np.int64), "type uint8 in"),
