@@ -179,7 +179,8 @@ seeds() {
                 attack $method --eval_batch_count="$batches" --eps_sweep=0.04,0.08,0.16
             done
         done
-        step detect.py --dataset=$dataset --mode=select_kernel --num_kernels=1000
+        # Of 10,000 images no class has 1,000.
+        step detect.py --dataset=$dataset --mode=select_kernel --num_kernels=800
         for method in fgsm bim tgsm; do
             step detect.py --dataset=$dataset --attack_method=$method
         done
