@@ -37,6 +37,7 @@ reproduce: .venv/installed
 # Tables and figures from results/*.json; with WORK, the folder of `make reproduce`, these first.
 report: .venv/installed
 	$(if $(WORK),$(BIN)/python -m results.collect $(WORK))
+	$(if $(WORK),$(BIN)/python -m results.beyond $(WORK))
 	$(BIN)/python -m results.report
 
 clean:

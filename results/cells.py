@@ -10,6 +10,8 @@ HERE = Path(__file__).parent
 # Name → title.
 DATASETS = {"mnist": "MNIST", "cifar10": "CIFAR-10 (through JPEG)"}
 OBJECTIVES = ("ce", "rce")
+# Of `results.beyond`.
+BEYOND_DATASET = "mnist"
 # Whose accuracies are published; attacks are those of the first.
 NETWORKS = ("resnet32", "resnet56", "resnet110", "simple_cnn")
 # In the order of the paper's tables; random is ours.
@@ -94,9 +96,22 @@ def tested(work: Path, dataset: str, objective: str) -> Tested:
 
 
 def load(folder: Path = HERE) -> dict[str, dict[str, Any]]:
-    """Data set → {"runs", "cells"} of every results/<data set>.json there is."""
-    return {dataset: json.loads(path.read_text(encoding="utf-8")) for dataset in DATASETS
-            if (path := folder / f"{dataset}.json").is_file()}
+    """Data set → {"runs", "cells"} of every results/<data set>.json there is, with the accuracies of
+    deeper networks that `results.beyond` has found."""
+    found = {dataset: json.loads(path.read_text(encoding="utf-8")) for dataset in DATASETS
+             if (path := folder / f"{dataset}.json").is_file()}
+    more = load_beyond(folder)
+    if more["cells"]:
+        found[BEYOND_DATASET]["cells"] += more["cells"]
+    return found
+
+
+def load_beyond(folder: Path = HERE) -> dict[str, Any]:
+    """What `results.beyond` has found; without its file no rows."""
+    path = folder / "beyond.json"
+    if not path.is_file():
+        return {"cells": [], "deeper": [], "seeds": [], "runs": {}}
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def is_short(cell: dict[str, Any]) -> bool:

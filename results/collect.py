@@ -53,7 +53,7 @@ def collect(work: Path, dataset: str) -> dict[str, Any]:
     Returns:
       {"runs": {name: ...}, "cells": [...]}, as the module says.
     """
-    found = _Found(work, dataset, load_published())
+    found = Found(work, dataset, load_published())
     found.add_kernels()
     for objective in OBJECTIVES:
         for network in NETWORKS:
@@ -63,14 +63,15 @@ def collect(work: Path, dataset: str) -> dict[str, Any]:
     return {"runs": found.runs, "cells": found.cells}
 
 
-class _Found:
+class Found:
     """Runs and cells of a data set, as they are found."""
 
     def __init__(self, work, dataset, published):
         self._work, self._dataset, self._published = work, dataset, published
         self.runs, self.cells = {}, []
 
-    def add_accuracy(self, network, objective):
+    def add_accuracy(self, network: str, objective: str) -> None:
+        """The accuracy of a network of cells.NETWORKS, where it was trained and tested."""
         log_root = self._work / f"models_{self._dataset}" / f"{network}_{objective}"
         training = provenance.read(log_root / "train", "train")
         record = provenance.read(log_root / "eval", "test_nor")
@@ -95,7 +96,8 @@ class _Found:
             if record is not None:
                 self._add_run(f"{mode}_{objective}", record)
 
-    def add_attack(self, attack, objective):
+    def add_attack(self, attack: str, objective: str) -> None:
+        """AUCs, distortions and seconds of an attack on ResNet-32, where it was run."""
         folder = self._work / results_dir(attack, self._dataset, objective)
         record = provenance.read(folder, "test_adv")
         if record is None:

@@ -4,6 +4,7 @@
 """
 
 import itertools
+from collections.abc import Sequence
 
 from defenses import PUBLISHED_SCORES
 from files.attack_results import ORIGINAL_EPS_STEP
@@ -42,7 +43,7 @@ def accuracy_table(found) -> list[str]:
         v4 = "-" if network not in published["test_error_percent_v4"][dataset] else f"{best:.2f}"
         rows.append([DATASETS[dataset], network, objective.upper(), v4, f"{v1:.2f}",
                      _with_interval(cell, 2), *_counts(cell, "steps", "n")])
-    return _table(["data", "network", "objective", "published, v4 (%)", "v1 (%)",
+    return table(["data", "network", "objective", "published, v4 (%)", "v1 (%)",
                    "ours (%), 95 % interval", "steps", "test images"], rows)
 
 
@@ -57,7 +58,7 @@ def auc_table(found, dataset) -> list[str]:
         rows.append([attack, objective.upper(), _published_triple(dataset, attack, objective),
                      *ours, "" if is_swept else _triple(cells.all(**of), None)])
     heads = [f"eps {_eps_of(number):.2f} (round {number})" for number in SHOWN_ROUNDS]
-    return _table(["attack", "objective", "published (v4)", *heads, "one round"], rows)
+    return table(["attack", "objective", "published (v4)", *heads, "one round"], rows)
 
 
 def readme_table(found) -> list[str]:
@@ -67,7 +68,7 @@ def readme_table(found) -> list[str]:
         rows.append([f"{short_name(dataset)} accuracy", *_accuracies(found, dataset)])
         rows += [[f"{short_name(dataset)} {attack}", *_aucs(found, dataset, attack)]
                  for attack in PAPER_ATTACKS]
-    return _table(["", "CE, published", "CE, ours", "RCE, published", "RCE, ours"], rows)
+    return table(["", "CE, published", "CE, ours", "RCE, published", "RCE, ours"], rows)
 
 
 def _accuracies(found, dataset):
@@ -100,7 +101,7 @@ def all_rounds_table(found, dataset) -> list[str]:
             eps = "" if first["eps"] is None else f"{first['eps']:.2f}"
             rows.append([attack, objective.upper(), eps, str(first["n"]),
                          *(_with_interval(cell, 1) for cell in group)])
-    return _table(["attack", "objective", "eps", "images that count",
+    return table(["attack", "objective", "eps", "images that count",
                    *(f"{SCORE_TITLES[score]} (%)" for score in PUBLISHED_SCORES)],
                   rows) if rows else [NOT_RUN]
 
@@ -116,7 +117,7 @@ def distortion_table(found, dataset) -> list[str]:
             if cell or value is not None:
                 rows.append([attack, objective.upper(), figure.replace("_", ", "), _number(value, 2),
                              _with_interval(cell, 2), *_counts(cell, "n")])
-    return _table(["attack", "objective", "figure", "published (v4)", "ours, 95 % interval",
+    return table(["attack", "objective", "figure", "published (v4)", "ours, 95 % interval",
                    "examples"], rows)
 
 
@@ -130,10 +131,11 @@ def seconds_table(found, dataset) -> list[str]:
         rows.append([attack, *(_number(value, 4) for value in values),
                      *(f"{cell['value']:.2g}" if cell else NOT_RUN for cell in pair)])
     heads = ["published CE (v4; both data sets, a GPU)", "RCE", "ours CE", "RCE"]
-    return _table(["attack", *heads], rows)
+    return table(["attack", *heads], rows)
 
 
-def _table(heads, rows):
+def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Lines of a table of these heads and rows."""
     return [f"| {' | '.join(row)} |" for row in [heads, ["---"] * len(heads), *rows]]
 
 
@@ -181,5 +183,5 @@ def shape_table(found) -> list[str]:
     """Each statement of `shape_of_the_result` with its verdict."""
     published = load_published()["shape_of_the_result"]
     judged = verdicts(found)
-    return _table(["statement of the paper", "ours"], [
+    return table(["statement of the paper", "ours"], [
         [entry["statement"], judged[entry["id"]].words()] for entry in published])
