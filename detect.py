@@ -26,7 +26,7 @@ from defenses import PUBLISHED_SCORES, SCORES
 from defenses import detector as detectors
 from defenses.scores import Reference
 from errors import InputError
-from evaluation import finding, fitting, judging
+from evaluation import finding, fitting, judging, tries, verdicts
 from evaluation.rounds import check_rounds, rounds_of, successful
 from figures import curves, detection, drawing
 from files import judgements, paths, provenance
@@ -155,17 +155,21 @@ def evaluate(dataset: str, tag: str, kernel_folder: Path) -> None:
     """--mode=evaluate: judges the detector of each network on all attacks there are, or on one."""
     F, folder = flags.FLAGS, detection_options.output_folder(dataset)
     paths.require_folder(folder, "output_dir" if F.output_dir else "")
-    wanted = detection_options.wanted(dataset, all_attacks=True)
+    wanted = detection_options.wanted(dataset, all_attacks=True, variants=True)
     for name, detector in finding.fitted_detectors(tag, kernel_folder, F.detector).items():
         provenance.refuse_others(folder, f"evaluation_{name}", judgements.evaluation_files(name))
-        rounds = [r for *_, scored in finding.judged(wanted, name, detector) for r in scored]
+        found = list(finding.judged(wanted, name, detector))
+        rounds = [r for *_, scored in found for r in scored]
         if not rounds:
             raise finding.no_results(dataset, [name])
+        words, told = verdicts.told([r for _, results, scored in found for r in tries.of_results(
+            results, scored, detector)], detector)
         rows = judging.evaluate(rounds, detector, seed=F.seed, matlab_ties=F.matlab_ties)
+        print(f"\n{name} on {dataset}, attackers who know the detector and who do not\n\n{words}")
         print(f"\n{name} on {dataset}, images that are right when normal and wrong when adversarial\n")
         # One rate fits the screen, the strictest; the files hold all.
         print(judging.format_rows(rows, min(detector.false_refusal_rates.tolist())))
-        path = judgements.save_evaluation(folder, name, rows)
+        path = judgements.save_evaluation(folder, name, rows, told)
         provenance.write(folder, f"evaluation_{name}", flags=flags.as_dict(), metrics={})
         print(f"\nEvery figure with its 95 % interval: {path} and .csv")
 

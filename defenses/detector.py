@@ -90,6 +90,13 @@ class Detector:
                              f"false_refusal_rate={false_refusal_rate}.")
         return float(self.thresholds[names.index(score), rates.index(false_refusal_rate)])
 
+    def accepts_everything(self, score: str, false_refusal_rate: float) -> bool:
+        """Whether T is no more than the lowest value that the score can take."""
+        lowest = SCORES[score].lowest
+        # Of the confidence that hangs on the classes.
+        lowest = 1 / self.reference.kernels.num_classes if lowest is None else lowest
+        return self.threshold(score, false_refusal_rate) <= lowest
+
     def accepts(self, scores: Mapping[str, np.ndarray], score: str,
                 false_refusal_rate: float) -> np.ndarray:
         """bool [n]: which of the images with these `scores` are answered; as `threshold`."""

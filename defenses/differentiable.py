@@ -205,13 +205,7 @@ def aimed_at(detector: Detector, against: Sequence[str], false_refusal_rate: flo
             raise InputError(f"against must be all or scores of the detector, "
                              f"[{', '.join(detector.score_names)}]. Received: against={name!r}.")
         name = SCORES[name].same_order_as or name
-        if name in detector.score_names and name not in names and not accepts_everything(
-                name, detector.threshold(name, false_refusal_rate), detector):
+        if name in detector.score_names and name not in names and not detector.accepts_everything(
+                name, false_refusal_rate):
             names.append(name)
     return names
-
-
-def accepts_everything(score: str, threshold: float, detector: Detector) -> bool:
-    """Whether T is no more than the lowest value that the score can take."""
-    lowest = SCORES[score].lowest
-    return threshold <= (1 / detector.reference.kernels.num_classes if lowest is None else lowest)

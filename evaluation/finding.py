@@ -37,6 +37,7 @@ class Wanted:
       save_pwd: the only folder; None: those where test_adv.py writes.
       num_per_eps: rows per round; 0: what the run record says.
       warn: is told what is left out or odd, in a sentence.
+      every: whether attacks count that were told to do something, in folders of their own, too.
     """
 
     dataset: str
@@ -46,6 +47,7 @@ class Wanted:
     save_pwd: str | None = None
     num_per_eps: int = 0
     warn: Callable[[str], None] = lambda sentence: None
+    every: bool = False
 
 
 @contextlib.contextmanager
@@ -121,7 +123,8 @@ def finished(wanted: Wanted, tag: str, work: Path | None = None) -> list[tuple[s
         found = find(wanted.attack, wanted.dataset, wanted.tag, wanted.save_pwd)
         return [(wanted.attack, found[tag])] if tag in found else []
     there = []
-    for attack in wanted.attacks:
+    told = _variants(wanted, tag, work or Path()) if wanted.every else []
+    for attack in (*wanted.attacks, *told):
         folder = (work or Path()) / results_dir(attack, wanted.dataset, tag)
         # Loading it would fail as a damaged folder does, and with it the attacks that are finished.
         if attack_results.is_unfinished(folder):
@@ -130,6 +133,16 @@ def finished(wanted: Wanted, tag: str, work: Path | None = None) -> list[tuple[s
         elif folder.is_dir():
             there.append((attack, folder))
     return there
+
+
+def _variants(wanted, tag, work):
+    """Attacks that were told what to aim at, or made on another network, by the folders of their
+    results."""
+    end = f"_{wanted.dataset}"
+    found = sorted(path.parent.parent.name for path in work.glob(f"*{end}/{tag}/test_adv_run.json"))
+    names = [name.removesuffix(end) for name in found]
+    return [name for name in names if name not in wanted.attacks and any(
+        name.startswith(f"{attack}_") for attack in wanted.attacks)]
 
 
 def judged(wanted: Wanted, tag: str, detector: detectors.Detector, work: Path | None = None

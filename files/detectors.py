@@ -93,11 +93,12 @@ def _check_array(name, array, ndim, path):
 def _check_ranges(arrays, path):
     """Numbers may be finite and mean nothing."""
     rates = arrays["false_refusal_rates"]
+    different = len(set(rates)) == len(rates)
     for name, good, wanted in (
             ("bandwidth", arrays["bandwidth"] > 0, "above 0"), ("eta", arrays["eta"] > 0, "above 0"),
             ("non_me_variance", arrays["non_me_variance"] >= 0, "at least 0"),
-            ("false_refusal_rates", np.all((rates > 0) & (rates < 1)) and len(set(rates)) == len(rates),
-             "different numbers in (0, 1)"),
+            ("false_refusal_rates", different and np.all((rates >= 0) & (rates < 1)),
+             "different numbers in [0, 1)"),
             ("fitted_on", np.all(arrays["fitted_on"] >= 0), "row numbers"),
             ("kernels", arrays["kernels"].size, "at least one")):
         if not good:

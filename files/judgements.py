@@ -36,7 +36,12 @@ def save_aucs(folder: str | os.PathLike, attack: str, dataset: str, scores: Sequ
     return path
 
 
-def save_evaluation(folder: str | os.PathLike, tag: str, rows: Sequence[Mapping[str, Any]]) -> Path:
+# Of evaluation_<tag>.json. Before there was one it was the list "rows".
+_FORMAT = 2
+
+
+def save_evaluation(folder: str | os.PathLike, tag: str, rows: Sequence[Mapping[str, Any]],
+                    told: Mapping[str, Any]) -> Path:
     """Writes evaluation_<tag>.json and .csv, the figures of a detector; returns the path of the first.
 
     Args:
@@ -44,10 +49,11 @@ def save_evaluation(folder: str | os.PathLike, tag: str, rows: Sequence[Mapping[
       tag: of the network.
       rows: "attack", "eps", "subset", "score", "n" and "figures", name → value with its interval, a
         named tuple (value, low, high).
+      told: of attackers, as `evaluation.verdicts.told` has it; of the JSON alone.
     """
     path = Path(folder) / f"evaluation_{tag}.json"
-    atomic.write_json(path, [row | {"figures": {
-        name: estimate._asdict() for name, estimate in row["figures"].items()}} for row in rows])
+    atomic.write_json(path, {"format": _FORMAT, **told, "rows": [row | {"figures": {
+        name: estimate._asdict() for name, estimate in row["figures"].items()}} for row in rows]})
     keys = ("attack", "eps", "subset", "score", "n")
     atomic.write_csv(
         path.with_suffix(".csv"), (*keys, "figure", "value", "low", "high"),

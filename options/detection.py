@@ -133,13 +133,15 @@ def check_answers() -> None:
     judgements.refuse_others(answers)
 
 
-def wanted(of_dataset: str, *, all_attacks: bool = False) -> Wanted:
-    """The results of --attack_method, or of every attack where `all_attacks` and none is given."""
+def wanted(of_dataset: str, *, all_attacks: bool = False, variants: bool = False) -> Wanted:
+    """The results of --attack_method, or of every attack where `all_attacks` and none is given; with
+    `variants` those in folders of their own, too."""
     F = flags.FLAGS
     # The default, fgsm, is the choice of auc and fit; those that judge take it for no choice.
     every = all_attacks and not F["attack_method"].present
     return Wanted(of_dataset, F.attack_method, tuple(ATTACKS) if every else (F.attack_method,),
-                  F.objective_tag, F.save_pwd, flags.check_at_least("num_per_eps", 0), flags.warn)
+                  F.objective_tag, F.save_pwd, flags.check_at_least("num_per_eps", 0), flags.warn,
+                  every and variants)
 
 
 def draw(kind: str = "kernels") -> Draw:

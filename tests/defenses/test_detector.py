@@ -258,7 +258,7 @@ def test_thresholds_of_other_scores_or_rates_are_refused(fitted, shape):
 def judged(work):
     result = succeeded("detect", "--dataset=digits", "--mode=evaluate", cwd=work[0])
     with open(work[0] / "detection_digits/evaluation_RCE.json") as file:
-        return result.out, json.load(file)
+        return result.out, json.load(file)["rows"]
 
 
 def test_the_table_fits_120_columns_and_names_every_round(judged):
@@ -311,7 +311,7 @@ def test_results_in_a_folder_of_their_own_are_judged(work, judged, tmp_path):
                        f"--detector={work[0]}/kernel_para_digits/detector_RCE.npz", cwd=tmp_path)
     assert "RCE on digits" in result.out  # the data set is that of the detector
     with open(tmp_path / "out/evaluation_RCE.json") as file:
-        rows = [row for row in json.load(file) if row["attack"] == "bim"]
+        rows = [row for row in json.load(file)["rows"] if row["attack"] == "bim"]
     assert rows == [row for row in judged[1] if row["attack"] == "bim"]
 
 
@@ -325,7 +325,8 @@ def test_images_of_the_fit_are_known_in_a_file_of_another_order(work, fitted, tm
     succeeded("detect", "--mode=evaluate", "--attack_method=fgsm",
               f"--detector={work[0]}/kernel_para_digits/detector_RCE.npz", cwd=tmp_path)
     with open(tmp_path / "detection_digits/evaluation_RCE.json") as file:
-        judged_images, = {row["n"] for row in json.load(file) if row["subset"] == "all"}
+        judged_images, = {row["n"] for row in json.load(file)["rows"]
+                          if row["subset"] == "all"}
     # No two of the pictures are equal.
     assert judged_images == len(order) - len(fitted.fitted_on)
 

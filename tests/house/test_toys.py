@@ -128,7 +128,7 @@ def test_toys_of_every_kind_from_the_command_line(copy, tmp_path):
     run(copy, "detect", *judged, "--mode=select_kernel", "--num_kernels=2", cwd=tmp_path)
     assert "toy" in run(copy, "detect", *judged, "--mode=fit", cwd=tmp_path)
     run(copy, "detect", *judged, "--mode=evaluate", cwd=tmp_path)
-    rows = json.loads((tmp_path / "detection_twenty/evaluation_CE_toy.json").read_text())
+    rows = json.loads((tmp_path / "detection_twenty/evaluation_CE_toy.json").read_text())["rows"]
     assert {(row["attack"], row["score"]) for row in rows} >= {("add_constant", "toy")}
 
 

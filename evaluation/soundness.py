@@ -1,0 +1,124 @@
+"""Reasons not to believe a figure of `evaluation.success`, each with its sentence and its numbers.
+
+An evaluation raises them itself (shared/specs/ADAPTIVE.md, section 5, whose numbers they bear). What is
+not looked at is said, too: a flag that is missing is no clean bill.
+"""
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from defenses.detector import Detector
+from evaluation.success import ATTACKERS, Tried, budgets, share, worst_case
+from files.names import ALL_SCORES
+
+# What this version does not look at, and what would.
+NOT_CHECKED = {
+    "F1": "whether two passes give the same outputs", "F3": "gradients that vanish on the way",
+    "F4": "a loss that is flat at the start", "F5": "square against attacks with gradients",
+    "F6": "what one restart more would add", "F7": "twice the steps",
+    "F8": "whether eps 1 breaks everything", "F13": "whether the steps can cross the ball",
+    "F14": "whether noise of the same eps is refused", "F15": "what eps/2 would imply"}
+# Fewer images tell little, fewer fitting images than 3 below T nothing of a rate.
+_FEW_IMAGES, _FEW_BELOW = 100, 3
+
+
+@dataclasses.dataclass(frozen=True)
+class Caveat:
+    """One reason.
+
+    Attributes:
+      flag: F1 to F17.
+      sentence: what a reader should know.
+      numbers: that raised it, JSON values.
+    """
+
+    flag: str
+    sentence: str
+    numbers: Mapping[str, Any]
+
+
+def caveats(rounds: Sequence[Tried], detector: Detector) -> list[Caveat]:
+    """All that is raised by attacks on the network of a detector."""
+    return [*_incomplete(rounds), *_order(rounds, detector), *_thresholds(detector),
+            *_false_refusals(rounds, detector), *_few(rounds, detector)]
+
+
+def not_checked() -> str:
+    """One line: what nobody has looked at."""
+    return "Not checked: " + "; ".join(f"{what} ({flag})" for flag, what in NOT_CHECKED.items()) + "."
+
+
+def _incomplete(rounds) -> Iterator[Caveat]:
+    """F17: no adaptive attack at a norm and eps."""
+    for norm, eps in budgets(rounds):
+        if not any(r.norm == norm and r.within(eps).any() and r.knowledge in ATTACKERS["adaptive"]
+                   for r in rounds):
+            yield Caveat("F17", f"{norm} {eps:g}: oblivious only; says nothing of an attacker who "
+                         "knows the detector.", {"norm": norm, "eps": eps})
+
+
+def _order(rounds, detector) -> Iterator[Caveat]:
+    """F9: an attacker who knows more gets less, so that the adaptive attack is not finished."""
+    for norm, eps in budgets(rounds):
+        for rate in detector.false_refusal_rates.tolist():
+            for score in (*detector.score_names, ALL_SCORES):
+                cases = [worst_case(rounds, score, rate, norm=norm, eps=eps, attacker=attacker)
+                         for attacker in ("oblivious", "adaptive")]
+                if None in cases:
+                    continue
+                oblivious, adaptive = (case.success for case in cases)
+                if oblivious.value > adaptive.value:
+                    yield Caveat(
+                        "F9", f"{norm} {eps:g}, {score} at {100 * rate:g} %: attacks that do not know "
+                        f"the detector reach {100 * oblivious.value:.0f} %, those that do "
+                        f"{100 * adaptive.value:.0f} %: the adaptive attack is not finished.",
+                        {"norm": norm, "eps": eps, "score": score, "rate": rate,
+                         "oblivious": oblivious.value, "adaptive": adaptive.value})
+
+
+def _thresholds(detector) -> Iterator[Caveat]:
+    """F10: a threshold that refuses nothing."""
+    for score in detector.score_names:
+        for rate in detector.false_refusal_rates.tolist():
+            threshold = detector.threshold(score, rate)
+            if detector.accepts_everything(score, rate):
+                yield Caveat("F10", f"{score} at {100 * rate:g} %: T is {threshold:g}, which accepts "
+                             "every image: this detector refuses nothing.",
+                             {"score": score, "rate": rate, "threshold": threshold})
+
+
+def _false_refusals(rounds, detector) -> Iterator[Caveat]:
+    """F11: more or fewer normal images are refused than T was fitted for."""
+    if not rounds:
+        return
+    largest = max(rounds, key=lambda r: len(np.unique(r.image)))
+    first = np.unique(largest.image, return_index=True)[1]
+    for score in detector.score_names:
+        for rate in detector.false_refusal_rates.tolist():
+            found = share(~largest.accepted_before[score][rate][first])
+            if not found.low <= rate <= found.high:
+                yield Caveat(
+                    "F11", f"{score} at {100 * rate:g} %: {100 * found.value:.1f} % of {found.n} "
+                    f"normal images are refused (95 % interval {100 * found.low:.1f} to "
+                    f"{100 * found.high:.1f}).",
+                    {"score": score, "rate": rate, "refused": found.value, "n": found.n})
+
+
+def _few(rounds, detector) -> Iterator[Caveat]:
+    """F12: too few images, of the attacks or of the fit."""
+    for norm, eps in budgets(rounds):
+        found = worst_case(rounds, ALL_SCORES, detector.false_refusal_rates.tolist()[0], norm=norm,
+                           eps=eps)
+        if len(found.image) < _FEW_IMAGES:
+            yield Caveat("F12", f"{norm} {eps:g}: {len(found.image)} images are few" + (
+                f", those that {', '.join(found.shrinking)} have" if found.shrinking else "") + ".",
+                {"norm": norm, "eps": eps, "images": len(found.image)})
+    for rate in detector.false_refusal_rates.tolist():
+        below = round(rate * len(detector.fitted_on), 6)
+        if 0 < below < _FEW_BELOW:
+            yield Caveat("F12", f"T at {100 * rate:g} % was fitted on {len(detector.fitted_on)} "
+                         f"images, of which {below:g} lie below it.",
+                         {"rate": rate, "fitted_on": len(detector.fitted_on)})

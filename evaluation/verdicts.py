@@ -1,0 +1,95 @@
+"""What a detector is worth, in words: the worst that each attacker reaches, and why to doubt it."""
+
+import dataclasses
+import textwrap
+from collections.abc import Sequence
+from typing import Any
+
+from defenses import SCORES
+from defenses.detector import Detector
+from evaluation import soundness
+from evaluation.success import ATTACKERS, Tried, budgets, worst_case
+from files.names import ALL_SCORES
+
+# Of a screen.
+_COLUMNS = 118
+_NORMS = {"linf": "L-inf", "l2": "L2"}
+
+
+def rows(rounds: Sequence[Tried], detector: Detector) -> list[dict[str, Any]]:
+    """Every figure of every attacker, budget, score and rate, as JSON values.
+
+    Returns:
+      "attacker", "norm", "eps", "score", "rate", "attacks", "images", and under "success",
+      "success_of_answered" and "detected" value, low, high and n; "parts": name → share.
+    """
+    found = []
+    for norm, eps in budgets(rounds):
+        for attacker in ATTACKERS:
+            for score in (*detector.score_names, ALL_SCORES):
+                for rate in detector.false_refusal_rates.tolist():
+                    case = worst_case(rounds, score, rate, norm=norm, eps=eps, attacker=attacker)
+                    if case:
+                        found.append({
+                            "attacker": attacker, "norm": norm, "eps": eps, "score": score,
+                            "rate": rate, "attacks": list(case.attacks), "images": len(case.image),
+                            "success": case.success._asdict(),
+                            "success_of_answered": case.of_answered._asdict(),
+                            "detected": case.detected._asdict(), "parts": case.shares()})
+    return found
+
+
+def verdict(found: Sequence[dict[str, Any]]) -> str:
+    """One sentence: the largest budget, all scores at once, who knows the detector beside who does
+    not."""
+    every = [row for row in found if row["score"] == ALL_SCORES]
+    if not every:
+        return "No attack within a budget was run: nothing is known of what the detector is worth."
+    last = max(every, key=lambda row: (row["norm"] == every[0]["norm"], row["eps"], row["rate"]))
+    at = f"{_NORMS[last['norm']]} {last['eps']:g}, thresholds of {100 * last['rate']:g} %"
+    told = {row["attacker"]: row for row in every
+            if (row["norm"], row["eps"], row["rate"]) == (last["norm"], last["eps"], last["rate"])}
+    parts = [f"{words} gets {round(row['success']['value'] * row['images'])} of {row['images']} images "
+             "answered wrongly although every score has to accept"
+             for attacker, words in (("adaptive", "an attacker who knows the detector"),
+                                     ("oblivious", "one who does not"))
+             if (row := told.get(attacker))]
+    if "adaptive" not in told:
+        parts = [parts[0].replace("one who does not", "an attacker who does not know the detector"),
+                 "of one who does nothing is known"]
+    return f"{at}: {'; '.join(parts)}."
+
+
+def table(found: Sequence[dict[str, Any]], rate: float) -> str:
+    """Per budget the success (%), by score, of the best attacks that do not know the detector, and of
+    the best that do."""
+    names = list(dict.fromkeys(row["score"] for row in found))
+    titles = "".join(f"{SCORES[name].short if name in SCORES else name:>9}" for name in names)
+    lines = [f"{'norm':<6}{'eps':>7}{'n':>6}  {'the attacker':<22}|{titles}"]
+    for norm, eps in dict.fromkeys((row["norm"], row["eps"]) for row in found):
+        of = {(row["attacker"], row["score"]): row for row in found
+              if (row["norm"], row["eps"], row["rate"]) == (norm, eps, rate)}
+        images = of["all", names[0]]["images"]
+        for attacker, words in (("oblivious", "knows no detector"), ("adaptive", "knows the detector")):
+            cells = "".join(f"{_percent(of.get((attacker, name))):>9}" for name in names)
+            lines.append(f"{_NORMS[norm]:<6}{eps:>7.4g}{images:>6}  {words:<22}|{cells}")
+    return "\n".join(lines)
+
+
+def told(rounds: Sequence[Tried], detector: Detector) -> tuple[str, dict[str, Any]]:
+    """What is said on screen of a detector under attack, and the same as JSON values: "success",
+    "warnings", "verdict"."""
+    found = rows(rounds, detector)
+    raised = soundness.caveats(rounds, detector)
+    # One rate fits the screen, the laxest for the attacker; the files hold all.
+    said = verdict(found)
+    lines = [_wrapped(said), ""]
+    if found:
+        rate = max(detector.false_refusal_rates.tolist())
+        lines += [f"Images answered wrongly, of all that were not fitted on, T of {100 * rate:g} %:",
+                  table(found, rate), ""]
+    lines += [_wrapped(f"{caveat.flag}: {caveat.sentence}") for caveat in raised]
+    lines.append(_wrapped(soundness.not_checked()))
+    return "\n".join(lines), {
+        "verdict": said, "success": found,
+        "warnings": [dataclasses.asdict(caveat) for caveat in raised]}

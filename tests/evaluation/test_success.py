@@ -1,0 +1,185 @@
+"""What an attacker gets: per image first, worst over attacks, parts that sum to one; the caveats."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from defenses import detector as detectors
+from defenses.kernels import Kernels
+from defenses.scores import Reference
+from evaluation import soundness, success, verdicts
+from evaluation.rounds import Round
+from evaluation.success import PARTS, Tried, worst_case
+
+RATE, N = 0.05, 6
+SCORES = ("confidence", "non_me")
+
+
+def detector(thresholds=((0.5, 0.5), (0.5, 0.5)), fitted=300):
+    """Accepts from a score of 0.5 on, of three classes."""
+    return detectors.Detector(
+        {}, Reference(Kernels(np.ones((2, 1, 3)), 1.0)), SCORES, np.array([0.01, RATE]),
+        np.array(thresholds), np.arange(fitted), np.arange(fitted, dtype=np.uint64))
+
+
+def attacked(wrong, confidence, non_me=None, *, wrong_before=None, before=1.0, eps=0.1, image=None,
+             knowledge="adaptive", variant="a", norm="linf", distance=None, of=None):
+    """One attack on images whose scores are given; normal images score `before`."""
+    n = len(wrong)
+    scores = {"confidence": np.array(confidence, float),
+              "non_me": np.ones(n) if non_me is None else np.array(non_me, float)}
+    normal = {name: np.broadcast_to(np.array(before, float), n).copy() for name in SCORES}
+    right = np.ones(n, bool) if wrong_before is None else ~np.array(wrong_before, bool)
+    image = np.arange(n, dtype=np.uint64) if image is None else np.array(image, np.uint64)
+    scored = Round(variant, eps, image, normal, scores, right, ~np.array(wrong, bool))
+    return success.tried(scored, of or detector(), knowledge=knowledge, norm=norm,
+                         distance=None if distance is None else np.array(distance, float))
+
+
+def worst(rounds, score="confidence", eps=0.1, **of):
+    return worst_case(rounds, score, RATE, norm=of.pop("norm", "linf"), eps=eps, **of)
+
+
+def test_the_five_parts():
+    before = np.array([1, 1, 0, 0, 1, 1.0])
+    case = worst([attacked([1, 1, 1, 1, 0, 1], [1, 1, 1, 0, 1, 0], wrong_before=[1, 0, 0, 0, 0, 0],
+                           before=before)])
+    assert [PARTS[k] for k in case.part] == [
+        "natural", "evaded", "evaded_though_refused", "refused", "answered_right", "answered_right"]
+    assert sum(case.shares().values()) == pytest.approx(1)
+    assert case.success[:1] == (3 / 6,) and case.success.n == 6
+    # Right and answered when normal: three, one of which is evaded.
+    assert case.of_answered.value == pytest.approx(1 / 3) and case.of_answered.n == 3
+    # Of the five that are wrong one is so by nature; two of the other four are refused.
+    assert case.detected.value == 2 / 4
+
+
+def test_of_two_attacks_each_image_counts_once():
+    halves = [attacked([1, 1, 0, 0], [1, 1, 1, 1]), attacked([0, 1, 1, 0], [1, 1, 1, 1], variant="b")]
+    assert worst(halves).success.value == 3 / 4
+    assert worst(halves[:1]).success.value == 1 / 2
+    assert worst(halves).attacks == ("a", "b")
+
+
+def test_all_scores_at_once_is_harder_than_each():
+    one = attacked([1, 1, 1, 1], [1, 1, 0, 0], [1, 0, 1, 0])
+    values = [worst([one], score).success.value for score in ("confidence", "non_me", "all")]
+    assert values == [1 / 2, 1 / 2, 1 / 4]
+
+
+@pytest.mark.parametrize(("attacker", "value"), [
+    ("oblivious", 1 / 4), ("adaptive", 2 / 4), ("all", 3 / 4)])
+def test_who_knows_what(attacker, value):
+    rounds = [attacked([1, 0, 0, 0], [1] * 4, knowledge="transfer"),
+              attacked([0, 1, 0, 0], [1] * 4, knowledge="scores"),
+              attacked([0, 0, 1, 0], [1] * 4, knowledge="answers")]
+    assert worst(rounds, attacker=attacker).success.value == value
+    assert worst(rounds[:1], attacker="adaptive") is None
+
+
+def test_budgets_and_norms():
+    small = attacked([1, 0, 0, 0], [1] * 4, eps=0.1)
+    large = attacked([0, 1, 0, 0], [1] * 4, eps=0.2)
+    search = attacked([1, 1, 1, 0], [1] * 4, eps=None, norm="l2", distance=[0.5, 1.0, 2.0, 0.1],
+                      variant="c")
+    ball = attacked([0, 0, 0, 0], [1] * 4, eps=1.0, norm="l2")
+    rounds = [small, large, search, ball]
+    assert success.budgets(rounds) == [("linf", 0.1), ("linf", 0.2), ("l2", 1.0)]
+    assert worst(rounds).success.value == 1 / 4
+    assert worst(rounds, eps=0.2).success.value == 2 / 4  # larger budgets hold smaller ones
+    assert worst(rounds, eps=1.0, norm="l2").success.value == 2 / 4
+    assert worst(rounds, eps=0.05) is None
+
+
+def test_only_images_that_all_attacks_have():
+    rounds = [attacked([1, 1, 1, 0], [1] * 4, image=[7, 5, 3, 1]),
+              attacked([0, 0, 1], [1] * 3, image=[5, 3, 9], variant="b")]
+    case = worst(rounds)
+    assert set(case.image.tolist()) == {3, 5} and case.success.value == 1
+    assert case.shrinking == ("a", "b")
+
+
+def test_success_never_falls_with_eps_attacks_or_laxer_thresholds():
+    draw = np.random.default_rng(0)
+    lax = detector(((0.7, 0.3), (0.6, 0.2)))
+    rounds = [attacked(draw.random(50) < 0.7, draw.random(50), draw.random(50), eps=eps, of=lax,
+                       variant=f"v{k}") for k, eps in enumerate((0.1, 0.2, 0.2, 0.3))]
+    for score in (*SCORES, "all"):
+        values = [worst(rounds, score, eps).success.value for eps in (0.1, 0.2, 0.3)]
+        assert values == sorted(values)
+        assert worst(rounds[:3], score, 0.3).success.value <= values[-1]
+        strict = worst_case(rounds, score, 0.01, norm="linf", eps=0.3).success.value
+        assert strict <= values[-1]
+        assert sum(worst(rounds, score, 0.2).shares().values()) == pytest.approx(1)
+
+
+def test_shares_have_wilsons_interval():
+    found = success.share(np.array([True] * 10))
+    assert (found.value, found.high, found.n) == (1.0, 1.0, 10)
+    assert found.low == pytest.approx(10 / (10 + 1.959964**2), rel=1e-5)  # its closed form at 100 %
+    assert np.isnan(success.share(np.zeros(0, bool)).value)
+
+
+# --- Reasons for doubt ---
+
+def sound(n=120, **changed):
+    """Attacks and a detector that nothing speaks against: 5 % of the normal images are refused."""
+    before = np.where(np.arange(n) < 0.05 * n, 0.4, 1.0)
+    of = detector(((0.35, 0.5), (0.1, 0.5)))
+    wrong = np.ones(n, bool)
+    adaptive = attacked(wrong, np.ones(n), before=before, of=of, **changed)
+    oblivious = attacked(wrong, np.zeros(n), before=before, of=of, knowledge="oblivious", variant="b")
+    return [adaptive, oblivious], of
+
+
+def flags(rounds, of):
+    return {caveat.flag for caveat in soundness.caveats(rounds, of)}
+
+
+def test_nothing_is_raised_by_what_is_sound():
+    rounds, of = sound()
+    # At 1 % none is refused, of 120, which the interval allows.
+    assert flags(rounds, of) == set()
+
+
+def test_each_fault_raises_its_flag():
+    rounds, of = sound()
+    assert flags(rounds[1:], of) == {"F17"}
+    worse = dataclasses.replace(rounds[0], wrong=np.zeros(120, bool))
+    better = attacked(np.ones(120, bool), np.ones(120), before=1.0, knowledge="oblivious", variant="b")
+    assert "F9" in flags([worse, better], of)
+    assert "F12" in flags(*sound(60))
+    few = detector(((0.35, 0.5), (0.1, 0.5)), fitted=100)
+    assert [c.numbers["fitted_on"] for c in soundness.caveats(rounds, few) if c.flag == "F12"] == [100]
+    refusing = dataclasses.replace(rounds[0], accepted_before={
+        name: {rate: np.zeros(120, bool) for rate in (0.01, RATE)} for name in (*SCORES, "all")})
+    assert "F11" in flags([refusing, rounds[1]], of)
+    nothing = detector(((1 / 3, 0.5), (0.1, 0.5)))
+    raised, = [c for c in soundness.caveats(rounds, nothing) if c.flag == "F10"]
+    assert raised.numbers == {"score": "confidence", "rate": 0.01, "threshold": pytest.approx(1 / 3)}
+    assert raised.sentence.endswith("this detector refuses nothing.")
+
+
+def test_the_verdict_says_who_gets_what():
+    rounds, of = sound()
+    words, told = verdicts.told(rounds, of)
+    assert told["verdict"] == (
+        "L-inf 0.1, thresholds of 5 %: an attacker who knows the detector gets 120 of 120 images "
+        "answered wrongly although every score has to accept; one who does not gets 0 of 120 images "
+        "answered wrongly although every score has to accept.")
+    assert words.replace("\n", " ").startswith(told["verdict"]) and "Not checked: " in words
+    assert max(map(len, words.splitlines())) <= 120
+    row, = [row for row in told["success"] if (row["attacker"], row["score"], row["rate"])
+            == ("adaptive", "all", RATE)]
+    assert row["success"]["value"] == 1 and row["success"]["n"] == row["images"] == 120
+    words, told = verdicts.told(rounds[1:], of)
+    assert "of one who does nothing is known" in told["verdict"]
+    assert "not run" in words and "F17" in words
+    assert "nothing is known" in verdicts.told([], of)[0]
+
+
+def test_a_search_without_distances_has_no_budget():
+    search = attacked([1, 1], [1, 1], eps=None, norm="l0")
+    assert isinstance(search, Tried) and success.budgets([search]) == []
+    assert worst([search], norm="l0", eps=5) is None
