@@ -76,6 +76,14 @@ def table(found: Sequence[dict[str, Any]], rate: float) -> str:
     return "\n".join(lines)
 
 
+def _percent(row):
+    return "not run" if row is None else f"{100 * row['success']['value']:.1f}"
+
+
+def _wrapped(sentence):
+    return textwrap.fill(sentence, _COLUMNS, break_on_hyphens=False, break_long_words=False)
+
+
 def told(rounds: Sequence[Tried], detector: Detector) -> tuple[str, dict[str, Any]]:
     """What is said on screen of a detector under attack, and the same as JSON values: "success",
     "warnings", "verdict"."""
