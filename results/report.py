@@ -7,11 +7,12 @@ Nothing is measured here: a number that is in no JSON file says "not run".
 
 import json
 import sys
+import textwrap
 from pathlib import Path
 from typing import Any
 
 from files import atomic
-from results import beyond, pictures
+from results import attackers, beyond, pictures
 from results.cells import DATASETS, HERE, load, load_beyond, short_cells, short_name
 from results.tables import (
     accuracy_table,
@@ -37,6 +38,10 @@ _README_NOTE = """\
 AUC (%) of confidence / non-ME / K-density, ResNet-32, sign attacks at eps 0.16, the round that the
 released script takes (the paper names none). ▼: the published value lies above the 95 % interval of
 ours. Our CIFAR-10 images have been through JPEG: no others could be had here.
+"""
+_README_ATTACKERS = """\
+`detect.py --mode=evaluate` finds such figures for any network and detector; the table
+is of attacks that do not know the detector.
 """
 _README_END = """\
 Every network, round, interval, distortion and command, the paper's six statements judged, and what was
@@ -75,6 +80,17 @@ tables, which count all; distortions and grids of images are of all, too.
 """
 
 
+_ATTACKERS = """\
+## Attackers who know the detector
+
+**Do not rely on these detectors against such an attacker.** The tables of AUCs below are of attacks
+that do not know that there is a detector. Here: the share of images, of 100 that no threshold was
+fitted on, that some attack gets answered wrongly, with thresholds that refuse 5 % of normal images;
+mean over three seeds (smallest to largest). Who does not know the detector has PGD (40 steps, one
+start); who does has selective PGD against all five scores at once, 200 steps, two starts: lower
+bounds of what is possible, both. all: every score has to accept. An image that is wrong without any
+attack counts.
+"""
 _SEEDS = """\
 ## What a seed is worth
 
@@ -90,17 +106,21 @@ published of its attacks.
 """
 
 
-def readme_part(found) -> str:
+def readme_part(found, attacked=()) -> str:
     """What stands between the markers of the README."""
-    return "\n".join([_README_NOTE, *readme_table(found), "", _README_END])
+    claim = ("**Do not rely on these detectors against an attacker who knows them.** "
+             f"{attackers.sentence(list(attacked))} {_README_ATTACKERS}")
+    return "\n".join([textwrap.fill(claim, 110), "", _README_NOTE, *readme_table(found), "",
+                      _README_END])
 
 
-def report(found, experiments, more=None) -> str:
-    """The text of REPORT.md; `more` is of `cells.load_beyond`."""
+def report(found, experiments, more=None, attacked=None) -> str:
+    """The text of REPORT.md; `more` is of `cells.load_beyond`, `attacked` of `attackers.load`."""
     more = more or {"deeper": [], "seeds": [], "runs": {}}
     lines = [_REPORT_NOTE, "## Accuracy", "", _ACCURACY_NOTE, *accuracy_table(found), "",
              "## Statements of the paper", "", "Judged in every round that is shown.", "",
              *shape_table(found), ""]
+    lines += _attackers_part(attacked or {"rows": [], "runs": {}})
     for dataset in found:
         lines += [f"## {DATASETS[dataset]}", "",
                   "### AUC (%): published, and ours in three rounds", "",
@@ -123,6 +143,15 @@ def report(found, experiments, more=None) -> str:
     if untried:
         lines += [f"Not looked into yet: {', '.join(map(_cell_name, untried))}."]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _attackers_part(attacked):
+    rows = attackers.table_rows(attacked["rows"])
+    lines = [_ATTACKERS, attackers.sentence(attacked["rows"]), ""]
+    if rows:
+        lines += [*table(rows[0], rows[1:]), "", "### Runs", "",
+                  *map(_run_line, attacked["runs"].items()), ""]
+    return lines
 
 
 def _run_line(item):
@@ -155,8 +184,9 @@ def with_part(readme: str, part: str) -> str:
 def main() -> int:
     """Writes both pages."""
     found = load()
-    whole = report(found, load_experiments(), load_beyond())
-    for path, text in ((README, with_part(README.read_text(encoding="utf-8"), readme_part(found))),
+    whole = report(found, load_experiments(), load_beyond(), attackers.load())
+    for path, text in ((README, with_part(README.read_text(encoding="utf-8"), readme_part(
+            found, attackers.load()["rows"]))),
                        (REPORT, whole)):
         with atomic.atomic_path(path) as temporary:
             temporary.write_text(text, encoding="utf-8")

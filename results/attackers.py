@@ -1,0 +1,126 @@
+"""What attackers get out of the shipped networks and detectors: those who know the detector and others.
+
+    python -m results.attackers runs    # of each seed runs/<data set>/seed<n>/detection_<data set>/
+
+Reads what `detect.py --mode=evaluate` has left there and writes results/attackers.json, which
+`make report` draws up above the tables of AUCs. The commands stand in results/attack_shipped.sh.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from defenses import SCORES
+from errors import InputError
+from files import atomic, provenance
+from files.judgements import evaluation_files
+from files.names import ALL_SCORES, OBJECTIVE_OF_TAG
+from results.cells import DATASETS, HERE, NOT_RUN
+from results.collect import run_of
+
+PATH = HERE / "attackers.json"
+_WORDS = {"oblivious": "no", "adaptive": "yes"}
+_KEPT = ("attacker", "norm", "eps", "score", "rate", "attacks")
+# What the table shows: thresholds that refuse so many normal images.
+_RATE, _STRICTER = 0.05, 0.01
+
+
+def collect(work: Path) -> dict[str, Any]:
+    """{"rows": ..., "runs": ...}: per data set, objective, seed and row of `evaluation.verdicts.rows`
+    "value" and "n" of its success; the attacks' runs by name."""
+    found = {"rows": [], "runs": {}}
+    for folder in sorted(work.glob("*/seed*")):
+        dataset, seed = folder.parent.name, int(folder.name.removeprefix("seed"))
+        for tag, objective in OBJECTIVE_OF_TAG.items():
+            path = folder / f"detection_{dataset}" / evaluation_files(tag)[0]
+            if not path.is_file():
+                continue
+            for row in json.loads(path.read_text(encoding="utf-8"))["success"]:
+                kept = {key: row[key] for key in _KEPT}
+                found["rows"].append({"dataset": dataset, "objective": objective, "seed": seed, **kept,
+                                      "value": round(row["success"]["value"], 6),
+                                      "n": row["success"]["n"]})
+            for attacked in sorted(folder.glob(f"*_{dataset}/{tag}")):
+                record = provenance.read(attacked, "test_adv")
+                if record:
+                    name = attacked.parent.name.removesuffix(f"_{dataset}")
+                    found["runs"][f"{dataset}_{objective}_{name}_seed{seed}"] = run_of(record)
+    return found
+
+
+def load() -> dict[str, Any]:
+    """What `collect` has found; without its file no rows."""
+    if not PATH.is_file():
+        return {"rows": [], "runs": {}}
+    return json.loads(PATH.read_text(encoding="utf-8"))
+
+
+def sentence(rows: list[dict[str, Any]]) -> str:
+    """The claim, in one sentence with its numbers; NOT_RUN without any."""
+    every = [row for row in rows if row["score"] == ALL_SCORES and row["rate"] == _RATE
+             and row["attacker"] == "adaptive"]
+    if not every:
+        return f"{NOT_RUN}."
+    parts = []
+    for key in dict.fromkeys((row["dataset"], row["objective"], row["eps"]) for row in every):
+        values = [row["value"] for row in every
+                  if (row["dataset"], row["objective"], row["eps"]) == key]
+        parts.append(f"{DATASETS[key[0]].split()[0]} {key[1].upper()} at {_eps(key[2])}: "
+                     f"{_range(values)}")
+    return ("Images that an attacker who knows the detector gets misclassified and accepted by all "
+            f"five scores at once, with thresholds that refuse {100 * _RATE:g} % of normal images, "
+            f"in %: {'; '.join(parts)}.")
+
+
+def table_rows(rows: list[dict[str, Any]]) -> list[list[str]]:
+    """Head and rows: success (%) by who knows what and by score, mean (range) over the seeds."""
+    names = [*SCORES, ALL_SCORES]
+    table = [["data", "objective", "L-inf eps", "knows the detector", *names,
+              f"{ALL_SCORES}, T of {100 * _STRICTER:g} %", "images", "seeds"]]
+    keys = dict.fromkeys((row["dataset"], row["objective"], row["eps"]) for row in rows
+                         if row["norm"] == "linf")
+    for dataset, objective, eps in keys:
+        for attacker, word in _WORDS.items():
+            def of(score, rate, key=(dataset, objective, eps, attacker)):
+                return [row for row in rows if row["score"] == score and row["rate"] == rate and (
+                    row["dataset"], row["objective"], row["eps"], row["attacker"]) == key]
+
+            shown = of(ALL_SCORES, _RATE)
+            cells = [_range([row["value"] for row in of(name, _RATE)]) for name in names]
+            table.append([DATASETS[dataset], objective.upper(), _eps(eps), word, *cells,
+                          _range([row["value"] for row in of(ALL_SCORES, _STRICTER)]),
+                          str(shown[0]["n"]) if shown else NOT_RUN, str(len(shown))])
+    return table if len(table) > 1 else []
+
+
+def _range(values):
+    if not values:
+        return NOT_RUN
+    mean, low, high = (100 * number for number in (sum(values) / len(values), min(values), max(values)))
+    return f"{mean:.0f}" if low == high else f"{mean:.0f} ({low:.0f} to {high:.0f})"
+
+
+def _eps(eps):
+    # Of colours budgets are told in grey levels.
+    return f"{eps:g}" if round(eps, 4) == eps else f"{round(eps * 255)}/255"
+
+
+def main() -> int:
+    """Collects from the folder that is named."""
+    if len(sys.argv) != 2 or not Path(sys.argv[1]).is_dir():
+        sys.stderr.write("error: expected the folder of results/attack_shipped.sh. "
+                         f"Received: {sys.argv[1:]}.\n")
+        return 1
+    try:
+        found = collect(Path(sys.argv[1]))
+    except InputError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 1
+    atomic.write_json(PATH, found)
+    sys.stdout.write(f"{len(found['rows'])} rows: {PATH}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

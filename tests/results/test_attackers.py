@@ -1,0 +1,53 @@
+"""What attackers get out of the shipped networks: the claim, its table, and where it is read from."""
+
+import json
+
+from files import provenance
+from results import attackers, report
+
+
+def row(value, *, attacker="adaptive", score="all", rate=0.05, eps=0.2, seed=0, dataset="mnist"):
+    return {"dataset": dataset, "objective": "rce", "seed": seed, "attacker": attacker, "norm": "linf",
+            "eps": eps, "score": score, "rate": rate, "attacks": ["selective_pgd_all"], "value": value,
+            "n": 100}
+
+
+ROWS = [row(1.0), row(0.9, seed=1), row(0.1, attacker="oblivious"),
+        row(0.3, attacker="oblivious", seed=1), row(0.8, rate=0.01), row(0.5, score="k_density"),
+        row(1.0, dataset="cifar10", eps=8 / 255)]
+
+
+def test_the_claim_has_its_numbers():
+    assert attackers.sentence(ROWS).endswith(
+        "in %: MNIST RCE at 0.2: 95 (90 to 100); CIFAR-10 RCE at 8/255: 100.")
+    assert attackers.sentence([]) == "not run."
+    part = report.readme_part({}, ROWS)
+    assert part.startswith("**Do not rely on these detectors against an attacker who knows them.**")
+    assert "95 (90 to" in part
+
+
+def test_the_table_has_those_who_know_beside_those_who_do_not():
+    head, *rows = attackers.table_rows(ROWS)
+    cells = [dict(zip(head, line, strict=True)) for line in rows]
+    shown = [(c["data"], c["knows the detector"], c["all"], c["seeds"]) for c in cells]
+    assert shown == [
+        ("MNIST", "no", "20 (10 to 30)", "2"), ("MNIST", "yes", "95 (90 to 100)", "2"),
+        ("CIFAR-10 (through JPEG)", "no", "not run", "0"),
+        ("CIFAR-10 (through JPEG)", "yes", "100", "1")]
+    assert cells[1]["k_density"] == "50" and cells[1]["all, T of 1 %"] == "80"
+    assert attackers.table_rows([]) == []
+
+
+def test_it_is_read_from_what_evaluate_has_left(tmp_path):
+    folder = tmp_path / "mnist/seed3"
+    (folder / "detection_mnist").mkdir(parents=True)
+    success = [{"attacker": "adaptive", "norm": "linf", "eps": 0.1, "score": "all", "rate": 0.05,
+                "attacks": ["a"], "success": {"value": 0.5, "low": 0.4, "high": 0.6, "n": 8}}]
+    (folder / "detection_mnist/evaluation_RCE.json").write_text(
+        json.dumps({"format": 2, "success": success, "rows": []}))
+    provenance.write(folder / "selective_pgd_all_mnist/RCE", "test_adv", flags={"seed": 3}, metrics={})
+    found = attackers.collect(tmp_path)
+    assert found["rows"] == [{
+        "dataset": "mnist", "objective": "rce", "seed": 3, "attacker": "adaptive", "norm": "linf",
+        "eps": 0.1, "score": "all", "rate": 0.05, "attacks": ["a"], "value": 0.5, "n": 8}]
+    assert found["runs"]["mnist_rce_selective_pgd_all_seed3"]["seed"] == 3
