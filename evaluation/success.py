@@ -94,14 +94,14 @@ def tried(scored: Round, detector: Detector, *, knowledge: str, norm: str,
 
 @dataclasses.dataclass(frozen=True)
 class WorstCase:
-    """The worst over some attacks, of the images that all of them have.
+    """The worst over some attacks, of the images that all attacks within the budget have.
 
     Attributes:
       image: which pictures, [n].
       part: of each, which of PARTS, int [n].
       detected: share of the images that some attack makes wrong whose every wrong example is refused.
       attacks: variants that count.
-      shrinking: of these, which lack images that others have.
+      shrinking: of those of every attacker, which lack images that others have.
     """
 
     image: np.ndarray
@@ -143,11 +143,12 @@ def worst_case(rounds: Sequence[Tried], score: str, rate: float, *, norm: str, e
     Returns:
       None where no such attack was run.
     """
-    chosen = [r for r in rounds if r.norm == norm and r.knowledge in ATTACKERS[attacker]
-              and r.within(eps).any()]
+    tried_within = [r for r in rounds if r.norm == norm and r.within(eps).any()]
+    chosen = [r for r in tried_within if r.knowledge in ATTACKERS[attacker]]
     if not chosen:
         return None
-    image, shrinking = _common(chosen)
+    # Of all attackers, so that one is compared with the other on the same images.
+    image, shrinking = _common(tried_within)
     evaded, wrong, answered = (np.zeros(len(image), bool) for _ in range(3))
     for r in chosen:
         rows = _rows(r, image)

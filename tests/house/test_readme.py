@@ -13,7 +13,6 @@ from absl import flags as absl_flags
 
 import attacks
 from networks import NETWORKS
-from results import report
 from tests.helpers import script_runner
 from tests.helpers.script_runner import ROOT
 
