@@ -69,6 +69,7 @@ class Attack:
       norm: in which it measures distance; "" where a setting says.
       climbs: "cross_entropy" of the predicted class or the "margin" of its logit, whose gradient must
         not vanish at the clean images; "" for an attack without a gradient.
+      fewest_classes: of a network that it can attack.
       uses_eps: takes eps, over which test_adv.py sweeps.
       stages: 0 where a call crafts the images; else the function returns a `Search` of so many stages.
       target: default of --target; "" where there is no choice.
@@ -89,6 +90,7 @@ class Attack:
     knowledge: str = "oblivious"
     norm: str = "linf"
     climbs: str = "margin"
+    fewest_classes: int = 2
     uses_eps: bool = True
     stages: int = 0
     target: str = ""
@@ -164,6 +166,10 @@ _WHITE_BOX = _CARLINI | {
     "settings": (_CONFIDENCE, _STEPS, _RATE, _SEARCH_STEPS, _CONST, _DENSITY, _DISTANCE)}
 
 # Images of a batch: fewer than of other attacks, as each takes many steps.
+_APGD = {"takes": ("logits", "seed", "labels", "restarts"), "norm": "", "count_batch": 10,
+         "returns": ("adversarial", "wrong", "merit", "best_step", "zero_gradient_steps"),
+         "records": ("best_step", "restart", "zero_gradient_steps"),
+         "settings": (_STEPS, _RESTARTS, _DROP, _NORM)}
 _KNOWING = {"takes": ("features", "seed", "labels", "restarts", "scores"), "knowledge": "adaptive",
             "norm": "", "count_batch": 10,
             "returns": ("adversarial", "wrong", "merit", "evaded", "best_step",
@@ -190,6 +196,10 @@ ATTACKS = {
                   returns=("adversarial", "wrong", "merit"),
                   settings=(_STEPS, _STEP_SIZE, _RESTARTS, _DROP)),
     "selective_pgd": Attack("selective_pgd", "selective PGD",
+                            settings=(_STEPS, _RESTARTS, _DROP, _NORM), **_KNOWING),
+    "apgd_ce": Attack("apgd_ce", "APGD-CE", climbs="cross_entropy", **_APGD),
+    "apgd_dlr": Attack("apgd_dlr", "APGD-DLR", fewest_classes=3, **_APGD),
+    "apgd_detector": Attack("apgd_detector", "APGD detector",
                             settings=(_STEPS, _RESTARTS, _DROP, _NORM), **_KNOWING),
 }
 

@@ -68,9 +68,8 @@ def selective_pgd(logits_and_features_fn: Callable, x: tf.Tensor, *, labels: tf.
         judged = knowing.Judged(logits_and_features_fn, slack_fn, last, labels)
         return knowing.keep_best(best, last, judged, num_steps)
 
-    outputs = {"adversarial": x.dtype, "wrong": tf.bool, "merit": x.dtype, "evaded": tf.bool,
-               "best_step": tf.int32, "zero_gradient_steps": tf.int32}
-    return in_chunks(attack_chunk, x, labels, image_index, restart, chunk=chunk, outputs=outputs)
+    return in_chunks(attack_chunk, x, labels, image_index, restart, chunk=chunk,
+                     outputs=knowing.output_types(x.dtype))
 
 
 def _step_size(number, num_steps, dtype):

@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 import attacks
+from errors import InputError
 from evaluation.restarts import MANY_RESTARTS, NOWHERE, Restarts, Saver, worst_of_restarts
 from evaluation.search_runner import StageRunner
 from networks.network import Network
@@ -76,6 +77,7 @@ class Crafter:
     def __init__(self, network: Network, strategy: tf.distribute.Strategy,
                  attack: attacks.Attack, *, seed: int, settings: Mapping[str, Any] | None = None,
                  batch_size: int = 0, chunk: int = 0, jit_compile: bool = False):
+        _check_classes(attack, network)
         self._attack = attack
         self.records = attack.records
         self._iterations = _gradients_per_image(attack, settings or {})
@@ -201,6 +203,13 @@ class Crafter:
         # Untargeted, the class given is the one to leave.
         told = target if self._targeted else np.full_like(target, -1)
         return {**result, **earlier, "iterations": iterations, "target": told}
+
+
+def _check_classes(attack, network):
+    classes = network.model.outputs[0].shape[-1]
+    if classes < attack.fewest_classes:
+        raise InputError(f"{attack.file} needs a network of at least {attack.fewest_classes} classes. "
+                         f"Received: {classes} classes.")
 
 
 def default_chunk(attack: attacks.Attack, strategy: tf.distribute.Strategy) -> int:

@@ -83,6 +83,12 @@ class Judged:
         self.evaded = tf.logical_and(self.wrong, smallest >= 0)
 
 
+def output_types(dtype: tf.DType) -> dict[str, tf.DType]:
+    """The types of RETURNS, for images of a type."""
+    return {"adversarial": dtype, "wrong": tf.bool, "merit": dtype, "evaded": tf.bool,
+            "best_step": tf.int32, "zero_gradient_steps": tf.int32}
+
+
 def none_yet(x: tf.Tensor) -> State:
     """The best of each image before any was judged: what every image is better than."""
     num = x.shape[0]

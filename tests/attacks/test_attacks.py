@@ -67,8 +67,11 @@ def call(name, logits_fn, x, eps, index, seed=0, **settings):
     attack = attacks.get(name)
     first = (logits_fn,) if "logits" in attack.takes else ()
     drawn = {"seed": seed, "image_index": index} if "seed" in attack.takes else {}
-    if name == "pgd":
-        settings = {"num_steps": 10, "restart": tf.zeros_like(index), **settings}  # for the tests' time
+    if "labels" in attack.takes:
+        drawn["labels"] = in_chunks(lambda images: tf.argmax(logits_fn(images), -1, tf.int32), x,
+                                    outputs=tf.int32)
+    if "restarts" in attack.takes:
+        settings = {"num_steps": 4, "restart": tf.zeros_like(index), **settings}  # for the tests' time
     result = attack.function(*first, x, eps=eps, **drawn, **settings)
     return result["adversarial"] if isinstance(result, dict) else result
 
@@ -100,9 +103,11 @@ def test_golden_images(name):
 
 
 def cases(names):
+    # The loss apart, apgd_dlr is apgd_ce.
     return pytest.mark.parametrize("case", [
-        (name, network, objective) for name in names for network in ("linear", "resnet")
-        for objective in ("ce", "rce")], ids="-".join)
+        pytest.param((name, network, objective), id=f"{name}-{network}-{objective}",
+                     marks=pytest.mark.slow if name == "apgd_dlr" else ())
+        for name in names for network in ("linear", "resnet") for objective in ("ce", "rce")])
 
 
 @functools.cache
@@ -239,9 +244,9 @@ def small_network():
     return lambda x: model(x, training=False)[0], images
 
 
-# bim and tgsm have the loop of pgd and the chunks of fgsm.
+# bim and tgsm have the loop of pgd and the chunks of fgsm, apgd_dlr has those of apgd_ce.
 @pytest.fixture(scope="module", params=[
-    pytest.param(name, marks=pytest.mark.slow) if name in ("bim", "tgsm") else name
+    pytest.param(name, marks=pytest.mark.slow) if name in ("bim", "tgsm", "apgd_dlr") else name
     for name in CALLS])
 def craft_rows(request, small_network):
     """A function of rows of the 250 images that attacks them in batches of a size."""

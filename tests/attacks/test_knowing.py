@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from attacks import get
 from attacks.loops import knowing
 from attacks.loops.balls import NORMS, Ball
-from attacks.selective_pgd import selective_pgd
 
 RNG = np.random.default_rng(0)
 NUM, SHAPE = 8, (4, 4, 1)
@@ -37,16 +37,16 @@ def linear_slack(needed):
 
 
 @functools.cache
-def traced(norm, num_steps):
-    """The attack as a function of offset, needed and eps, traced once."""
-    return tf.function(lambda offset, needed, eps: selective_pgd(
+def traced(name, norm, num_steps):
+    """An attack as a function of offset, needed and eps, traced once."""
+    return tf.function(lambda offset, needed, eps: get(name).function(
         network(offset), X, labels=LABELS, slack_fn=linear_slack(needed), eps=eps, seed=0,
         image_index=INDEX, restart=FIRST, norm=norm, chunk=NUM, num_steps=num_steps))
 
 
-def attack(offset, needed, *, norm, eps, num_steps=200):
+def attack(offset, needed, *, norm, eps, name="selective_pgd", num_steps=200):
     numbers = (tf.constant(number, tf.float64) for number in (offset, needed, eps))
-    return {name: value.numpy() for name, value in traced(norm, num_steps)(*numbers).items()}
+    return {name: value.numpy() for name, value in traced(name, norm, num_steps)(*numbers).items()}
 
 
 # What eps can reach along a direction: its L1 norm in L-inf; the two halves share an L2 ball.
@@ -54,27 +54,34 @@ REACH = {"linf": (TO_OTHER.sum(), TO_NORMAL.sum()),
          "l2": (np.linalg.norm(TO_OTHER) / np.sqrt(2), np.linalg.norm(TO_NORMAL) / np.sqrt(2))}
 
 
+# What climbs margin and scores, each in its own way.
+CLIMBERS = ["selective_pgd", "apgd_detector"]
+
+
 @pytest.mark.parametrize("norm", NORMS)
-def test_the_optimum_of_linear_network_and_detector_is_reached(norm):
+@pytest.mark.parametrize("name", CLIMBERS)
+def test_the_optimum_of_linear_network_and_detector_is_reached(name, norm):
     eps, (across, accepted) = 0.1, REACH[norm]
     # Just within what the ball holds, and just beyond it.
-    near = attack(0.97 * eps * across, 0.97 * eps * accepted, norm=norm, eps=eps)
+    near = attack(0.97 * eps * across, 0.97 * eps * accepted, norm=norm, eps=eps, name=name)
     assert near["evaded"].all()
-    beyond = attack(1.03 * eps * across, 1.03 * eps * accepted, norm=norm, eps=eps)
+    beyond = attack(1.03 * eps * across, 1.03 * eps * accepted, norm=norm, eps=eps, name=name)
     assert not beyond["evaded"].any()
     assert near["zero_gradient_steps"].max() == 0
 
 
 @pytest.mark.parametrize("norm", NORMS)
-def test_two_half_planes_that_meet_outside_the_ball_are_never_both_reached(norm):
+@pytest.mark.parametrize("name", CLIMBERS)
+def test_two_half_planes_that_meet_outside_the_ball_are_never_both_reached(name, norm):
     eps, (across, accepted) = 0.1, REACH[norm]
-    result = attack(0.5 * eps * across, 3 * eps * accepted, norm=norm, eps=eps)
+    result = attack(0.5 * eps * across, 3 * eps * accepted, norm=norm, eps=eps, name=name)
     assert result["wrong"].all() and not result["evaded"].any()
 
 
 @pytest.mark.parametrize("norm", NORMS)
-def test_results_stay_in_ball_and_box(norm):
-    change = attack(0.0, 1e9, norm=norm, eps=0.4, num_steps=30)["adversarial"] - X.numpy()
+@pytest.mark.parametrize("name", CLIMBERS)
+def test_results_stay_in_ball_and_box(name, norm):
+    change = attack(0.0, 1e9, norm=norm, eps=0.4, name=name, num_steps=30)["adversarial"] - X.numpy()
     size = np.abs(change).max(axis=(1, 2, 3)) if norm == "linf" else np.sqrt(
         np.square(change).sum(axis=(1, 2, 3)))
     assert size.max() <= 0.4 * (1 + 1e-6) and size.min() > 0.2
