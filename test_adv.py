@@ -315,7 +315,8 @@ def _known(attack_row, victim):
     F = flags.FLAGS
     if "kernels" in attack_row.takes:
         return white_box.load(victim.network, F.kernel_dir or kernel_dir(F.dataset), flags.warn)
-    if "scores" in attack_row.takes:
+    asked = "scores_if_given" in attack_row.takes and F["against"].present
+    if "scores" in attack_row.takes or asked:
         return aims.aim(victim.detector, attack_options.against(), F.against_rate, F.detector)
     return None
 

@@ -7,13 +7,15 @@ attacks/<file>.py and a row here: flags, checks, help and tables are made from t
 import dataclasses
 import functools
 import importlib
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from errors import InputError
 
 # What an attack can be given besides the images; evaluation/crafter.py provides it.
-TAKES = ("logits", "features", "seed", "labels", "scores", "head_sign", "kernels", "restarts")
+TAKES = ("logits", "features", "seed", "labels", "scores", "scores_if_given", "head_sign", "kernels",
+         "restarts")
 # What an attacker may know, and what to say of it.
 KNOWLEDGE = {
     "oblivious": "knows the network, not that there is a detector",
@@ -61,11 +63,12 @@ class Attack:
         logits, or to logits and features. "seed": keywords seed and image_index. "labels": the keyword
         of that name. "restarts": keyword restart; of several rows of an image evaluation/restarts.py
         keeps the worst. "scores": keyword slack_fn, the detector as an attack sees it
-        (loops/knowing.py).
+        (loops/knowing.py); "scores_if_given": where --against is given.
       returns: names of what its function returns, if more than images.
       records: of what comes of each image, what results.npz tells besides what it tells of every
         attack.
-      knowledge: of KNOWLEDGE, what an attacker who runs it knows.
+      knowledge: of KNOWLEDGE, what an attacker who runs it knows; with "scores_if_given": where they
+        are.
       norm: in which it measures distance; "" where a setting says.
       climbs: "cross_entropy" of the predicted class or the "margin" of its logit, whose gradient must
         not vanish at the clean images; "" for an attack without a gradient.
@@ -101,12 +104,22 @@ class Attack:
     part_size: int = 1000
     tsne: tuple[int, int, bool] = (5, 200, False)
 
+    @property
+    def runs_network(self) -> bool:
+        """Whether its first argument is the network."""
+        return "logits" in self.takes or "features" in self.takes
+
     # Imported on use: flags.py lists the rows, and --help must not wait for TensorFlow. The cache
     # writes to __dict__, past the __setattr__ that frozen=True forbids.
     @functools.cached_property
     def function(self) -> Callable:
         """The attack itself."""
         return getattr(importlib.import_module(f"attacks.{self.file}"), self.file)
+
+    def num_steps(self, settings: Mapping[str, Any]) -> int | tuple[int, ...] | None:
+        """Steps, of two stages of each, with such keywords of the function; None: it tells of none."""
+        parameter = inspect.signature(self.function).parameters.get("num_steps")
+        return settings.get("num_steps", parameter and parameter.default)
 
 
 _TARGETED = ("random", "least_likely", "all")
@@ -176,6 +189,12 @@ _KNOWING = {"takes": ("features", "seed", "labels", "restarts", "scores"), "know
                         "zero_gradient_steps"),
             "records": ("evaded", "merit", "best_step", "restart", "zero_gradient_steps")}
 
+# Without --attack_norm: only its moves in L-inf are here.
+_SQUARE = {"takes": ("features", "seed", "labels", "restarts", "scores_if_given"), "climbs": "",
+           "knowledge": "scores", "count_batch": 10,
+           "returns": ("adversarial", "wrong", "merit", "evaded", "queries"),
+           "records": ("evaded", "merit", "restart", "queries")}
+
 # By --attack_method, in the order of the README.
 ATTACKS = {
     "random": Attack("random_noise", "random noise", takes=("seed",), climbs=""),
@@ -201,6 +220,7 @@ ATTACKS = {
     "apgd_dlr": Attack("apgd_dlr", "APGD-DLR", fewest_classes=3, **_APGD),
     "apgd_detector": Attack("apgd_detector", "APGD detector",
                             settings=(_STEPS, _RESTARTS, _DROP, _NORM), **_KNOWING),
+    "square": Attack("square", "Square", settings=(_STEPS, _RESTARTS, _DROP), **_SQUARE),
 }
 
 

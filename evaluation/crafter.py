@@ -1,7 +1,6 @@
 """Attacks on a network over arrays of any length: on every replica, traced once, with progress."""
 
 import dataclasses
-import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -69,7 +68,7 @@ class Crafter:
       jit_compile: whether XLA compiles the network and its gradients.
 
     Attributes:
-      chunk: images that share a gradient; 0 of an attack without.
+      chunk: images that share a gradient, or a forward pass; 0 of an attack without.
       part_size: images that are saved together.
       records: names of what results tell of each image, besides what they tell of every attack.
     """
@@ -82,8 +81,8 @@ class Crafter:
         self.records = attack.records
         self._iterations = _gradients_per_image(attack, settings or {})
         settings = {"clip_min": CLIP_MIN, "clip_max": CLIP_MAX, **(settings or {})}
-        self.chunk = chunk or default_chunk(attack, strategy) if attack.climbs else 0
-        if attack.climbs:
+        self.chunk = chunk or default_chunk(attack, strategy) if attack.runs_network else 0
+        if attack.runs_network:
             settings["chunk"] = self.chunk
         # On a GPU a chunk can be larger than what the row saves together.
         # A GPU's gradient may share more images than a part or a call of the CPU's has.
@@ -219,13 +218,10 @@ def default_chunk(attack: attacks.Attack, strategy: tf.distribute.Strategy) -> i
 
 
 def _gradients_per_image(attack, settings):
-    """Gradients that an attack without stages takes for each image and restart."""
-    if attack.stages or not attack.climbs:
+    """Gradients, or queries, that an attack without stages takes for each image and restart."""
+    if attack.stages or not attack.runs_network:
         return 0
-    parameters = inspect.signature(attack.function).parameters
-    defaults = {name: parameter.default for name, parameter in parameters.items()}
-    numbers = {**defaults, **settings}
-    return numbers.get("num_steps", 1)
+    return attack.num_steps(settings) or 1
 
 
 def _restarts(settings, rows_per_call):

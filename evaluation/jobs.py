@@ -63,5 +63,12 @@ class Job:
 
     def knowledge(self) -> dict[str, Any]:
         """What the attacker knew and was bound by, for the run record."""
-        return {"knowledge": self.attack.knowledge, "norm": self.norm,
+        row = self.attack
+        knows = row.knowledge if self.aim or "scores_if_given" not in row.takes else "oblivious"
+        # How hard it tried: whoever judges the figures asks.
+        steps = row.num_steps(self.settings)
+        tried = {} if steps is None else {"num_steps": steps}
+        if "restarts" in row.takes:
+            tried["num_restarts"] = self.settings.get("num_restarts", 1)
+        return {"knowledge": knows, **tried, "norm": self.norm,
                 **(self.aim.identity() if self.aim else {})}

@@ -138,12 +138,14 @@ def check_transferred(method: str) -> None:
 
 
 def _check_detector(attack):
-    F, takes = flags.FLAGS, "scores" in attack.takes
-    if takes and not F.detector:
+    F = flags.FLAGS
+    aims = "scores" in attack.takes or ("scores_if_given" in attack.takes and F["against"].present)
+    if aims and not F.detector:
         raise InputError(f"{F.attack_method} needs the --detector that it aims at. "
                          "Received: detector=''.")
-    if not takes:
-        _refuse(F.attack_method, ("against", "against_rate"))
+    if not aims:
+        without = "" if "scores_if_given" not in attack.takes else " without --against"
+        _refuse(F.attack_method + without, ("against", "against_rate"))
 
 
 def against() -> list[str]:

@@ -66,6 +66,8 @@ def call(name, logits_fn, x, eps, index, seed=0, **settings):
     """An attack of one call, given what its registry entry says that it takes."""
     attack = attacks.get(name)
     first = (logits_fn,) if "logits" in attack.takes else ()
+    if "features" in attack.takes:
+        first = (lambda images: ((logits := logits_fn(images)), logits),)
     drawn = {"seed": seed, "image_index": index} if "seed" in attack.takes else {}
     if "labels" in attack.takes:
         drawn["labels"] = in_chunks(lambda images: tf.argmax(logits_fn(images), -1, tf.int32), x,

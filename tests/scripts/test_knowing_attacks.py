@@ -1,0 +1,75 @@
+"""test_adv.py with attacks that know a detector: files, records, shards, what is refused."""
+
+import json
+
+import numpy as np
+import pytest
+
+from attacks import ATTACKS
+from files.result_files import PER_IMAGE
+from tests.helpers import script_runner
+from tests.helpers.script_runner import NETWORK, refused, succeeded
+
+KNOWING = [name for name, attack in ATTACKS.items()
+           if {"scores", "scores_if_given"} & set(attack.takes)]
+FEW = ("--mode=attack", "--eval_batch_count=2", "--eps=0.15", "--attack_iterations=6")
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    """--log_root of the tiny run, and the path of its detector."""
+    log_root = f"{script_runner.tiny_run(tmp_path_factory)}/models/tiny"
+    folder = tmp_path_factory.mktemp("detector")
+    script_runner.fit_detector(log_root, folder)
+    return f"--log_root={log_root}", f"--detector={folder}/kernel_para_digits/detector_RCE.npz"
+
+
+def attacked(tiny, name, *more, cwd):
+    """Runs the attack; its folder."""
+    succeeded("test_adv", *NETWORK, *tiny, *FEW, f"--attack_method={name}", "--against=all", *more,
+              cwd=cwd)
+    return cwd / f"{name}_all_digits/RCE"
+
+
+@pytest.mark.parametrize("name", KNOWING)
+def test_results_and_record(tiny, tmp_path, name):
+    folder = attacked(tiny, name, "--num_restarts=2", cwd=tmp_path)
+    saved, row = np.load(folder / "results.npz"), ATTACKS[name]
+    assert set(saved) == {*PER_IMAGE, *row.records}
+    assert len(saved["evaded"]) == 20 and saved["linf"].max() <= 0.15 + 1e-6
+    assert not np.any(saved["evaded"] & (saved["predicted_after"] == saved["label"]))
+    metrics = json.loads((folder / "test_adv_run.json").read_text())["metrics"]
+    assert metrics["knowledge"] == row.knowledge and metrics["norm"] == "linf"
+    assert (metrics["num_steps"], metrics["num_restarts"]) == (6, 2)
+    assert metrics["against_rate"] == 0.05 and len(metrics["against"]) == 5
+
+
+def test_shards_and_batches_leave_the_same_bytes(tiny, tmp_path):
+    for folder in ("whole", "shards"):
+        (tmp_path / folder).mkdir()
+    whole = attacked(tiny, "square", cwd=tmp_path / "whole")
+    for shard in range(2):
+        merged = attacked(tiny, "square", "--num_shards=2", f"--shard_index={shard}",
+                          "--attack_batch_size=7", cwd=tmp_path / "shards")
+    attacked(tiny, "square", "--num_shards=2", "--mode=merge", cwd=tmp_path / "shards")
+    for name in ("results.npz", "adv_img.npy"):
+        assert (merged / name).read_bytes() == (whole / name).read_bytes()
+
+
+def test_square_without_a_detector_knows_the_network_alone(tiny, tmp_path):
+    succeeded("test_adv", *NETWORK, tiny[0], *FEW, "--attack_method=square", cwd=tmp_path)
+    folder = tmp_path / "square_digits/RCE"
+    saved = np.load(folder / "results.npz")
+    np.testing.assert_array_equal(saved["evaded"], saved["success"])
+    assert json.loads((folder / "test_adv_run.json").read_text())["metrics"]["knowledge"] == "oblivious"
+
+
+@pytest.mark.parametrize(("arguments", "words"), [
+    (("--attack_method=square", "--against=all"), "square needs the --detector"),
+    (("--attack_method=square", "--against_rate=0.1"), "without --against takes no --against_rate"),
+    (("--attack_method=square", "--attack_norm=l2"), "square takes no --attack_norm"),
+    (("--attack_method=jsma", "--attack_norm=l2"), "jsma takes no --attack_norm"),
+    (("--attack_method=apgd_detector",), "apgd_detector needs the --detector"),
+    (("--attack_method=apgd_ce", "--against=all"), "apgd_ce takes no --against")])
+def test_what_does_nothing_is_refused(tiny, tmp_path, arguments, words):
+    refused("test_adv", *NETWORK, tiny[0], "--mode=attack", *arguments, cwd=tmp_path, words=[words])
