@@ -144,6 +144,10 @@ _STEP_SIZE = Setting("attack_step_size", "Change of a pixel per step of pgd. Emp
                      "step_size", above=True)
 _NORM = Setting("attack_norm", "Norm in which eps bounds the change: linf, or l2.", default="linf",
                 choices={"linf": {"norm": "linf"}, "l2": {"norm": "l2"}})
+_PROJECT = Setting(
+    "project", "When orthogonal_pgd frees a gradient of the other: conflict (where they point apart) "
+    "or always (as published).", default="conflict",
+    choices={"conflict": {"project": "conflict"}, "always": {"project": "always"}})
 _COST = Setting(
     "attack_cost", "What fgsm ascends: ce, or rce of the raw logits (figure 4 of arXiv v1).",
     default="ce", choices={"ce": {}, "rce": {"reverse_cost": True}})
@@ -216,6 +220,8 @@ ATTACKS = {
                   settings=(_STEPS, _STEP_SIZE, _RESTARTS, _DROP)),
     "selective_pgd": Attack("selective_pgd", "selective PGD",
                             settings=(_STEPS, _RESTARTS, _DROP, _NORM), **_KNOWING),
+    "orthogonal_pgd": Attack("orthogonal_pgd", "orthogonal PGD",
+                             settings=(_STEPS, _RESTARTS, _DROP, _NORM, _PROJECT), **_KNOWING),
     "apgd_ce": Attack("apgd_ce", "APGD-CE", climbs="cross_entropy", **_APGD),
     "apgd_dlr": Attack("apgd_dlr", "APGD-DLR", fewest_classes=3, **_APGD),
     "apgd_detector": Attack("apgd_detector", "APGD detector",

@@ -11,10 +11,7 @@ import tensorflow as tf
 from attacks.loops import knowing
 from attacks.loops.ascent import GRADIENT_CHUNK, in_chunks
 from attacks.loops.balls import Ball
-
-# Share of the steps up to which a step has the length of eps times this.
-# Differs from the original: its steps have one length.
-STEP_SIZES = ((0.40, 1 / 10), (0.75, 1 / 25), (1.0, 1 / 80))
+from attacks.loops.climbing import climb
 
 
 def selective_pgd(logits_and_features_fn: Callable, x: tf.Tensor, *, labels: tf.Tensor,
@@ -48,33 +45,19 @@ def selective_pgd(logits_and_features_fn: Callable, x: tf.Tensor, *, labels: tf.
     """
     def attack_chunk(clean, labels, image_index, restart):
         ball = Ball(norm, clean, tf.cast(eps, clean.dtype), clip_min, clip_max)
-        start = ball.start(seed, image_index, restart)
 
-        def step(number, image, best):
+        def judge(image):
+            return knowing.Judged(logits_and_features_fn, slack_fn, image, labels)
+
+        def look(image):
             with tf.GradientTape() as tape:
                 tape.watch(image)
-                judged = knowing.Judged(logits_and_features_fn, slack_fn, image, labels)
+                judged = judge(image)
                 across = knowing.is_across(judged.margin, judged.logits)
                 loss = tf.where(across, knowing.hinge(judged.slacks), judged.margin)
-            gradient = tape.gradient(loss, image)
-            best = knowing.keep_best(best, image, judged, number)
-            best["zero_gradient_steps"] += tf.cast(
-                tf.reduce_all(gradient == 0, axis=[1, 2, 3]), tf.int32)
-            size = ball.eps * _step_size(number, num_steps, clean.dtype)
-            return number + 1, ball.step(image, gradient, size), best
+            return judged, tape.gradient(loss, image)
 
-        _, last, best = tf.while_loop(lambda number, *_: number < num_steps, step,
-                                      (0, start, knowing.none_yet(clean)), parallel_iterations=1)
-        judged = knowing.Judged(logits_and_features_fn, slack_fn, last, labels)
-        return knowing.keep_best(best, last, judged, num_steps)
+        return climb(look, judge, ball.start(seed, image_index, restart), ball, num_steps=num_steps)
 
     return in_chunks(attack_chunk, x, labels, image_index, restart, chunk=chunk,
                      outputs=knowing.output_types(x.dtype))
-
-
-def _step_size(number, num_steps, dtype):
-    """Length of step `number`, from 0, in multiples of eps."""
-    size = tf.constant(STEP_SIZES[-1][1], dtype)
-    for share, length in reversed(STEP_SIZES[:-1]):
-        size = tf.where(number < int(share * num_steps), tf.constant(length, dtype), size)
-    return size

@@ -1,14 +1,18 @@
 """Attacks that know a detector: closed forms on linear networks, golden steps, what is kept."""
 
 import functools
+import types
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from attacks import get
-from attacks.loops import knowing
+from attacks.loops import climbing, knowing
 from attacks.loops.balls import NORMS, Ball
+from defenses.differentiable import log_density
+from tests.helpers import adaptive
+from tests.helpers.golden import golden
 
 RNG = np.random.default_rng(0)
 NUM, SHAPE = 8, (4, 4, 1)
@@ -55,7 +59,7 @@ REACH = {"linf": (TO_OTHER.sum(), TO_NORMAL.sum()),
 
 
 # What climbs margin and scores, each in its own way.
-CLIMBERS = ["selective_pgd", "apgd_detector"]
+CLIMBERS = ["selective_pgd", "orthogonal_pgd", "apgd_detector"]
 
 
 @pytest.mark.parametrize("norm", NORMS)
@@ -131,3 +135,67 @@ def test_starts_depend_on_the_row_alone(norm):
         np.square(starts - X.numpy()).sum(axis=(1, 2, 3)))
     # The first start lies in the inner half.
     assert size[::2].max() <= 0.05 * (1 + 1e-6) < size[1::2].max() <= 0.1 * (1 + 1e-6)
+
+
+# The code published with orthogonal PGD.
+
+
+ORTHOGONAL = golden("adaptive_orthogonal")
+
+
+def test_projections_are_the_originals():
+    found = climbing.freed_of(tf.constant(ORTHOGONAL["pair_gradient"]),
+                              tf.constant(ORTHOGONAL["pair_other"]), in_conflict=False)
+    np.testing.assert_allclose(found, ORTHOGONAL["pair_projected"], rtol=0, atol=1e-12)
+
+
+def test_gradients_that_do_not_conflict_are_left_as_they_are():
+    rng = np.random.default_rng(0)
+    gradient, other = (tf.constant(rng.normal(size=(20, 2, 2, 1))) for _ in range(2))
+    apart = np.sum(gradient * other, axis=(1, 2, 3)) < 0
+    found = climbing.freed_of(gradient, other, in_conflict=True).numpy()
+    np.testing.assert_array_equal(found[~apart], gradient.numpy()[~apart])
+    np.testing.assert_allclose(np.sum(found * other, axis=(1, 2, 3))[apart], 0, atol=1e-12)
+
+
+@pytest.mark.parametrize("run", ["selective_linf", "orthogonal_linf", "detector_projected_linf"])
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_points_are_those_of_the_published_code(run, dtype):
+    """Its losses and its edge, our loop and our projections."""
+    network_ = adaptive.network(ORTHOGONAL, dtype)
+    x, labels = tf.constant(ORTHOGONAL["x"].astype(dtype)), tf.constant(ORTHOGONAL["label"], tf.int32)
+    density = log_density(ORTHOGONAL["kernels"], float(ORTHOGONAL["bandwidth"]))
+    points, suspicions = [], []
+
+    def judge(image):
+        logits, features = network_(image)
+        value = density(features, tf.argmax(logits, axis=1, output_type=tf.int32))
+        return types.SimpleNamespace(logits=logits, wrong=tf.argmax(logits, 1, tf.int32) != labels,
+                                     merit=value, evaded=tf.zeros(6, tf.bool))
+
+    def look(image):
+        points.append(image.numpy())
+        with tf.GradientTape(persistent=True) as tape:
+            tape.watch(image)
+            judged = judge(image)
+            loss = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, judged.logits)
+        suspicions.append(-judged.merit.numpy())
+        to_class, to_normal = (tape.gradient(value, image) for value in (loss, judged.merit))
+        raised = judged.logits + 0.05 * tf.one_hot(labels, 6, dtype=dtype)
+        across = (tf.argmax(raised, 1, tf.int32) != labels)[:, None, None, None]
+        normal = to_normal if run == "selective_linf" else climbing.freed_of(
+            to_normal, to_class, in_conflict=False)
+        other = climbing.freed_of(to_class, to_normal, in_conflict=False) if (
+            run == "orthogonal_linf") else to_class
+        return judged, tf.where(across, normal, other)
+
+    eps = ORTHOGONAL[f"{run}/eps"]
+    ball = Ball("linf", x, tf.constant(eps, x.dtype), 0.0, 1.0)
+    best = climbing.climb(look, judge, x, ball, num_steps=40, step_sizes=(
+        (1.0, float(ORTHOGONAL[f"{run}/step_size"] / eps)),))
+    in_float64 = dtype == np.float64
+    np.testing.assert_allclose(points[:21], ORTHOGONAL[f"{run}/points"], rtol=0,
+                               atol=1e-12 if in_float64 else 1e-5)
+    np.testing.assert_allclose(suspicions, ORTHOGONAL[f"{run}/suspicion"], rtol=0,
+                               atol=1e-11 if in_float64 else 1e-4)
+    assert best["wrong"].numpy().any()
