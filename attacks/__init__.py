@@ -157,6 +157,10 @@ _ABORT = Setting(
     "cw_abort", "Which images of C&W share the abort rule: image (each its own) or batch (the "
     "original's ten).", default="image", choices={"image": {"abort_group": 1},
                                                   "batch": {"abort_group": 10}})
+_SEARCH_START = Setting(
+    "cw_search_start", "Where a search step of C&W starts: anew (the original's) or continued (with "
+    "the change and the moments of the step before, never aborted).", default="anew",
+    choices={"anew": {}, "continued": {"continued": True}})
 # Differs from the original: its density has a floor, under which the gradient is exactly zero.
 _DENSITY = Setting(
     "density_form", "Density of the white-box attacks: log (logsumexp) or original.", default="log",
@@ -172,7 +176,7 @@ _CARLINI = {
     "norm": "l2", "takes": ("features",), "stages": 1, "uses_eps": False, "target": "random",
     "targets": (*_TARGETED, "none"), "count_batch": 10, "batch_size": 160, "part_size": 160,
     "tsne": (100, 10, False),
-    "settings": (_CONFIDENCE, _STEPS, _RATE, _SEARCH_STEPS, _CONST, _ABORT)}
+    "settings": (_CONFIDENCE, _STEPS, _RATE, _SEARCH_STEPS, _CONST, _ABORT, _SEARCH_START)}
 _SALIENCY = {"norm": "l0", "stages": 1, "target": "least_likely", "targets": _TARGETED,
              "count_batch": 1, "batch_size": 192, "part_size": 192, "tsne": (1000, 1, False)}
 # Without _ABORT: the original runs these at batch size 1, where no image shares the rule.

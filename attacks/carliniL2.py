@@ -9,8 +9,8 @@ from attacks.loops.search import SEARCH_CHUNK, Search
 def carliniL2(logits_and_features_fn: Callable, *, kappa: float = 0.0, num_steps: int = 10,
               learning_rate: float = 0.01, num_search_steps: int = 9,
               initial_tradeoff: float = 1.0, abort_group: int = 1, targeted: bool = True,
-              clip_min: float = -0.5, clip_max: float = 0.5, compact: bool = True,
-              chunk: int = SEARCH_CHUNK) -> Search:
+              continued: bool = False, clip_min: float = -0.5, clip_max: float = 0.5,
+              compact: bool = True, chunk: int = SEARCH_CHUNK) -> Search:
     """The smallest L2 perturbation that makes the target class win.
 
     As many parameters as the attack has numbers: each is a keyword, which a flag sets.
@@ -23,6 +23,7 @@ def carliniL2(logits_and_features_fn: Callable, *, kappa: float = 0.0, num_steps
       num_search_steps: values of the tradeoff between distance and margin per image.
       initial_tradeoff: the first of them.
       abort_group: images that share the abort rule; the original's are 10, ours 1.
+      continued: a search step goes on from the one before, see `Numbers`.
       targeted: False leaves the class given as target instead of reaching it.
       clip_min: lower edge of the box.
       clip_max: upper edge of the box.
@@ -33,5 +34,5 @@ def carliniL2(logits_and_features_fn: Callable, *, kappa: float = 0.0, num_steps
       A search that takes x float32 [n, h, w, c] and target int32 [n]; see `loops/carlini.py`.
     """
     numbers = Numbers(kappa, num_steps, learning_rate, num_search_steps, initial_tradeoff, abort_group,
-                      targeted, clip_min, clip_max)
+                      targeted, clip_min, clip_max, continued)
     return carlini_search(logits_and_features_fn, numbers, compact=compact, chunk=chunk)

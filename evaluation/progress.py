@@ -93,6 +93,9 @@ class Progress(Silent):
             self._note(f"Num of attacking success is {a['num_success']}")
             self._note(f"Total success num of attack 1 is {first}")
             self._note(f"Total efficient num of attack 1 is {a['num_kept']}")
+            if not a["num_success"]:
+                self._note("Nothing has succeeded: give more --attack_iterations, a larger "
+                           "--attack_initial_const or --attack_learning_rate.")
         if "log_density_ratio" in a:
             self._note("Log-density-ratio in attacking function of nor/adv is "
                        f"{a['log_density_ratio']:f}")

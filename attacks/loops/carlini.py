@@ -33,7 +33,7 @@ class Numbers:
     Attributes:
       kappa: confidence, by which the target's logit must exceed all others, ≥ 0.
       num_steps: most Adam steps per search step.
-      learning_rate: of Adam, which starts anew at every search step.
+      learning_rate: of Adam, which starts anew at every search step, unless `continued`.
       num_search_steps: values of c per image; with 10 or more the last is the upper bound.
       initial_tradeoff: first c.
       abort_group: a search step ends when the summed loss of this many neighbours in the batch has
@@ -41,6 +41,8 @@ class Numbers:
       targeted: False leaves the class given as target instead of reaching it.
       clip_min: lower edge of the box.
       clip_max: upper edge of the box.
+      continued: a search step goes on with the δ and the moments of the one before, is never aborted,
+        and counts as a success where it ends in one; c is then bisected by its logarithm.
     """
 
     kappa: float
@@ -52,6 +54,7 @@ class Numbers:
     targeted: bool = True
     clip_min: float = -0.5
     clip_max: float = 0.5
+    continued: bool = False
 
 
 def carlini_search(logits_and_features_fn: Callable, numbers: Numbers, *,
@@ -99,7 +102,7 @@ class _Functions:
         self._half = (numbers.clip_max - numbers.clip_min) / 2
         # Of less than ten steps each is checked: a remainder by 0 is an error.
         self._check_every = max(1, numbers.num_steps // 10)
-        self._rates = _adam_rates(numbers.learning_rate, numbers.num_steps)
+        self._rates = _adam_rates(numbers)
         # The original's second attack leaves step 0 out of the abort test.
         self._first_check = 2 if log_ratio_fn else 0
 
@@ -131,6 +134,9 @@ class _Functions:
         group_loss = _group_sum(tf.where(state["active"], loss, 0.0), self._numbers.abort_group)
         # The first test of a search step compares with infinity and never aborts.
         aborted = due & (group_loss > ABORT_SHARE * state["checked_loss"])
+        if self._numbers.continued:
+            # Where c has just changed the loss may rise at first.
+            aborted = tf.zeros_like(aborted)
         # The abort test comes before the iteration is recorded, as in the original.
         success = reached & (log_ratio <= 0.0) & ~aborted
         better = success & (l2 < state["best_l2"])
@@ -142,15 +148,17 @@ class _Functions:
             "best_l2": tf.where(better, l2, state["best_l2"]),
             "best_log_ratio": tf.where(kept, log_ratio, state["best_log_ratio"]),
             "success": state["success"] | success,
-            "step_success": state["step_success"] | success,
+            # A continued step begins where the one before has ended, often in a success of that one's
+            # c: only where it ends tells of its own.
+            "step_success": success if self._numbers.continued else state["step_success"] | success,
             "iterations": state["iterations"] + tf.cast(~aborted, tf.int32),
             "checked_loss": tf.where(due, group_loss, state["checked_loss"]),
             "step": state["step"] + 1,
-            **_adam(state, gradient, self._rates),
+            **_adam(state, gradient, self._rates, self._numbers),
         }
         # Each row ends its search step by itself: there is no common step to wait for.
         ended = aborted | tf.equal(changed["step"], self._numbers.num_steps)
-        return changed | _next_search_step(state | changed, ended, self._numbers.num_search_steps)
+        return changed | _next_search_step(state | changed, ended, self._numbers)
 
     def finish(self, state):
         result = {"adversarial": state["best_image"], "success": state["success"],
@@ -195,17 +203,20 @@ def _group_sum(loss, group):
     return tf.gather(tf.math.segment_sum(loss, group_of_row), group_of_row)
 
 
-def _adam_rates(learning_rate, num_steps):
+def _adam_rates(numbers):
     """Adam's bias-corrected rate at each step: a table, cheaper than two powers per row and step."""
     # In float64: 1 − 0.999^t loses three of float32's seven digits at t = 1.
-    count = np.arange(1, num_steps + 1)
-    return (learning_rate * np.sqrt(1 - BETA2 ** count) / (1 - BETA1 ** count)).astype(np.float32)
+    count = np.arange(1, numbers.num_steps * (
+        numbers.num_search_steps if numbers.continued else 1) + 1)
+    rates = numbers.learning_rate * np.sqrt(1 - BETA2 ** count) / (1 - BETA1 ** count)
+    return rates.astype(np.float32)
 
 
-def _adam(state, gradient, rates):
+def _adam(state, gradient, rates, numbers):
     """δ and Adam's moments after one step, of which each row has its own count."""
     # By hand, because an optimizer of Keras has one step count and every row here has its own.
-    rate = tf.gather(tf.constant(rates), state["step"])
+    before = state["search_step"] * numbers.num_steps if numbers.continued else 0
+    rate = tf.gather(tf.constant(rates), before + state["step"])
     # m + (g − m)(1 − β), the form of TensorFlow's kernel: it rounds as the original's Adam does.
     first = state["first_moment"] + (gradient - state["first_moment"]) * (1.0 - BETA1)
     second = state["second_moment"] + (tf.square(gradient) - state["second_moment"]) * (1.0 - BETA2)
@@ -214,22 +225,27 @@ def _adam(state, gradient, rates):
     return {"delta": state["delta"] - moved, "first_moment": first, "second_moment": second}
 
 
-def _next_search_step(state, ended, num_search_steps):
-    """Where a search step has ended: the next c, and everything else from the beginning."""
+def _next_search_step(state, ended, numbers):
+    """Where a search step has ended: the next c; everything else from the beginning, or as it is."""
     success, c = state["step_success"], state["tradeoff"]
     upper = tf.where(ended & success, tf.minimum(state["upper"], c), state["upper"])
     lower = tf.where(ended & ~success, tf.maximum(state["lower"], c), state["lower"])
     # Which c makes the margin count as much as the distance is unknown by orders of magnitude: tenfold
     # steps find the order, bisection the rest.
     unbounded = tf.where(success, c, 10.0 * c)
-    following = tf.where(upper < LARGEST_UPPER_BOUND, (lower + upper) / 2.0, unbounded)
+    middle = (lower + upper) / 2.0
+    if numbers.continued:
+        # Of orders of magnitude the middle is their mean; below the first c nothing is known.
+        middle = tf.sqrt(tf.maximum(lower, upper / 100.0) * upper)
+    following = tf.where(upper < LARGEST_UPPER_BOUND, middle, unbounded)
     search_step = state["search_step"] + tf.cast(ended, tf.int32)
-    if num_search_steps >= REPEAT_FROM:
-        following = tf.where(tf.equal(search_step, num_search_steps - 1), upper, following)
+    if numbers.num_search_steps >= REPEAT_FROM:
+        following = tf.where(tf.equal(search_step, numbers.num_search_steps - 1), upper, following)
     # Adam forgets too, as in the original: moments gathered under one c would carry into the next.
+    moving = ("delta", "first_moment", "second_moment")
     restarted = {name: keep_rows(ended, tf.zeros_like(state[name]), state[name])
-                 for name in ("delta", "first_moment", "second_moment", "step", "step_success")}
-    return restarted | {
+                 for name in (*(() if numbers.continued else moving), "step", "step_success")}
+    return {name: state[name] for name in moving} | restarted | {
         "tradeoff": tf.where(ended, following, c), "upper": upper, "lower": lower,
-        "search_step": search_step, "active": search_step < num_search_steps,
+        "search_step": search_step, "active": search_step < numbers.num_search_steps,
         "checked_loss": tf.where(ended, float("inf"), state["checked_loss"])}

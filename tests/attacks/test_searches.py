@@ -298,6 +298,21 @@ def test_adam_starts_anew_at_every_search_step():
     assert np.all(np.isinf(state["checked_loss"]))
 
 
+def test_a_continued_search_goes_on_where_a_step_ended_and_succeeds_with_few():
+    def search(continued):
+        return attacks.ATTACKS["carliniL2"].function(
+            network("linear", "ce"), num_steps=20, learning_rate=0.05, num_search_steps=5,
+            continued=continued)
+
+    state = search(True).advance(begin(search(True)), 20)
+    np.testing.assert_array_equal(state["search_step"], 1)
+    assert np.all(np.abs(state["delta"]).max(axis=(1, 2, 3)) > 0)
+    labels = tf.argmax(network("linear", "ce")(IMAGES)[0], -1, output_type=tf.int32)
+    anew, continued = (search(value)(IMAGES, (labels + 1) % 10) for value in (False, True))
+    assert np.all(continued["success"]) and np.all(continued["iterations"].numpy() == 100)
+    assert np.mean(anew["success"]) < 0.5
+
+
 def aborts(group, slopes=(5.0, 0.0)):
     """Iterations of two images, of which the second's loss does not fall."""
     def logits_fn(x):
