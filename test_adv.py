@@ -314,7 +314,9 @@ def _job(victim):
 def _known(attack_row, victim):
     F = flags.FLAGS
     if "kernels" in attack_row.takes:
-        return white_box.load(victim.network, F.kernel_dir or kernel_dir(F.dataset), flags.warn)
+        return white_box.known_of(
+            victim.network, F.kernel_dir or kernel_dir(F.dataset), flags.warn, victim.detector,
+            *attack_options.density())
     asked = "scores_if_given" in attack_row.takes and F["against"].present
     if "scores" in attack_row.takes or asked:
         return aims.aim(victim.detector, attack_options.against(), F.against_rate, F.detector)

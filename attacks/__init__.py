@@ -170,6 +170,15 @@ _DISTANCE = Setting(
     "first stage) or clean.", default="attack1", choices={"attack1": {"distance_from_clean": False},
                                                           "clean": {"distance_from_clean": True}})
 
+# Both reach the attack as the kernels and densities that it takes: evaluation/white_box.py.
+_KERNELS = Setting(
+    "attack_kernels", "Kernels that the white-box attacks know: files (those of --kernel_dir) or "
+    "detector (all of the --detector).", default="files", choices={"files": {}, "detector": {}})
+_DENSITY_GOAL = Setting(
+    "density_goal", "Density that the white-box attacks are to reach: the median of the class, or the "
+    "threshold of the --detector at --against_rate.", default="median",
+    choices={"median": {}, "threshold": {}})
+
 # Sizes are whole chunks of a search's 16 rows, of C&W also whole groups of the ten that may share the
 # abort rule: no gradient is spent on padding.
 _CARLINI = {
@@ -184,7 +193,8 @@ _WHITE_BOX = _CARLINI | {
     "knowledge": "adaptive", "records": ("first_success", "log_ratio"),
     "takes": ("features", "kernels"), "stages": 2, "targets": _TARGETED, "count_batch": 1,
     "batch_size": 64, "part_size": 64,
-    "settings": (_CONFIDENCE, _STEPS, _RATE, _SEARCH_STEPS, _CONST, _DENSITY, _DISTANCE)}
+    "settings": (_CONFIDENCE, _STEPS, _RATE, _SEARCH_STEPS, _CONST, _DENSITY, _DISTANCE,
+                 _KERNELS, _DENSITY_GOAL)}
 
 # Images of a batch: fewer than of other attacks, as each takes many steps.
 _APGD = {"takes": ("logits", "seed", "labels", "restarts"), "norm": "", "count_batch": 10,

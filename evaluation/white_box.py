@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from defenses.detector import Detector
 from defenses.kernels import KERNEL_BANDWIDTH, log_kernel_density
 from errors import InputError
 from files.arrays import sha256
@@ -41,6 +42,34 @@ class KnownDensity:
         classes int [n]."""
         return np.log(self.density_medians)[classes] - log_kernel_density(
             features, classes, self.kernels, self.bandwidth)
+
+
+def known_of(network: Network, folder: str | os.PathLike, warn: Callable[[str], None],
+             detector: Detector | None, all_kernels: bool, rate: float | None) -> KnownDensity:
+    """What an attack knows of a detector's density.
+
+    Args:
+      network: under attack.
+      folder: of detect.py's kernels for attacks, where any are asked for.
+      warn: as of `load`.
+      detector: of the network; None where neither of the next two asks for it.
+      all_kernels: whether its kernels are known, all of them; else those of the folder.
+      rate: the false refusal rate whose threshold is to be reached; None: the medians of the folder.
+
+    Raises:
+      InputError: as `load`, or a rate that the detector was not fitted at.
+    """
+    if all_kernels and rate is not None:
+        kernels, medians = detector.reference.kernels.features, None
+    else:
+        files = load(network, folder, warn)
+        kernels = detector.reference.kernels.features if all_kernels else files.kernels
+        medians = files.density_medians
+    if rate is not None:
+        # A density in float64: below its smallest a threshold is harder to reach than it was.
+        threshold = np.exp(detector.threshold("k_density", rate))
+        medians = np.full(kernels.shape[-1], max(threshold, np.finfo(np.float64).tiny))
+    return KnownDensity(kernels, medians, KERNEL_BANDWIDTH[network.head.name])
 
 
 def load(network: Network, folder: str | os.PathLike, warn: Callable[[str], None]) -> KnownDensity:

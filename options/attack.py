@@ -140,12 +140,23 @@ def check_transferred(method: str) -> None:
 def _check_detector(attack):
     F = flags.FLAGS
     aims = "scores" in attack.takes or ("scores_if_given" in attack.takes and F["against"].present)
-    if aims and not F.detector:
+    asked = "kernels" in attack.takes and (density()[0] or density()[1] is not None)
+    if (aims or asked) and not F.detector:
         raise InputError(f"{F.attack_method} needs the --detector that it aims at. "
                          "Received: detector=''.")
     if not aims:
         without = "" if "scores_if_given" not in attack.takes else " without --against"
-        _refuse(F.attack_method + without, ("against", "against_rate"))
+        of_threshold = "kernels" in attack.takes and density()[1] is not None
+        _refuse(F.attack_method + without, ("against",) if of_threshold else (
+            "against", "against_rate"))
+
+
+def density() -> tuple[bool, float | None]:
+    """Whether an attack knows all kernels of the detector, and the rate whose threshold it is to
+    reach; None: the median."""
+    F = flags.FLAGS
+    return F.attack_kernels == "detector", (
+        F.against_rate if F.density_goal == "threshold" else None)
 
 
 def against() -> list[str]:

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from attacks import ATTACKS
+from defenses import detector as detectors
+from defenses.kernels import log_kernel_density
 from files.result_files import PER_IMAGE
 from tests.helpers import script_runner
 from tests.helpers.script_runner import NETWORK, refused, succeeded
@@ -64,7 +66,23 @@ def test_square_without_a_detector_knows_the_network_alone(tiny, tmp_path):
     assert json.loads((folder / "test_adv_run.json").read_text())["metrics"]["knowledge"] == "oblivious"
 
 
+def test_the_white_box_attack_reaches_the_detectors_threshold(tiny, tmp_path):
+    few = ("--mode=attack", "--eval_batch_count=3", "--attack_iterations=20", "--attack_search_steps=2",
+           "--attack_learning_rate=0.1", "--attack_confidence=0", "--attack_method=carliniL2_highden")
+    succeeded("test_adv", *NETWORK, *tiny, *few, "--attack_kernels=detector",
+              "--density_goal=threshold", "--against_rate=0.1", cwd=tmp_path)
+    saved = np.load(tmp_path / "carliniL2_highden_digits/RCE/results.npz")
+    detector = detectors.load(tiny[1].removeprefix("--detector="))
+    kernels = detector.reference.kernels
+    features = np.loadtxt(tmp_path / "carliniL2_highden_digits/RCE/logits_adv", ndmin=2)
+    density = log_kernel_density(features, saved["target"], kernels.features, kernels.bandwidth)
+    over = density - detector.threshold("k_density", 0.1)
+    assert saved["success"].any() and np.all(over[saved["success"]] > -1e-3)
+
+
 @pytest.mark.parametrize(("arguments", "words"), [
+    (("--attack_method=carliniL2_highden", "--attack_kernels=detector"), "needs the --detector"),
+    (("--attack_method=carliniL2", "--density_goal=threshold"), "carliniL2 takes no --density_goal"),
     (("--attack_method=square", "--against=all"), "square needs the --detector"),
     (("--attack_method=square", "--against_rate=0.1"), "without --against takes no --against_rate"),
     (("--attack_method=square", "--attack_norm=l2"), "square takes no --attack_norm"),
