@@ -73,6 +73,19 @@ def sentence(rows: list[dict[str, Any]]) -> str:
             f"in %: {'; '.join(parts)}.")
 
 
+def means(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """Data, objective and L-inf eps in words → attacker → its success against all scores at once, mean
+    over the seeds."""
+    found = {}
+    for row in rows:
+        if (row["norm"], row["score"], row["rate"]) == ("linf", ALL_SCORES, _RATE):
+            name = (f"{DATASETS[row['dataset']]} {row['objective'].upper()}, L-inf eps "
+                    f"{_eps(row['eps'])}")
+            found.setdefault(name, {}).setdefault(row["attacker"], []).append(row["value"])
+    return {name: {attacker: sum(values) / len(values) for attacker, values in by_attacker.items()}
+            for name, by_attacker in found.items()}
+
+
 def table_rows(rows: list[dict[str, Any]]) -> list[list[str]]:
     """Head and rows: success (%) by who knows what and by score, mean (range) over the seeds."""
     names = [*SCORES, ALL_SCORES]
