@@ -22,14 +22,14 @@ _XLABELS = {"linf": "eps (largest change of a pixel, range 1)", "l2": "eps (L2 n
 
 def drawings(found: Mapping[str, Sequence[Mapping[str, Any]]], networks: str
              ) -> dict[str, Callable[[Any], None]]:
-    """Per norm of budgets the figure `success_<norm>`: its name → what draws it to a path.
+    """Per norm of budgets the figure `sr_curve_<norm>`: its name → what draws it to a path.
 
     Args:
       found: tag of the network → rows of `evaluation.verdicts.rows`.
       networks: what stands in the titles for data set and network.
     """
     norms = dict.fromkeys(row["norm"] for rows in found.values() for row in rows)
-    return {f"success_{norm}": partial(
+    return {f"sr_curve_{norm}": partial(
         drawing.panels, row=panels(found, norm),
         title=f"images answered wrongly, of all, under the worst attack within eps\n{networks}")
         for norm in norms}
@@ -64,6 +64,9 @@ def _curves(rows):
             of = sorted((row["eps"], 100 * row["success"]["value"]) for row in rows
                         if (row["attacker"], row["rate"]) == (attacker, rate))
             if of:
-                curves.append(drawing.Curve(f"{words}, T of {100 * rate:g} %", *np.array(of).T, *style,
-                                            _LINES[number % len(_LINES)]))
+                last, reached = of[-1]
+                # Short of 100 % the curve ends where nobody tried on, which is no ceiling.
+                ends = "" if reached == 100 else f", tried up to {last:.3g}"
+                curves.append(drawing.Curve(f"{words}, T of {100 * rate:g} %{ends}", *np.array(of).T,
+                                            *style, _LINES[number % len(_LINES)]))
     return curves

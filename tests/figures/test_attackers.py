@@ -17,8 +17,8 @@ def test_a_line_per_attacker_and_threshold():
     density, every = attackers.panels({"RCE": ROWS}, "linf")
     shown = {curve.label: (curve.x.tolist(), curve.y.tolist(), curve.line) for curve in every.curves}
     assert shown == {"knows the detector, T of 5 %": ([0.1, 0.2], [50, 100], "-"),
-                     "knows no detector, T of 5 %": ([0.1], [25], "-"),
-                     "knows no detector, T of 1 %": ([0.1], [50], "--")}
+                     "knows no detector, T of 5 %, tried up to 0.1": ([0.1], [25], "-"),
+                     "knows no detector, T of 1 %, tried up to 0.1": ([0.1], [50], "--")}
     assert len({curve.colour for curve in every.curves}) == 2
     # Of this score no attack that knows the detector was run.
     assert density.title == "RCE, K-density: oblivious only"
@@ -27,7 +27,8 @@ def test_a_line_per_attacker_and_threshold():
 
 def test_a_figure_per_norm(tmp_path):
     drawn = attackers.drawings({"RCE": ROWS, "CE": []}, "digits")
-    assert list(drawn) == ["success_linf", "success_l2"] and not attackers.drawings({"CE": []}, "")
-    drawn["success_l2"](tmp_path / "x.png")
+    assert list(drawn) == ["sr_curve_linf", "sr_curve_l2"] and not attackers.drawings({"CE": []}, "")
+    drawn["sr_curve_l2"](tmp_path / "x.png")
     assert (tmp_path / "x.csv").read_text().splitlines()[1:] == [
-        '"RCE, all scores at once: oblivious only","knows no detector, T of 5 %",3.0,10.0']
+        '"RCE, all scores at once: oblivious only",'
+        '"knows no detector, T of 5 %, tried up to 3",3.0,10.0']
