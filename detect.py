@@ -26,7 +26,7 @@ from defenses import PUBLISHED_SCORES, SCORES
 from defenses import detector as detectors
 from defenses.scores import Reference
 from errors import InputError
-from evaluation import finding, fitting, judging, tries, verdicts
+from evaluation import evidence, finding, fitting, judging, tries, verdicts
 from evaluation.rounds import check_rounds, rounds_of, successful
 from figures import attackers, curves, detection, drawing
 from files import judgements, paths, provenance
@@ -162,8 +162,8 @@ def evaluate(dataset: str, tag: str, kernel_folder: Path) -> None:
         rounds = [r for *_, scored in found for r in scored]
         if not rounds:
             raise finding.no_results(dataset, [name])
-        words, told = verdicts.told([r for _, results, scored in found for r in tries.of_results(
-            results, scored, detector)], detector)
+        words, told = verdicts.told([evidence.run_of(results, tries.of_results(
+            results, scored, detector), detector) for _, results, scored in found], detector)
         rows = judging.evaluate(rounds, detector, seed=F.seed, matlab_ties=F.matlab_ties)
         print(f"\n{name} on {dataset}, attackers who know the detector and who do not\n\n{words}")
         print(f"\n{name} on {dataset}, images that are right when normal and wrong when adversarial\n")
