@@ -66,7 +66,7 @@ def _curves(rows):
             if of:
                 last, reached = of[-1]
                 # Short of 100 % the curve ends where nobody tried on, which is no ceiling.
-                ends = "" if reached == 100 else f", tried up to {last:.3g}"
-                curves.append(drawing.Curve(f"{words}, T of {100 * rate:g} %{ends}", *np.array(of).T,
+                ends = "" if reached == 100 else f", tried to {last:.3g}"
+                curves.append(drawing.Curve(f"{words}, T {100 * rate:g} %{ends}", *np.array(of).T,
                                             *style, _LINES[number % len(_LINES)]))
     return curves

@@ -56,6 +56,7 @@ def page(found: Mapping[str, Any], attacked: Mapping[str, Any]) -> str:
         _chart(attacked["rows"]),
         _table("Images answered wrongly (%), by who knows what and by score",
                table(rows[0], rows[1:])) if rows else f"<p>{NOT_RUN}</p>",
+        *_warnings(attacked.get("warnings", ())),
         "<h2>Accuracy on normal images</h2>", _table("Accuracy", accuracy_table(found)),
         "<h2>Published tables and ours</h2>", f"<p>{_AUC_NOTE}</p>"]
     for dataset in found:
@@ -111,6 +112,18 @@ def _chart(rows: Sequence[Mapping[str, Any]]) -> str:
     height = 16 + len(means) * _GROUP
     return (f'<svg viewBox="0 0 {_WIDTH} {height}" role="img" aria-label="{label}">\n'
             + "\n".join(bars) + f"\n</svg>\n<p>{legend}</p>")
+
+
+def _warnings(raised):
+    """What the evaluations themselves say against their figures, each sentence once."""
+    seeds = {}
+    for one in raised:
+        network = f"{DATASETS[one['dataset']]} {one['objective'].upper()}"
+        seeds.setdefault((network, one["flag"], one["sentence"]), []).append(str(one["seed"]))
+    items = [f"<li>{_text(network)}, seed {', '.join(own)}: {_text(sentence)} ({_text(flag)})</li>"
+             for (network, flag, sentence), own in seeds.items()]
+    return ["<h3>Reasons for doubt, raised by the evaluations themselves</h3>", "<ul>", *items,
+            "</ul>"] if items else []
 
 
 def _runs(title, runs):

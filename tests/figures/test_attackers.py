@@ -16,9 +16,9 @@ ROWS = [row("adaptive", 0.2, 1.0), row("adaptive", 0.1, 0.5), row("oblivious", 0
 def test_a_line_per_attacker_and_threshold():
     density, every = attackers.panels({"RCE": ROWS}, "linf")
     shown = {curve.label: (curve.x.tolist(), curve.y.tolist(), curve.line) for curve in every.curves}
-    assert shown == {"knows the detector, T of 5 %": ([0.1, 0.2], [50, 100], "-"),
-                     "knows no detector, T of 5 %, tried up to 0.1": ([0.1], [25], "-"),
-                     "knows no detector, T of 1 %, tried up to 0.1": ([0.1], [50], "--")}
+    assert shown == {"knows the detector, T 5 %": ([0.1, 0.2], [50, 100], "-"),
+                     "knows no detector, T 5 %, tried to 0.1": ([0.1], [25], "-"),
+                     "knows no detector, T 1 %, tried to 0.1": ([0.1], [50], "--")}
     assert len({curve.colour for curve in every.curves}) == 2
     # Of this score no attack that knows the detector was run.
     assert density.title == "RCE, K-density: oblivious only"
@@ -31,4 +31,4 @@ def test_a_figure_per_norm(tmp_path):
     drawn["sr_curve_l2"](tmp_path / "x.png")
     assert (tmp_path / "x.csv").read_text().splitlines()[1:] == [
         '"RCE, all scores at once: oblivious only",'
-        '"knows no detector, T of 5 %, tried up to 3",3.0,10.0']
+        '"knows no detector, T 5 %, tried to 3",3.0,10.0']

@@ -69,5 +69,12 @@ def test_the_bars_are_the_numbers():
     assert RUN["command"] in found.text
 
 
+def test_reasons_for_doubt_are_told_once():
+    raised = [{"dataset": "mnist", "objective": "rce", "seed": seed, "flag": "F9",
+               "sentence": "1 < 2 fails."} for seed in (0, 2)]
+    found = Parsed(page.page({}, {"rows": ROWS, "runs": {}, "warnings": raised}))
+    assert found.text.count("MNIST RCE, seed 0, 2: 1 < 2 fails. (F9)") == 1
+
+
 def test_what_was_not_run_is_said():
     assert "not run" in Parsed(page.page({}, {"rows": [], "runs": {}})).text
