@@ -34,7 +34,7 @@ bench: .venv/installed
 reproduce: .venv/installed
 	PYTHON=$(BIN)/python bash results/reproduce.sh
 
-# Tables and figures from results/*.json; with WORK, the folder of `make reproduce`, these first.
+# REPORT.md, index.html and the README from results/*.json; with WORK, the folder of `make reproduce`, these first.
 report: .venv/installed
 	$(if $(WORK),$(BIN)/python -m results.collect $(WORK))
 	$(if $(WORK),$(BIN)/python -m results.beyond $(WORK))

@@ -26,9 +26,9 @@ from defenses import PUBLISHED_SCORES, SCORES
 from defenses import detector as detectors
 from defenses.scores import Reference
 from errors import InputError
-from evaluation import finding, fitting, judging, tries, verdicts
+from evaluation import evidence, finding, fitting, judging, tries, verdicts
 from evaluation.rounds import check_rounds, rounds_of, successful
-from figures import curves, detection, drawing
+from figures import attackers, curves, detection, drawing
 from files import judgements, paths, provenance
 from files.features import KERNEL_MODES, save_kernels
 from files.names import head_of_tag
@@ -162,8 +162,8 @@ def evaluate(dataset: str, tag: str, kernel_folder: Path) -> None:
         rounds = [r for *_, scored in found for r in scored]
         if not rounds:
             raise finding.no_results(dataset, [name])
-        words, told = verdicts.told([r for _, results, scored in found for r in tries.of_results(
-            results, scored, detector)], detector)
+        words, told = verdicts.told([evidence.run_of(results, tries.of_results(
+            results, scored, detector), detector) for _, results, scored in found], detector)
         rows = judging.evaluate(rounds, detector, seed=F.seed, matlab_ties=F.matlab_ties)
         print(f"\n{name} on {dataset}, attackers who know the detector and who do not\n\n{words}")
         print(f"\n{name} on {dataset}, images that are right when normal and wrong when adversarial\n")
@@ -176,22 +176,27 @@ def evaluate(dataset: str, tag: str, kernel_folder: Path) -> None:
 
 def figures(dataset: str, tag: str, kernel_folder: Path) -> None:
     """--mode=figures: draws the papers' figures from the results of every attack, or of one."""
-    F, wanted = flags.FLAGS, detection_options.wanted(dataset, all_attacks=True)
+    F = flags.FLAGS
+    wanted = detection_options.wanted(dataset, all_attacks=True, variants=True)
     folder = detection_options.output_folder(dataset)
     paths.require_folder(folder, "output_dir" if F.output_dir else "")
     fitted = finding.fitted_detectors(tag, kernel_folder, F.detector)
-    attacked = {}
+    attacked, tried = {}, {name: [] for name in fitted}
     for name, detector in fitted.items():
         for attack, results, rounds in finding.judged(wanted, name, detector):
-            attacked.setdefault(attack, {})[name] = detection.attacked(
-                results, rounds, F.seed, tsne=bool({attack, "all"} & set(F.tsne_attack)))
-    if not attacked:
+            tried[name] += tries.of_results(results, rounds, detector)
+            # What was aimed at a detector says little of AUCs.
+            if attack in wanted.attacks:
+                attacked.setdefault(attack, {})[name] = detection.attacked(
+                    results, rounds, F.seed, tsne=bool({attack, "all"} & set(F.tsne_attack)))
+    if not any(tried.values()):
         raise finding.no_results(dataset, fitted)
     detection_options.check_tsne(attacked)
     beside = finding.beside(wanted, Path(F.beside)) if F.beside else {}
     networks = {head_of_tag(name): detector.network for name, detector in fitted.items()}
-    drawn = detection.drawings(
-        attacked, fitted, detection_options.network_names(dataset, networks.values()), F.seed, beside)
+    names = detection_options.network_names(dataset, networks.values())
+    drawn = detection.drawings(attacked, fitted, names, F.seed, beside) | attackers.drawings(
+        {name: verdicts.rows(rounds, fitted[name]) for name, rounds in tried.items()}, names)
     if not drawn:
         raise InputError("expected results of several eps, or with images that are right when normal "
                          "and wrong when adversarial. Received: neither.")

@@ -168,11 +168,19 @@ def worst_case(rounds: Sequence[Tried], score: str, rate: float, *, norm: str, e
                      tuple(dict.fromkeys(r.variant for r in chosen)), shrinking)
 
 
+def reached(rounds: Sequence[Tried], norm: str, attacker: str) -> float:
+    """The largest budget of a norm that an attacker of ATTACKERS has been tried at; 0 for none, inf of
+    a search, which has no bound. Above it more might be won than its worst case has."""
+    return max((float("inf") if r.eps is None else r.eps for r in rounds
+                if r.norm == norm and r.knowledge in ATTACKERS[attacker]), default=0.0)
+
+
 def _common(rounds):
     """The images that all have, in order of their digests; and who lacks some."""
-    common = functools.reduce(np.intersect1d, [r.image for r in rounds])
-    every = functools.reduce(np.union1d, [r.image for r in rounds])
-    lacking = (r.variant for r in rounds if len(r.image) < len(every))
+    # Of one round, too: intersect1d sorts, and counts equal pictures once.
+    common = functools.reduce(np.intersect1d, [r.image for r in rounds], rounds[0].image)
+    every = np.unique(np.concatenate([r.image for r in rounds]))
+    lacking = (r.variant for r in rounds if len(np.unique(r.image)) < len(every))
     return common, tuple(dict.fromkeys(lacking))
 
 

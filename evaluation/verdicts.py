@@ -7,8 +7,9 @@ from typing import Any
 
 from defenses import SCORES
 from defenses.detector import Detector
-from evaluation import soundness
-from evaluation.success import ATTACKERS, Tried, budgets, worst_case
+from evaluation import evidence, soundness
+from evaluation.evidence import Run
+from evaluation.success import ATTACKERS, Tried, budgets, reached, worst_case
 from files.names import ALL_SCORES
 
 # Of a screen.
@@ -29,7 +30,8 @@ def rows(rounds: Sequence[Tried], detector: Detector) -> list[dict[str, Any]]:
             for score in (*detector.score_names, ALL_SCORES):
                 for rate in detector.false_refusal_rates.tolist():
                     case = worst_case(rounds, score, rate, norm=norm, eps=eps, attacker=attacker)
-                    if case:
+                    # Of a budget beyond those tried nothing is known: what a smaller one won is less.
+                    if case and eps <= reached(rounds, norm, attacker):
                         found.append({
                             "attacker": attacker, "norm": norm, "eps": eps, "score": score,
                             "rate": rate, "attacks": list(case.attacks), "images": len(case.image),
@@ -45,7 +47,9 @@ def verdict(found: Sequence[dict[str, Any]]) -> str:
     every = [row for row in found if row["score"] == ALL_SCORES]
     if not every:
         return "No attack within a budget was run: nothing is known of what the detector is worth."
-    last = max(every, key=lambda row: (row["norm"] == every[0]["norm"], row["eps"], row["rate"]))
+    # The largest at which somebody who knows the detector was tried, where anybody was.
+    last = max(every, key=lambda row: (row["attacker"] == "adaptive", row["norm"] == every[0]["norm"],
+                                       row["eps"], row["rate"]))
     at = f"{_NORMS[last['norm']]} {last['eps']:g}, thresholds of {100 * last['rate']:g} %"
     told = {row["attacker"]: row for row in every
             if (row["norm"], row["eps"], row["rate"]) == (last["norm"], last["eps"], last["rate"])}
@@ -69,8 +73,8 @@ def table(found: Sequence[dict[str, Any]], rate: float) -> str:
     for norm, eps in dict.fromkeys((row["norm"], row["eps"]) for row in found):
         of = {(row["attacker"], row["score"]): row for row in found
               if (row["norm"], row["eps"], row["rate"]) == (norm, eps, rate)}
-        images = of["all", names[0]]["images"]
         for attacker, words in (("oblivious", "knows no detector"), ("adaptive", "knows the detector")):
+            images = of[attacker, names[0]]["images"] if (attacker, names[0]) in of else "-"
             cells = "".join(f"{_percent(of.get((attacker, name))):>9}" for name in names)
             lines.append(f"{_NORMS[norm]:<6}{eps:>7.4g}{images:>6}  {words:<22}|{cells}")
     return "\n".join(lines)
@@ -84,11 +88,13 @@ def _wrapped(sentence):
     return textwrap.fill(sentence, _COLUMNS, break_on_hyphens=False, break_long_words=False)
 
 
-def told(rounds: Sequence[Tried], detector: Detector) -> tuple[str, dict[str, Any]]:
+def told(runs: Sequence[Run], detector: Detector) -> tuple[str, dict[str, Any]]:
     """What is said on screen of a detector under attack, and the same as JSON values: "success",
-    "warnings", "verdict"."""
+    "warnings", "not_checked", "verdict"."""
+    rounds = [tried for run in runs for tried in run.tried]
     found = rows(rounds, detector)
-    raised = soundness.caveats(rounds, detector)
+    flaws, unchecked = evidence.look(runs, detector)
+    raised = [*soundness.caveats(rounds, detector), *flaws]
     # One rate fits the screen, the laxest for the attacker; the files hold all.
     said = verdict(found)
     lines = [_wrapped(said), ""]
@@ -97,7 +103,8 @@ def told(rounds: Sequence[Tried], detector: Detector) -> tuple[str, dict[str, An
         lines += [f"Images answered wrongly, of all that were not fitted on, T of {100 * rate:g} %:",
                   table(found, rate), ""]
     lines += [_wrapped(f"{caveat.flag}: {caveat.sentence}") for caveat in raised]
-    lines.append(_wrapped(soundness.not_checked()))
+    lines.append(_wrapped(soundness.not_checked(unchecked)))
     return "\n".join(lines), {
         "verdict": said, "success": found,
-        "warnings": [dataclasses.asdict(caveat) for caveat in raised]}
+        "warnings": [dataclasses.asdict(caveat) for caveat in raised],
+        "not_checked": sorted(unchecked, key=lambda flag: int(flag[1:]))}

@@ -27,16 +27,21 @@ _RATE, _STRICTER = 0.05, 0.01
 
 
 def collect(work: Path) -> dict[str, Any]:
-    """{"rows": ..., "runs": ...}: per data set, objective, seed and row of `evaluation.verdicts.rows`
-    "value" and "n" of its success; the attacks' runs by name."""
-    found = {"rows": [], "runs": {}}
+    """{"rows": ..., "runs": ..., "warnings": ...}: per data set, objective, seed and row of
+    `evaluation.verdicts.rows` "value" and "n" of its success; the attacks' runs by name; "flag" and
+    "sentence" of each reason for doubt."""
+    found = {"rows": [], "runs": {}, "warnings": []}
     for folder in sorted(work.glob("*/seed*")):
         dataset, seed = folder.parent.name, int(folder.name.removeprefix("seed"))
         for tag, objective in OBJECTIVE_OF_TAG.items():
             path = folder / f"detection_{dataset}" / evaluation_files(tag)[0]
             if not path.is_file():
                 continue
-            for row in json.loads(path.read_text(encoding="utf-8"))["success"]:
+            evaluation = json.loads(path.read_text(encoding="utf-8"))
+            found["warnings"] += [
+                {"dataset": dataset, "objective": objective, "seed": seed, "flag": raised["flag"],
+                 "sentence": raised["sentence"]} for raised in evaluation.get("warnings", ())]
+            for row in evaluation["success"]:
                 kept = {key: row[key] for key in _KEPT}
                 found["rows"].append({"dataset": dataset, "objective": objective, "seed": seed, **kept,
                                       "value": round(row["success"]["value"], 6),
@@ -71,6 +76,19 @@ def sentence(rows: list[dict[str, Any]]) -> str:
     return ("Images that an attacker who knows the detector gets misclassified and accepted by all "
             f"five scores at once, with thresholds that refuse {100 * _RATE:g} % of normal images, "
             f"in %: {'; '.join(parts)}.")
+
+
+def means(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """Data, objective and L-inf eps in words → attacker → its success against all scores at once, mean
+    over the seeds."""
+    found = {}
+    for row in rows:
+        if (row["norm"], row["score"], row["rate"]) == ("linf", ALL_SCORES, _RATE):
+            name = (f"{DATASETS[row['dataset']]} {row['objective'].upper()}, L-inf eps "
+                    f"{_eps(row['eps'])}")
+            found.setdefault(name, {}).setdefault(row["attacker"], []).append(row["value"])
+    return {name: {attacker: sum(values) / len(values) for attacker, values in by_attacker.items()}
+            for name, by_attacker in found.items()}
 
 
 def table_rows(rows: list[dict[str, Any]]) -> list[list[str]]:

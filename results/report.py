@@ -1,4 +1,4 @@
-"""Draws up results/REPORT.md and the table of the README from results/*.json: `make report`.
+"""Draws up REPORT.md, index.html and the table of the README from results/*.json: `make report`.
 
     python -m results.report
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from files import atomic
-from results import attackers, beyond, pictures
+from results import attackers, beyond, page, pictures
 from results.cells import DATASETS, HERE, load, load_beyond, short_cells, short_name
 from results.tables import (
     accuracy_table,
@@ -182,12 +182,12 @@ def with_part(readme: str, part: str) -> str:
 
 
 def main() -> int:
-    """Writes both pages."""
+    """Writes the README's part, REPORT.md and index.html."""
     found = load()
     whole = report(found, load_experiments(), load_beyond(), attackers.load())
     for path, text in ((README, with_part(README.read_text(encoding="utf-8"), readme_part(
             found, attackers.load()["rows"]))),
-                       (REPORT, whole)):
+                       (REPORT, whole), (page.PAGE, page.page(found, attackers.load()))):
         with atomic.atomic_path(path) as temporary:
             temporary.write_text(text, encoding="utf-8")
         sys.stdout.write(f"{path.relative_to(HERE.parent)}\n")

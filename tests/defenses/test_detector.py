@@ -391,10 +391,10 @@ def test_figures_are_drawn_of_what_was_swept_and_hold_the_evaluations_numbers(wo
     result = succeeded("detect", "--dataset=digits", "--mode=figures", cwd=work[0])
     folder = work[0] / "detection_digits"
     names = {"robustness", "distortions", "auroc_fgsm", "top_half_fgsm", "thresholds_fgsm",
-             "scores_fgsm", "roc_fgsm", "roc_bim"}
+             "scores_fgsm", "roc_fgsm", "roc_bim", "sr_curve_linf"}
     assert {path.stem for path in folder.glob("*.png")} == names
     assert {path.stem for path in folder.glob("*.csv")} == names | {"evaluation_RCE"}
-    assert "8 figures" in result.out
+    assert "9 figures" in result.out
     with open(folder / "auroc_fgsm.csv", newline="") as file:
         drawn = {float(row["x"]): row["y"] for row in csv.DictReader(file)
                  if row["curve"] == "RCE non-ME"}
@@ -414,7 +414,7 @@ def test_without_a_sweep_there_are_the_figures_of_one_round(work, judged, tmp_pa
     succeeded("detect", "--dataset=digits", "--mode=figures", "--attack_method=bim",
               "--tsne_attack=bim", f"--output_dir={tmp_path}", cwd=work[0])
     assert {path.stem for path in tmp_path.iterdir()} == {
-        "distortions", "roc_bim", "tsne_bim", "figures_run"}
+        "distortions", "roc_bim", "tsne_bim", "sr_curve_linf", "figures_run"}
     assert provenance.read(tmp_path, "figures")["metrics"]["networks"]["rce"] == provenance.read(
         work[0] / "bim_digits/RCE", "test_adv")["metrics"]["network"]
     # The label of each curve ends in its area.

@@ -9,6 +9,7 @@ from defenses import detector as detectors
 from defenses.kernels import Kernels
 from defenses.scores import Reference
 from evaluation import soundness, success, verdicts
+from evaluation.evidence import Run
 from evaluation.rounds import Round
 from evaluation.success import PARTS, Tried, worst_case
 
@@ -53,6 +54,12 @@ def test_the_five_parts():
     assert case.of_answered.value == pytest.approx(1 / 3) and case.of_answered.n == 3
     # Of the five that are wrong one is so by nature; two of the other four are refused.
     assert case.detected.value == 2 / 4
+
+
+def test_images_stand_in_order_of_their_digests_also_those_of_one_attack():
+    case = worst([attacked([1, 0, 0, 0], [1, 1, 1, 1], image=[7, 3, 5, 3])])
+    assert case.image.tolist() == [3, 5, 7]
+    assert [PARTS[k] for k in case.part] == ["answered_right", "answered_right", "evaded"]
 
 
 def test_of_two_attacks_each_image_counts_once():
@@ -137,6 +144,11 @@ def flags(rounds, of):
     return {caveat.flag for caveat in soundness.caveats(rounds, of)}
 
 
+def runs(rounds):
+    """Each as a run of its own, of which no record tells."""
+    return [Run(r.variant, None, {}, [r], {}, np.zeros((len(r.image), 2))) for r in rounds]
+
+
 def test_nothing_is_raised_by_what_is_sound():
     rounds, of = sound()
     # At 1 % none is refused, of 120, which the interval allows.
@@ -163,7 +175,7 @@ def test_each_fault_raises_its_flag():
 
 def test_the_verdict_says_who_gets_what():
     rounds, of = sound()
-    words, told = verdicts.told(rounds, of)
+    words, told = verdicts.told(runs(rounds), of)
     assert told["verdict"] == (
         "L-inf 0.1, thresholds of 5 %: an attacker who knows the detector gets 120 of 120 images "
         "answered wrongly although every score has to accept; one who does not gets 0 of 120 images "
@@ -173,10 +185,36 @@ def test_the_verdict_says_who_gets_what():
     row, = [row for row in told["success"] if (row["attacker"], row["score"], row["rate"])
             == ("adaptive", "all", RATE)]
     assert row["success"]["value"] == 1 and row["success"]["n"] == row["images"] == 120
-    words, told = verdicts.told(rounds[1:], of)
+    words, told = verdicts.told(runs(rounds[1:]), of)
     assert "of one who does nothing is known" in told["verdict"]
     assert "not run" in words and "F17" in words
     assert "nothing is known" in verdicts.told([], of)[0]
+
+
+def test_beyond_what_was_tried_nothing_is_known():
+    """Who knows the detector was tried at 0.1 alone: what that won is no figure of 0.2."""
+    (adaptive, oblivious), of = sound()
+    far = dataclasses.replace(oblivious, eps=0.2, accepted=oblivious.accepted_before)
+    told = verdicts.told(runs([adaptive, oblivious, far]), of)[1]
+    assert told["verdict"].startswith("L-inf 0.1,")
+    assert {row["eps"] for row in told["success"] if row["attacker"] == "adaptive"} == {0.1}
+    incomplete, = [each for each in told["warnings"] if each["flag"] == "F17"]
+    assert incomplete["numbers"] == {"norm": "linf", "eps": [0.2]}
+    # Nor is it out of order that more room wins more.
+    assert "F9" not in {each["flag"] for each in told["warnings"]}
+
+
+def test_the_order_is_judged_on_the_images_both_were_given():
+    wrong = np.arange(100) < 50
+    adaptive = attacked(wrong[:60], np.ones(60), image=np.arange(60))
+    alike = attacked(np.ones(100, bool), wrong, wrong, knowledge="oblivious", variant="b",
+                     image=np.arange(100))
+    assert "F9" not in flags([adaptive, alike], detector())
+    first = np.arange(100) < 60
+    more = attacked(np.ones(100, bool), first, first, knowledge="oblivious", variant="b",
+                    image=np.arange(100))
+    raised, = [c for c in soundness.caveats([adaptive, more], detector()) if c.flag == "F9"]
+    assert raised.numbers["share"] == pytest.approx(10 / 60) and raised.numbers["images"] == 60
 
 
 def test_a_search_without_distances_has_no_budget():

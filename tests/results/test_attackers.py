@@ -44,10 +44,13 @@ def test_it_is_read_from_what_evaluate_has_left(tmp_path):
     success = [{"attacker": "adaptive", "norm": "linf", "eps": 0.1, "score": "all", "rate": 0.05,
                 "attacks": ["a"], "success": {"value": 0.5, "low": 0.4, "high": 0.6, "n": 8}}]
     (folder / "detection_mnist/evaluation_RCE.json").write_text(
-        json.dumps({"format": 2, "success": success, "rows": []}))
+        json.dumps({"format": 2, "success": success, "rows": [], "warnings": [
+            {"flag": "F12", "sentence": "8 are few.", "numbers": {}}]}))
     provenance.write(folder / "selective_pgd_all_mnist/RCE", "test_adv", flags={"seed": 3}, metrics={})
     found = attackers.collect(tmp_path)
     assert found["rows"] == [{
         "dataset": "mnist", "objective": "rce", "seed": 3, "attacker": "adaptive", "norm": "linf",
         "eps": 0.1, "score": "all", "rate": 0.05, "attacks": ["a"], "value": 0.5, "n": 8}]
     assert found["runs"]["mnist_rce_selective_pgd_all_seed3"]["seed"] == 3
+    assert found["warnings"] == [{"dataset": "mnist", "objective": "rce", "seed": 3, "flag": "F12",
+                                  "sentence": "8 are few."}]

@@ -1,0 +1,135 @@
+"""Draws up results/index.html from results/*.json, as `results.report` does REPORT.md: `make report`.
+
+One static file that asks no network and no script; the same numbers give the same bytes. Its tables are
+those of REPORT.md, so that no number stands in two forms.
+"""
+
+import html
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from files.names import ALL_SCORES
+from results import attackers
+from results.cells import DATASETS, HERE, NOT_RUN
+from results.tables import accuracy_table, auc_table, shape_table, table
+
+PAGE = HERE / "index.html"
+_TITLE = "Detectors of adversarial examples, and attackers who know them"
+_NOTE = (
+    "Share of images that some attack gets answered wrongly, of those that no threshold was fitted on; "
+    "T refuses 5 % of normal images. Mean over the seeds (smallest to largest). Lower bounds of what "
+    "is possible: an attack that was not run may get more. The CIFAR-10 networks are weak ones, which "
+    "is part of what is seen there.")
+_AUC_NOTE = ("AUCs (%) of confidence / non-ME / K-density, of attacks that do not know that there is a "
+             "detector: they say nothing of an attacker who does. ▼: the published value lies above "
+             "our 95 % interval.")
+_STYLE = """
+:root { color-scheme: light dark; --ink: #111; --paper: #fff; --line: #bbb; --knows: #111; --not: #bbb }
+@media (prefers-color-scheme: dark) {
+  :root { --ink: #eee; --paper: #161616; --line: #555; --knows: #eee; --not: #666 } }
+body { color: var(--ink); background: var(--paper); font: 1rem/1.5 system-ui, sans-serif;
+  margin: 0 auto; max-width: 75rem; padding: 1rem }
+.claim { border-left: .4rem solid; font-size: 1.15rem; padding-left: 1rem }
+.wide { overflow-x: auto }
+table { border-collapse: collapse; font-size: .85rem }
+caption { text-align: left }
+th, td { border: 1px solid var(--line); padding: .2rem .5rem; text-align: left; vertical-align: top }
+svg { display: block; max-width: 44rem; width: 100% }
+svg text { fill: currentColor; font: 12px system-ui, sans-serif }
+svg .adaptive { fill: var(--knows) } svg .oblivious { fill: var(--not); stroke: currentColor }
+code { font-size: .8rem; overflow-wrap: anywhere }
+@media print { .wide { overflow: visible } table { font-size: .6rem } }
+"""
+# Of the chart, in units of its own.
+_WIDTH, _BAR, _GROUP, _LEFT, _FULL = 400, 14, 58, 4, 330
+_WHO = {"oblivious": "does not know the detector", "adaptive": "knows the detector"}
+
+
+def page(found: Mapping[str, Any], attacked: Mapping[str, Any]) -> str:
+    """The text of index.html; `found` is of `cells.load`, `attacked` of `attackers.load`."""
+    rows = attackers.table_rows(attacked["rows"])
+    parts = [
+        f"<h1>{_TITLE}</h1>",
+        '<p class="claim"><strong>Do not rely on these detectors against an attacker who knows them.'
+        f"</strong> {_text(attackers.sentence(attacked['rows']))}</p>",
+        "<h2>Attackers who know the detector, beside those who do not</h2>", f"<p>{_NOTE}</p>",
+        _chart(attacked["rows"]),
+        _table("Images answered wrongly (%), by who knows what and by score",
+               table(rows[0], rows[1:])) if rows else f"<p>{NOT_RUN}</p>",
+        *_warnings(attacked.get("warnings", ())),
+        "<h2>Accuracy on normal images</h2>", _table("Accuracy", accuracy_table(found)),
+        "<h2>Published tables and ours</h2>", f"<p>{_AUC_NOTE}</p>"]
+    for dataset in found:
+        parts += [f"<h3>{_text(DATASETS[dataset])}</h3>",
+                  _table(f"AUC (%), {DATASETS[dataset]}", auc_table(found, dataset))]
+    parts += ["<h3>Statements of the paper</h3>", _table("Statements", shape_table(found)),
+              "<h2>Runs</h2>", _runs("Attackers", attacked["runs"])]
+    parts += [_runs(DATASETS[dataset], found[dataset]["runs"]) for dataset in found]
+    return ('<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+            '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+            f"<title>{_TITLE}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n"
+            + "\n".join(parts) + "\n</body>\n</html>\n")
+
+
+def _text(value):
+    return html.escape(str(value), quote=False)
+
+
+def _table(caption, markdown):
+    """A table of `results.tables` as HTML, which may scroll on a narrow screen."""
+    head, _, *rows = ([cell.strip() for cell in line.strip().strip("|").split("|")]
+                      for line in markdown)
+    lines = [f'<div class="wide"><table><caption>{_text(caption)}</caption>', "<thead><tr>"
+             + "".join(f'<th scope="col">{_text(cell)}</th>' for cell in head) + "</tr></thead>",
+             "<tbody>"]
+    for first, *rest in rows:
+        lines.append(f'<tr><th scope="row">{_text(first)}</th>'
+                     + "".join(f"<td>{_text(cell)}</td>" for cell in rest) + "</tr>")
+    return "\n".join([*lines, "</tbody></table></div>"])
+
+
+def _chart(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Bars of both attackers per budget, all scores at once, as SVG; nothing without rows."""
+    means = attackers.means(rows)
+    if not means:
+        return ""
+    bars, said = [], []
+    for number, (name, by_attacker) in enumerate(means.items()):
+        top = 16 + number * _GROUP
+        bars.append(f'<text x="{_LEFT}" y="{top}">{_text(name)}</text>')
+        for place, (attacker, words) in enumerate(_WHO.items()):
+            value, y = by_attacker.get(attacker), top + 6 + place * (_BAR + 4)
+            shown = NOT_RUN if value is None else f"{100 * value:.0f} %"
+            width = _FULL * (value or 0)
+            bars += [f'<rect class="{attacker}" x="{_LEFT}" y="{y}" width="{width:.1f}" '
+                     f'height="{_BAR}"/>',
+                     f'<text x="{_LEFT + width + 6:.1f}" y="{y + 11}">{shown}</text>']
+            said.append(f"{name}, an attacker who {words}: {shown}")
+    label = html.escape(f"Images answered wrongly although all scores accept. {'; '.join(said)}.")
+    # Told by their places: in dark mode light is dark.
+    legend = ("Per budget the upper bar, outlined, is of attackers who do not know the detector, "
+              f"the lower of those who do; score: {ALL_SCORES}, every score has to accept.")
+    height = 16 + len(means) * _GROUP
+    return (f'<svg viewBox="0 0 {_WIDTH} {height}" role="img" aria-label="{label}">\n'
+            + "\n".join(bars) + f"\n</svg>\n<p>{legend}</p>")
+
+
+def _warnings(raised):
+    """What the evaluations themselves say against their figures, each sentence once."""
+    seeds = {}
+    for one in raised:
+        network = f"{DATASETS[one['dataset']]} {one['objective'].upper()}"
+        seeds.setdefault((network, one["flag"], one["sentence"]), []).append(str(one["seed"]))
+    items = [f"<li>{_text(network)}, seed {', '.join(own)}: {_text(sentence)} ({_text(flag)})</li>"
+             for (network, flag, sentence), own in seeds.items()]
+    return ["<h3>Reasons for doubt, raised by the evaluations themselves</h3>", "<ul>", *items,
+            "</ul>"] if items else []
+
+
+def _runs(title, runs):
+    if not runs:
+        return f"<p>{_text(title)}: {NOT_RUN}</p>"
+    items = "\n".join(
+        f"<li>{_text(name)}: <code>{_text(run['command'])}</code>, seed {run['seed']}, "
+        f"{_text(run['hardware'])}</li>" for name, run in runs.items())
+    return f"<details><summary>{_text(title)}, commands</summary><ul>\n{items}\n</ul></details>"
