@@ -176,13 +176,15 @@ def _checks(run, rate):
     record, columns, name = run.record, run.columns, run.name
     steps, restarts = record.get("num_steps"), record.get("num_restarts", 1)
     zero, at_start = columns.get("zero_gradient_steps"), record.get("zero_gradients_at_start")
+    # No step without a gradient is none of however many.
+    counted = zero is not None and (steps or not np.any(zero))
     gain, aimed = record.get("check_steps_gain"), _aimed(run)
     late = steps and {"best_step", "evaded"} <= set(columns)
     by_eps = {tried.eps: tried.wrong & tried.accepted[ALL_SCORES][rate] for tried in run.tried}
     same = all(np.array_equal(tried.image, run.tried[0].image) for tried in run.tried)
     return {
-        "F3": None if at_start is None and (zero is None or not steps) else lambda: (
-            flaws.zero_gradient(name, zero if steps else None, steps or 1, at_start or 0)),
+        "F3": None if at_start is None and not counted else lambda: (
+            flaws.zero_gradient(name, zero if counted else None, steps or 1, at_start or 0)),
         "F4": None if "flat_loss_share" not in record else lambda: (
             flaws.flat_loss(name, record["flat_loss_share"])),
         "F6": None if restarts < 2 or "first_broken" not in columns else lambda: (

@@ -102,6 +102,14 @@ def test_what_no_record_tells_is_not_checked():
     assert unchecked == {"F1", "F3", "F4", "F5", "F6", "F7", "F13", "F14", "F15", "F16"}
 
 
+@pytest.mark.parametrize(("zero_steps", "checked"), [(0, True), (3, False)])
+def test_no_step_without_a_gradient_is_none_of_however_many(zero_steps, checked):
+    run_of_an_earlier_version = run("selective_pgd", "adaptive", (0.6,), columns={
+        "zero_gradient_steps": lambda wrong: np.full(len(wrong), zero_steps)})
+    caveats, unchecked = evidence.look([run_of_an_earlier_version], detector())
+    assert caveats == [] and ("F3" not in unchecked) == checked
+
+
 def test_columns_are_those_of_the_images_that_are_judged(tmp_path):
     images = to_network_input(RNG.integers(0, 256, (6, 2, 2, 1)).astype(np.uint8))
     of = detector(digests_of(images)[[1, 4]])
