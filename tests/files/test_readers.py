@@ -18,6 +18,7 @@ from data.npy_files import read_npy, read_npz
 from errors import InputError
 from files import attack_results, detectors
 from files.arrays import read_mat
+from files.features import load_kernels
 
 HEADER = "{{'descr': '{}', 'fortran_order': False, 'shape': {}, }}\n"
 
@@ -264,3 +265,13 @@ def test_arrays_of_one_table_are_of_one_length(tmp_path, name, array):
         load_per_image(tmp_path, 4)
     with pytest.raises(InputError, match="expected 5 numbers"):
         load_per_image(tmp_path, 5)
+
+
+def test_kernels_behind_a_link_into_another_file_are_not_read(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(tmp_path / "other.h5", "w") as file:
+        file["k"] = np.ones((2, 3, 4))
+    with h5py.File(tmp_path / "kernel1000_RCE.mat", "w", userblock_size=512) as file:
+        file["kernel_RCE"] = h5py.ExternalLink("other.h5", "k")
+    with pytest.raises(InputError, match=r"kernel1000_RCE\.mat"):
+        load_kernels(tmp_path, "rce")
