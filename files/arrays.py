@@ -136,12 +136,13 @@ def _read_hdf5(path, name):
     with h5py.File(path) as file:
         if name not in file:
             raise InputError(f"expected the array {name} in {path}. Received: arrays={sorted(file)}.")
-        # Never followed: a link may lead into any other file of the machine.
+        # Never followed: links, virtual and external data may lead into any other file of the machine.
         if not isinstance(file.get(name, getlink=True), h5py.HardLink):
             return None
         found = file[name]
-        if not isinstance(found, h5py.Dataset) or found.dtype.kind not in "fiu" or (
-                found.size > _MOST_PER_BYTE * os.path.getsize(path)):
+        if not isinstance(found, h5py.Dataset) or found.is_virtual or found.external:
+            return None
+        if found.dtype.kind not in "fiu" or found.size > _MOST_PER_BYTE * os.path.getsize(path):
             return None
         # Matlab's first axis is HDF5's last.
         return np.ascontiguousarray(found[()].T)

@@ -105,6 +105,23 @@ def test_version_73_is_read_with_its_axes_reversed(tmp_path):
         read_mat(tmp_path / "k.mat", "kernels")
 
 
+def test_data_of_other_files_is_not_read(tmp_path):
+    import h5py
+
+    (tmp_path / "secret").write_bytes(KERNELS.tobytes())
+    with h5py.File(tmp_path / "other.h5", "w") as file:
+        file["kernel"] = KERNELS
+    layout = h5py.VirtualLayout(shape=KERNELS.shape, dtype="f8")
+    layout[:] = h5py.VirtualSource(str(tmp_path / "other.h5"), "kernel", shape=KERNELS.shape)
+    with h5py.File(tmp_path / "k.mat", "w", userblock_size=512) as file:
+        file.create_virtual_dataset("virtual", layout)
+        file.create_dataset("external", KERNELS.shape, "f8",
+                            external=[(str(tmp_path / "secret"), 0, KERNELS.nbytes)])
+    for name in ("virtual", "external"):
+        with pytest.raises(InputError, match=rf"the array {name} of real numbers"):
+            read_mat(tmp_path / "k.mat", name)
+
+
 # --- Pictures ---
 
 GREY = np.arange(64, dtype=np.uint8).reshape(8, 8)
