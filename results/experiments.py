@@ -10,7 +10,6 @@ The first two read what is in results/, the others what results/reproduce.sh has
 and the last of CIFAR-10.
 """
 
-import csv
 import itertools
 import sys
 from collections.abc import Iterator
@@ -28,7 +27,8 @@ from evaluation.rounds import rounds_of, successful
 from files import attack_results
 from files.features import load_kernels, load_training_features
 from files.names import kernel_dir, results_dir
-from results.cells import HERE, OBJECTIVES, SWEPT, Cells, is_short, load, short_cells, short_name
+from results import pictures
+from results.cells import OBJECTIVES, SWEPT, Cells, is_short, load, short_cells, short_name
 from results.collect import flagged
 
 _DATASET = "mnist"
@@ -62,10 +62,8 @@ def _at(cell):
 
 def training() -> Iterator[str]:
     """Per curve of results/networks: the test accuracy at a few steps, the last among them."""
-    for path in sorted((HERE / "networks").glob("*/*.csv")):
-        with open(path, newline="") as file:
-            tested = [(int(row["step"]), 100 * float(row["test_precision"]))
-                      for row in csv.DictReader(file) if row["test_precision"]]
+    for path in sorted(pictures.NETWORKS.glob("*/*.csv")):
+        tested = pictures.tested_at(path)
         shown = [tested[len(tested) * part // 5 - 1] for part in range(1, 6) if len(tested) >= 5]
         name = path.stem if path.parent.name == "recipe" else path.parent.name
         words = (f"{accuracy:.2f} at {step:,}" for step, accuracy in shown or tested)

@@ -1,14 +1,21 @@
 """Which pictures results/REPORT.md shows, what stands under them, and that they are of its networks."""
 
+import csv
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from evaluation import finding
+from figures import drawing
 from files import provenance
 from files.names import results_dir
-from results.cells import HERE, PAPER_ATTACKS, WHITE_BOX, tested
+from results.cells import DATASETS, HERE, PAPER_ATTACKS, WHITE_BOX, tested
 
 FIGURES = HERE / "figures"
+# Curves of the networks that were trained elsewhere.
+NETWORKS = HERE / "networks"
+TRAINING = FIGURES / "training.png"
 # Folder of results/reproduce.sh whose networks are not those of the tables: figure 7 of v1.
 _DENSE = "dense"
 
@@ -43,9 +50,32 @@ _DRAWN = {
     "dense_thresholds_fgsm": _Shown(_DENSE, "thresholds_fgsm", "The same for dense nets, beside an "
                                     "ensemble of five (v1, figure 7)."),
 }
+_COLOURS = {"ce": "#0072B2", "rce": "#D55E00"}
 _GRIDS = ("fgsm", "jsma", "carliniL2", "carliniL2_specific")
 _CAPTIONS = {name: shown.caption for name, shown in _DRAWN.items()} | {
     f"images_{attack}": f"{attack} against RCE: normal, adversarial, difference." for attack in _GRIDS}
+
+
+def tested_at(path: Path) -> list[tuple[int, float]]:
+    """Steps and test accuracies (%) of a training.csv."""
+    with open(path, newline="") as file:
+        return [(int(row["step"]), 100 * float(row["test_precision"]))
+                for row in csv.DictReader(file) if row["test_precision"]]
+
+
+def draw_training() -> None:
+    """Draws TRAINING: test accuracy against steps of every network of NETWORKS, a panel a data set."""
+    panels = []
+    for dataset, title in DATASETS.items():
+        curves = []
+        for path in sorted(NETWORKS.glob(f"{dataset}_*/training.csv")):
+            _, network, objective = path.parent.name.split("_")
+            steps, accuracies = zip(*tested_at(path), strict=True)
+            curves.append(drawing.Curve(f"{network}, {objective.upper()}", np.array(steps),
+                                        np.array(accuracies), _COLOURS[objective], "",
+                                        drawing.OBJECTIVE_LINE[objective]))
+        panels.append(drawing.Panel(title, "step", "test accuracy (%)", curves))
+    drawing.panels(TRAINING, panels, "Trainings of results/networks")
 
 
 def find(work: Path, dataset: str) -> tuple[dict[str, Path], dict[str, dict[str, Any]]]:

@@ -34,6 +34,11 @@ Accuracy on normal test images. The paper trains the ResNets for 20,000 steps on
 CIFAR-10; ours have had the steps in the table, with the rates of the commands in REPORT.md. All other
 numbers are of these networks. Our CIFAR-10 images have been through JPEG: no others could be had here.
 """
+_TRAINING = f"""\
+![Test accuracy against steps]({pictures.TRAINING.relative_to(HERE)})
+
+Trainings of the CIFAR-10 networks and of ResNet-56 (one_cycle; results/networks): most of the accuracy
+comes with the fall of the rate."""
 _README_NOTE = """\
 AUC (%) of confidence / non-ME / K-density, ResNet-32, sign attacks at eps 0.16, the round that the
 released script takes (the paper names none). ▼: the published value lies above the 95 % interval of
@@ -118,6 +123,7 @@ def report(found, experiments, more=None, attacked=None) -> str:
     """The text of REPORT.md; `more` is of `cells.load_beyond`, `attacked` of `attackers.load`."""
     more = more or {"deeper": [], "seeds": [], "runs": {}}
     lines = [_REPORT_NOTE, "## Accuracy", "", _ACCURACY_NOTE, *accuracy_table(found), "",
+             _TRAINING, "",
              "## Statements of the paper", "", "Judged in every round that is shown.", "",
              *shape_table(found), ""]
     lines += _attackers_part(attacked or {"rows": [], "runs": {}})
@@ -183,6 +189,7 @@ def with_part(readme: str, part: str) -> str:
 
 def main() -> int:
     """Writes the README's part, REPORT.md and index.html."""
+    pictures.draw_training()
     found = load()
     whole = report(found, load_experiments(), load_beyond(), attackers.load())
     for path, text in ((README, with_part(README.read_text(encoding="utf-8"), readme_part(
