@@ -38,13 +38,13 @@ def collect(work: Path) -> dict[str, Any]:
       work: folder of results/reproduce.sh.
 
     Returns:
-      {"cells": the deeper network's accuracies, as of `results.collect`; "deeper": rows, "seeds": rows;
-      "runs": {name: run}}. A row of an accuracy has "network", "objective", "num_right" and "n"; one of
+      {"cells", "cell_runs": the deeper network's accuracies and their runs, as of `results.collect`;
+      "deeper": rows, "seeds": rows, "runs": {name: run}}. A row of an accuracy has "network", "objective", "num_right" and "n"; one of
       AUCs "attack", "objective", "eps", "n" and "aucs", three in [0, 1] or null; of the seeds each has
       its "seed", too.
     """
     tested = Found(work, BEYOND_DATASET, load_published())
-    found = {"cells": tested.cells, "deeper": [], "seeds": [], "runs": tested.runs}
+    found = {"cells": tested.cells, "cell_runs": tested.runs, "deeper": [], "seeds": [], "runs": {}}
     for objective in OBJECTIVES:
         tested.add_accuracy(_DEEPER, objective)
         found["deeper"] += _attacks(work / _DEEPER, (*SWEPT, _SEARCH), objective)

@@ -103,6 +103,7 @@ def load(folder: Path = HERE) -> dict[str, dict[str, Any]]:
     more = load_beyond(folder)
     if more["cells"]:
         found[BEYOND_DATASET]["cells"] += more["cells"]
+        found[BEYOND_DATASET]["runs"] |= more["cell_runs"]
     return found
 
 
@@ -110,7 +111,7 @@ def load_beyond(folder: Path = HERE) -> dict[str, Any]:
     """What `results.beyond` has found; without its file no rows."""
     path = folder / "beyond.json"
     if not path.is_file():
-        return {"cells": [], "deeper": [], "seeds": [], "runs": {}}
+        return {"cells": [], "cell_runs": {}, "deeper": [], "seeds": [], "runs": {}}
     return json.loads(path.read_text(encoding="utf-8"))
 
 
