@@ -39,9 +39,9 @@ def collect(work: Path) -> dict[str, Any]:
 
     Returns:
       {"cells", "cell_runs": the deeper network's accuracies and their runs, as of `results.collect`;
-      "deeper": rows, "seeds": rows, "runs": {name: run}}. A row of an accuracy has "network", "objective", "num_right" and "n"; one of
-      AUCs "attack", "objective", "eps", "n" and "aucs", three in [0, 1] or null; of the seeds each has
-      its "seed", too.
+      "deeper": rows, "seeds": rows, "runs": {name: run}}. A row of an accuracy has "network",
+      "objective", "num_right" and "n"; one of AUCs "attack", "objective", "eps", "n" and "aucs", three
+      in [0, 1] or null; of the seeds each has its "seed", too.
     """
     tested = Found(work, BEYOND_DATASET, load_published())
     found = {"cells": tested.cells, "cell_runs": tested.runs, "deeper": [], "seeds": [], "runs": {}}
