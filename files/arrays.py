@@ -1,7 +1,6 @@
 """Tables and arrays on disk, read with checks: a sentence names the file that is at fault."""
 
 import hashlib
-import math
 import os
 import warnings
 from collections.abc import Mapping
@@ -12,10 +11,8 @@ import numpy as np
 from data import npy_files
 from data.npy_files import read_npy  # noqa: F401 read here like the others
 from errors import InputError, first_line
+from files import mat_files
 
-# Classes of Matlab's arrays that are numbers.
-_MATLAB_NUMBERS = {"double", "single", *(
-    f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))}
 # Deflated, no byte of a file stands for more numbers of one byte.
 _MOST_PER_BYTE = 1032
 
@@ -96,7 +93,7 @@ def read_mat(path: Path, name: str) -> np.ndarray:
     """
     try:
         array = _read_hdf5(path, name) if _is_hdf5(path) else _read_mat5(path, name)
-    # A broken file surfaces as one of many exceptions of SciPy's reader, and of HDF5's.
+    # A broken file surfaces as one of many exceptions of the readers, and of HDF5's.
     except InputError:
         raise
     except Exception as error:
@@ -116,18 +113,10 @@ def _is_hdf5(path):
 
 
 def _read_mat5(path, name):
-    # Here, since detect.py starts with NumPy alone.
-    import scipy.io
-
-    listed = {found: (shape, kind) for found, shape, kind in scipy.io.whosmat(path)}
-    if name not in listed:
-        raise InputError(f"expected the array {name} in {path}. Received: arrays={sorted(listed)}.")
-    shape, kind = listed[name]
-    # Before memory is taken: what the header claims, against the file and what it can stand for.
-    if kind not in _MATLAB_NUMBERS or math.prod(shape) > _MOST_PER_BYTE * os.path.getsize(path):
-        return None
-    array = np.asarray(scipy.io.loadmat(path, variable_names=[name])[name])
-    return array if array.dtype.kind in "fiu" and array.shape == tuple(shape) else None
+    array, names = mat_files.read_numbers(path.read_bytes(), name)
+    if name not in names:
+        raise InputError(f"expected the array {name} in {path}. Received: arrays={sorted(names)}.")
+    return array
 
 
 def _read_hdf5(path, name):
