@@ -1,6 +1,5 @@
 """Training features, their scores, kernels (also the original's Matlab files) and t-SNE, on disk.
 
-SciPy is imported only to read a `.mat` file.
 """
 
 import contextlib

@@ -1,8 +1,8 @@
 """Numbers out of a Matlab file of -v5 to -v7, and nothing else.
 
 Not SciPy's reader: that of version 1.17.1 ends the process with a segmentation fault at some damaged
-files, and a reader of what anybody may bring must not. Arrays of real numbers alone are read; every length
-is compared with what is there. Format: "MAT-File Format", MathWorks, chapter 1.
+files, and a reader of what anybody may bring must not. Arrays of real numbers alone are read; every
+length is compared with what is there. Format: "MAT-File Format", MathWorks, chapter 1.
 """
 
 import math
@@ -61,7 +61,7 @@ def _elements(data: bytes, order: str) -> Iterator[tuple[int, bytes]]:
     at = 0
     while at + 8 <= len(data):
         first, second = (int(word) for word in np.frombuffer(data, f"{order}u4", 2, at))
-        # A small element has its length in the upper half of the first word, its contents in the second.
+        # A small element has its length in the upper half of the first word, its contents behind it.
         small, length = first >> 16, second
         begin = at + (4 if small else 8)
         length = small or length
@@ -75,7 +75,7 @@ def _elements(data: bytes, order: str) -> Iterator[tuple[int, bytes]]:
 
 
 def _numbers(parts, order):
-    """The array of the parts flags, dimensions, name and real part; None where it is none of numbers."""
+    """The array of the parts flags, dimensions, name, real part; None where it is none of numbers."""
     flags = np.frombuffer(parts[0][1], f"{order}u4", 1)[0] if len(parts[0][1]) >= 4 else 0
     if len(parts) < _PARTS or flags & 0xFF not in _NUMBERS or flags & (_COMPLEX | _LOGICAL):
         return None
