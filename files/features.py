@@ -1,6 +1,4 @@
-"""Training features, their scores, kernels (also the original's Matlab files) and t-SNE, on disk.
-
-"""
+"""Training features, their scores, kernels (also the original's Matlab files) and t-SNE, on disk."""
 
 import contextlib
 import os

@@ -26,10 +26,6 @@ shipped() { # data set, objective, seed, values of eps
     [[ -e selective_pgd_all_$dataset/$tag/test_adv_run.json ]] ||
         "$python" "$code/test_adv.py" "${flags[@]}" --attack_method=selective_pgd --against=all \
             --eval_batch_count=10 --num_restarts=2
-    # Where selective PGD leaves images: on the other networks it gets nearly all.
-    [[ $dataset$objective != mnistrce || -e apgd_detector_all_$dataset/$tag/test_adv_run.json ]] ||
-        "$python" "$code/test_adv.py" "${flags[@]}" --attack_method=apgd_detector --against=all \
-            --eval_batch_count=10 --num_restarts=2
     "$python" "$code/detect.py" --mode=evaluate --detector="$network/detector.npz"
 }
 

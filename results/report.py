@@ -91,10 +91,10 @@ _ATTACKERS = """\
 **Do not rely on these detectors against such an attacker.** The tables of AUCs below are of attacks
 that do not know that there is a detector. Here: the share of images, of 100 that no threshold was
 fitted on, that some attack gets answered wrongly, with thresholds that refuse 5 % of normal images;
-mean over three seeds (smallest to largest). Who does not know the detector has PGD (40 steps, one
-start); who does has selective PGD, and against MNIST RCE APGD, too, both at all five scores at
-once, 200 steps, two starts: lower bounds of what is possible, for both. all: every score has to
-accept. An image that is wrong without any attack counts.
+mean over the seeds (smallest to largest). Who does not know the detector has PGD (40 steps, one
+start); who does has selective PGD against all five scores at once, 200 steps, two starts: lower
+bounds of what is possible, both. all: every score has to accept. An image that is wrong without any
+attack counts.
 """
 _SEEDS = """\
 ## What a seed is worth
