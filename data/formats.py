@@ -365,9 +365,11 @@ def _read_png(path):
                 raise ValueError(f"{picture.width} x {picture.height} pixels, at most {_MOST_PIXELS}")
             if getattr(picture, "n_frames", 1) > 1:
                 raise ValueError("an animation")
-            # Pillow would squeeze 16 bits into 8 without a word.
-            if picture.mode not in ("1", "L", "LA", "P", "RGB", "RGBA"):
-                raise ValueError(f"8 bits per channel are read, not mode {picture.mode}")
+            # Pillow would squeeze 16 bits into 8 without a word, those of colours while it reads.
+            stored = [str(tile[-1]) for tile in picture.tile]
+            if picture.mode not in ("1", "L", "LA", "P", "RGB", "RGBA") or any(
+                    "16" in kind for kind in stored):
+                raise ValueError(f"8 bits per channel are read, not {stored[0] if stored else '16'}")
             return np.asarray(picture.convert("L" if _is_grey(picture) else "RGB"))
     # A broken file surfaces as one of many exceptions of Pillow and zlib.
     except Exception as error:

@@ -7,6 +7,7 @@ import os
 import pickle
 import struct
 import zipfile
+import zlib
 
 import numpy as np
 import pytest
@@ -173,6 +174,23 @@ def test_what_is_no_picture_in_png_is_refused_and_starts_no_program(tmp_path, mo
     with pytest.raises(InputError, match=r"expected a PNG file at .*x\.png\. Received: .+\."):
         formats.read_pngs(str(tmp_path))
     assert not (tmp_path / "started").exists()
+
+
+def chunk(kind, data):
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+@pytest.mark.parametrize(("bits", "kind", "row"), [
+    (16, 0, 16), (16, 2, 48), (16, 4, 32), (16, 6, 64), (2, 0, 2), (4, 0, 4)])
+def test_what_8_bits_cannot_hold_is_refused_in_every_kind_of_png(tmp_path, bits, kind, row):
+    (tmp_path / "x.png").write_bytes(
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", 8, 8, bits, kind, 0, 0, 0))
+        + chunk(b"IDAT", zlib.compress(bytes(8 * (1 + row)))) + chunk(b"IEND", b""))
+    if bits < 16:
+        assert formats.read_pngs(str(tmp_path))[0].shape == (1, 8, 8)
+        return
+    with pytest.raises(InputError, match=r"x\.png.*8 bits"):
+        formats.read_pngs(str(tmp_path))
 
 
 # --- Folders as people have them ---
