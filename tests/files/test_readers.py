@@ -6,6 +6,7 @@ import json
 import os
 import pickle
 import struct
+import tracemalloc
 import zipfile
 import zlib
 
@@ -216,6 +217,53 @@ def test_of_what_matches_the_files_that_can_be_read_are_taken(tmp_path, beside):
             case "cut":
                 other.write_bytes(b"")
     assert len(inputs.load("mnist", str(tmp_path), "test").labels) == 2
+
+
+PAIR = {"train-images-idx3-ubyte": idx(np.zeros((2, 28, 28))),
+        "train-labels-idx1-ubyte": idx(np.array([0, 1]))}
+ZIPPED = {f"{name}.gz": gzip.compress(data) for name, data in PAIR.items()}
+IMAGES, LABELS = PAIR
+
+
+@pytest.mark.parametrize("beside", [
+    PAIR, {IMAGES: PAIR[IMAGES][:700]}, {IMAGES: PAIR[IMAGES] + b"x"}, {LABELS: PAIR[LABELS]},
+    {LABELS: PAIR[LABELS][:9]}, {name.replace("-idx", ".idx"): data for name, data in PAIR.items()},
+    {"train-images-old-ubyte": b"<html>"}, {"train.bin": b"odd"}])
+def test_whole_zipped_files_are_read_once_whatever_lies_beside(tmp_path, beside):
+    for name, data in {**ZIPPED, **beside}.items():
+        (tmp_path / name).write_bytes(data)
+    assert len(inputs.load("mnist", str(tmp_path), "train").labels) == 2
+
+
+@pytest.mark.parametrize("names", [[IMAGES, f"{LABELS}.gz"], [f"{IMAGES}.gz", LABELS]])
+def test_one_of_a_pair_may_be_zipped(tmp_path, names):
+    for name in names:
+        (tmp_path / name).write_bytes({**PAIR, **ZIPPED}[name])
+    assert len(inputs.load("mnist", str(tmp_path), "train").labels) == 2
+
+
+def test_no_more_is_unzipped_than_a_header_asks_for(tmp_path):
+    bomb = gzip.compress(struct.pack(">4I", 2051, 1, 28, 28) + bytes(10**8), 1)
+    (tmp_path / f"{IMAGES}.gz").write_bytes(bomb)
+    (tmp_path / LABELS).write_bytes(idx(np.array([0])))
+    tracemalloc.start()
+    with pytest.raises(InputError, match=r"ubyte\.gz: the header asks for 800 bytes"):
+        inputs.load("mnist", str(tmp_path), "train")
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 10**7
+
+
+@pytest.mark.parametrize("error", [MemoryError(), OverflowError("x"), AttributeError("x")])
+def test_whatever_unzipping_raises_names_the_file(tmp_path, monkeypatch, error):
+    def fail(*_):
+        raise error
+
+    for name, data in ZIPPED.items():
+        (tmp_path / name).write_bytes(data)
+    monkeypatch.setattr(gzip, "open", fail)
+    with pytest.raises(InputError, match=r"ubyte\.gz: expected a readable file"):
+        inputs.load("mnist", str(tmp_path), "train")
 
 
 @pytest.mark.parametrize("header", [
