@@ -19,7 +19,7 @@ from data import formats, inputs
 from data.npy_files import read_npy, read_npz
 from errors import InputError
 from files import attack_results, detectors
-from files.arrays import read_mat
+from files.arrays import as_labels, read_mat
 from files.features import load_kernels
 
 HEADER = "{{'descr': '{}', 'fortran_order': False, 'shape': {}, }}\n"
@@ -81,6 +81,35 @@ def test_real_numbers_of_every_type_are_read(tmp_path, array):
     np.testing.assert_array_equal(read_mat(tmp_path / "k.mat", "kernel"), KERNELS)
 
 
+@pytest.mark.parametrize("options", [
+    {"do_compression": True}, {"do_compression": False}])
+@pytest.mark.parametrize("dtype", ["f8", "f4", "u1", "i2", ">f4"])
+def test_matlabs_earlier_format_is_read_as_scipy_reads_them(tmp_path, options, dtype):
+    numbers = np.arange(6).reshape(2, 3).astype(dtype)
+    scipy.io.savemat(tmp_path / "k.mat", {"before": "text", "k": numbers, "after": KERNELS[0]},
+                     **options)
+    np.testing.assert_array_equal(read_mat(tmp_path / "k.mat", "k"), numbers)
+    with pytest.raises(InputError, match=r"arrays=\['after', 'before', 'k'\]"):
+        read_mat(tmp_path / "k.mat", "none")
+
+
+@pytest.mark.parametrize("kind", [0, 8, 10, 14, 16, 200, 2**15])
+def test_an_unknown_type_of_numbers_does_not_end_the_process(tmp_path, kind):
+    scipy.io.savemat(tmp_path / "k.mat", {"kernel": KERNELS}, do_compression=False)
+    raw = bytearray((tmp_path / "k.mat").read_bytes())
+    at = raw.rindex(struct.pack("<2I", 9, KERNELS.nbytes))
+    raw[at:at + 4] = struct.pack("<I", kind)
+    (tmp_path / "k.mat").write_bytes(raw)
+    with pytest.raises(InputError, match=r"k\.mat"):
+        read_mat(tmp_path / "k.mat", "kernel")
+
+
+@pytest.mark.parametrize("value", ["1e300", "1e18", "4294967296", "-1", "0.5", "nan"])
+def test_what_is_no_class_number_is_named_with_its_row(tmp_path, value):
+    with pytest.raises(InputError, match=r"class numbers .*labels.*row 2="):
+        as_labels(tmp_path / "labels", np.array([0.0, float(value)]))
+
+
 @pytest.mark.parametrize("array", [
     "text", {"field": 1.0}, KERNELS * 1j, np.array([1, "a"], object), scipy.sparse.eye(3),
     np.ones((2, 2), bool)])
@@ -97,13 +126,22 @@ def test_version_73_is_read_with_its_axes_reversed(tmp_path):
         file["kernel"] = KERNELS.T
         file["text"] = np.array([104, 105], np.uint16)
         file["complex"] = np.zeros(2, [("real", "f8"), ("imag", "f8")])
+        for kind in ("char", "logical", "cell"):
+            file[kind] = np.ones((2, 4, 3), np.uint16)
+            file[kind].attrs["MATLAB_class"] = np.bytes_(kind)
+        file["empty"] = np.array([0, 4, 2], np.uint64)
+        file["empty"].attrs["MATLAB_empty"] = 1
+        file.create_dataset("outside", shape=(2, 4, 3), dtype="f8", external=[("/etc/passwd", 0, 192)])
+        layout = h5py.VirtualLayout(shape=(2, 4, 3), dtype="f8")
+        layout[...] = h5py.VirtualSource("other.h5", "k", shape=(2, 4, 3))
+        file.create_virtual_dataset("virtual", layout)
         file.create_group("struct")
         file.create_dataset("huge", shape=(2**40,), dtype="f8", chunks=(1024,))
     np.testing.assert_array_equal(read_mat(tmp_path / "k.mat", "kernel"), KERNELS)
-    for name in ("complex", "struct", "huge"):
+    for name in ("complex", "struct", "huge", "char", "logical", "cell", "empty", "outside", "virtual"):
         with pytest.raises(InputError, match=rf"the array {name} of real numbers"):
             read_mat(tmp_path / "k.mat", name)
-    with pytest.raises(InputError, match=r"Received: arrays=\['complex', .*'text'\]"):
+    with pytest.raises(InputError, match=r"Received: arrays=\['cell', .*'text'"):
         read_mat(tmp_path / "k.mat", "kernels")
 
 
