@@ -18,7 +18,7 @@ from PIL import Image
 from data import formats, inputs
 from data.npy_files import read_npy, read_npz
 from errors import InputError
-from files import attack_results, detectors
+from files import attack_parts, attack_results, detectors
 from files.arrays import as_labels, read_mat
 from files.features import load_kernels
 
@@ -355,6 +355,8 @@ def test_a_detector_of_numbers_that_mean_nothing_is_refused(tmp_path, changed, w
     ("metrics", "num_per_eps", True), ("metrics", "num_per_eps", -1), ("metrics", "eps", []),
     ("metrics", "eps", "0.1"), ("metrics", "eps", [0.1, "x"]), ("metrics", "eps", [2.0]),
     ("metrics", "network", "resnet"), ("metrics", "network", {"num_classes": "ten"}),
+    ("metrics", "network", {"num_classes": True}), ("metrics", "network", {"num_classes": -3}),
+    ("metrics", "network", {"weights_sha256": 5}), ("metrics", "network", {"dataset": ["digits"]}),
     ("flags", "attack_cost", 3)])
 def test_half_a_record_is_not_none(tmp_path, part, name, value):
     record = {"metrics": {"eps": [0.1], "num_per_eps": 4}, "flags": {}}
@@ -396,3 +398,15 @@ def test_kernels_behind_a_link_into_another_file_are_not_read(tmp_path):
         file["kernel_RCE"] = h5py.ExternalLink("other.h5", "k")
     with pytest.raises(InputError, match=r"kernel1000_RCE\.mat"):
         load_kernels(tmp_path, "rce")
+
+
+@pytest.mark.parametrize("threads", ["x", np.array([1, 2]), np.nan, np.inf, 2.5])
+def test_a_part_whose_threads_are_no_number_is_made_anew(tmp_path, threads):
+    parts = attack_parts.Parts(tmp_path, {"a": 1})
+    parts.save("round00_image000000", {"x": np.ones(2)})
+    np.savez(tmp_path / "parts" / "round00_image000000.npz", x=np.ones(2), threads=threads)
+    assert parts.load("round00_image000000") is None
+    attack_parts.Parts(tmp_path, {"a": 1}, overwrite=True)
+    (tmp_path / "parts" / "identity.json").write_text("[" * 100000)
+    with pytest.raises(InputError, match="unfinished parts of another run"):
+        attack_parts.Parts(tmp_path, {"a": 1})
