@@ -17,8 +17,6 @@ import re
 import urllib.error
 import urllib.request
 import warnings
-import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -37,8 +35,6 @@ _GZIP_MAGIC = b"\x1f\x8b"
 _MOST_PIXELS = 2**24
 # Ten times CIFAR-100 as floats: a small file may unzip to more than there is memory.
 _MOST_UNZIPPED = 2**33
-# What reading, unzipping and parsing raise for a file that was cut or is of another kind.
-_DAMAGED_FILE = (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error)
 
 # Per split, the names looked for in a folder; the first that matches anything wins. The original's
 # MNIST folder holds its test set twice (data_test.bin, test_batch.bin): it must count once.
@@ -79,24 +75,56 @@ def _first_readable(spec, folder, names):
     matches = [[file for file in sorted(glob.glob(os.path.join(glob.escape(folder), name)))
                 if os.path.isfile(file)] for name in names]
     matches = [files for files in matches if files]
-    readable = [files for files in matches if all(_looks_whole(spec, file) for file in files)]
-    return next(iter(readable or matches), [])
+    whole = [files for files in matches if all(_looks_whole(spec, file) for file in files)]
+    if any(_is_idx(file) for file in (whole or matches or [[]])[0]):
+        return _idx_pairs(spec, [file for files in matches for file in files if _is_idx(file)])
+    return next(iter(whole or matches), [])
+
+
+def _idx_pairs(spec, files):
+    """Of IDX files each once, though a download may hold it under two spellings and zipped, too; those
+    that cannot be read only where images and labels do not pair without them."""
+    spellings = {}
+    for file in files:
+        name = os.path.basename(file).removesuffix(".gz")
+        spellings.setdefault(re.sub(r"[^0-9a-z]", "", name.lower()), []).append(file)
+    whole = {key: next((file for file in found if _looks_whole(spec, file)), None)
+             for key, found in sorted(spellings.items())}
+    ndims = [_IDX_NDIM[_beginning(file)[0]] for file in whole.values() if file]
+    if ndims and ndims.count(3) == ndims.count(1):
+        return [file for file in whole.values() if file]
+    return [file or spellings[key][0] for key, file in whole.items()]
+
+
+def _beginning(file):
+    """The magic number of a file if it were IDX, the bytes its header would then ask for, and those
+    there are, unzipped; of a zipped file modulo 2**32."""
+    with open(file, "rb") as stream:
+        begin, length = stream.read(16), os.path.getsize(file)
+        if begin[:2] == _GZIP_MAGIC:
+            # The last thing in a zipped file is its length before.
+            stream.seek(-min(4, length), os.SEEK_END)
+            length = int.from_bytes(stream.read(4), "little")
+            with gzip.open(file) as unzipped:
+                begin = unzipped.read(16)
+    magic = int.from_bytes(begin[:4], "big")
+    header = 4 + 4 * _IDX_NDIM.get(magic, 0)
+    # Of Python's integers: a product in 64 bits may wrap round.
+    shape = [int.from_bytes(begin[at:at + 4], "big") for at in range(4, header, 4)]
+    return magic, header + math.prod(shape), length
 
 
 def _looks_whole(spec, file):
-    """Whether the beginning of a file is what its name promises; the rest is read later."""
-    size = os.path.getsize(file)
+    """Whether the beginning and the length of a file are what its name promises; the rest is read
+    later."""
     try:
-        with open(file, "rb") as stream:
-            begin = stream.read(4)
-        if begin[:2] == _GZIP_MAGIC:
-            with gzip.open(file) as stream:
-                begin = stream.read(4)
-    except _DAMAGED_FILE:
+        magic, asked, length = _beginning(file)
+    # Unzipping raises what zlib and Python have.
+    except Exception:
         return False
     if _is_idx(file):
-        return int.from_bytes(begin, "big") in _IDX_NDIM
-    return spec.is_archive or size > 0
+        return magic in _IDX_NDIM and (asked - length) % 2**32 == 0
+    return spec.is_archive or (length > 0 and length % _record_bytes(spec) == 0)
 
 
 def _refuse_mixed_splits(path, files):
@@ -130,8 +158,8 @@ def read_files(paths: list[str], spec: DatasetSpec) -> list[tuple[np.ndarray, np
     return [(x, y, file) for (x, file), y in zip(images, labels, strict=True)]
 
 
-def _read_bytes(file: str) -> bytes:
-    """Returns the contents of a file, unzipped when it is gzipped."""
+def _read_bytes(file: str, most: int = _MOST_UNZIPPED) -> bytes:
+    """Returns the contents of a file, unzipped when it is gzipped, then at most `most` + 1 bytes."""
     try:
         if not os.path.isfile(file):
             raise OSError("no regular file")
@@ -140,13 +168,14 @@ def _read_bytes(file: str) -> bytes:
         if not zipped:
             return Path(file).read_bytes()
         with gzip.open(file) as stream:
-            raw = stream.read(_MOST_UNZIPPED + 1)
+            raw = stream.read(most + 1)
         if len(raw) > _MOST_UNZIPPED:
             raise OSError(f"more than {_MOST_UNZIPPED} bytes, unzipped")
         return raw
-    except _DAMAGED_FILE as error:
+    # Unzipping raises what zlib and Python have, also for want of memory.
+    except Exception as error:
         raise InputError(
-            f"{file}: expected a readable file, whole if gzipped. Received: {error}"
+            f"{file}: expected a readable file, whole if gzipped. Received: {first_line(error)}"
         ) from error
 
 
@@ -158,18 +187,21 @@ def _is_idx(file: str) -> bool:
 
 def _read_idx(file: str) -> np.ndarray:
     """Reads an IDX file: uint8 images [n, h, w] or labels [n]."""
-    raw = _read_bytes(file)
-    magic = int.from_bytes(raw[:4], "big")
+    head = _read_bytes(file, 15)[:16]
+    magic = int.from_bytes(head[:4], "big")
     if magic not in _IDX_NDIM:
         raise InputError(
             f"{file}: an IDX file must start with one of {list(_IDX_NDIM)}. Received: {magic=}"
         )
     header = 4 + 4 * _IDX_NDIM[magic]
-    shape = [int.from_bytes(raw[i : i + 4], "big") for i in range(4, header, 4)]
+    shape = [int.from_bytes(head[i : i + 4], "big") for i in range(4, header, 4)]
     # Of Python's integers: a product in 64 bits may wrap round.
     expected = header + math.prod(shape)
+    # No more is unzipped than is asked for: a small file may hold more than there is memory.
+    raw = _read_bytes(file, min(expected, _MOST_UNZIPPED))
     if len(raw) != expected:
-        raise InputError(f"{file}: the header asks for {expected} bytes. Received: bytes={len(raw)}")
+        raise InputError(f"{file}: the header asks for {expected} bytes. "
+                         f"Received: bytes={len(raw)}{' or more' * (len(raw) > expected)}")
     return np.frombuffer(raw, np.uint8, offset=header).reshape(shape)
 
 
@@ -185,12 +217,18 @@ def record_layout(dataset: str, channels: int) -> tuple[str, int]:
     return "u1", DATASETS[dataset].labels_per_record if dataset in DATASETS else 1
 
 
+def _record_bytes(spec):
+    """Bytes of one record of the original's .bin format."""
+    dtype, num_labels = record_layout(spec.name, spec.image_shape[-1])
+    return (num_labels + math.prod(spec.image_shape)) * np.dtype(dtype).itemsize
+
+
 def _read_bin(file: str, spec) -> tuple[np.ndarray, np.ndarray, str]:
     """Reads records of the original's format; images [n, h, w, c] float32 or uint8."""
     height, width, channels = spec.image_shape
     dtype, num_labels = record_layout(spec.name, channels)
-    length = num_labels + height * width * channels
-    record_bytes = length * np.dtype(dtype).itemsize
+    record_bytes = _record_bytes(spec)
+    length = record_bytes // np.dtype(dtype).itemsize
     raw = _read_bytes(file)
     # The format has no header: a remainder is all that tells of a file that was cut, or of another
     # data set.
@@ -365,9 +403,11 @@ def _read_png(path):
                 raise ValueError(f"{picture.width} x {picture.height} pixels, at most {_MOST_PIXELS}")
             if getattr(picture, "n_frames", 1) > 1:
                 raise ValueError("an animation")
-            # Pillow would squeeze 16 bits into 8 without a word.
-            if picture.mode not in ("1", "L", "LA", "P", "RGB", "RGBA"):
-                raise ValueError(f"8 bits per channel are read, not mode {picture.mode}")
+            # Pillow would squeeze 16 bits into 8 without a word, those of colours while it reads.
+            stored = [str(tile[-1]) for tile in picture.tile]
+            if picture.mode not in ("1", "L", "LA", "P", "RGB", "RGBA") or any(
+                    "16" in kind for kind in stored):
+                raise ValueError(f"8 bits per channel are read, not {stored[0] if stored else '16'}")
             return np.asarray(picture.convert("L" if _is_grey(picture) else "RGB"))
     # A broken file surfaces as one of many exceptions of Pillow and zlib.
     except Exception as error:

@@ -15,6 +15,11 @@ from files import mat_files
 
 # Deflated, no byte of a file stands for more numbers of one byte.
 _MOST_PER_BYTE = 1032
+# Classes are int32 where images are.
+_LARGEST_CLASS = np.iinfo(np.int32).max
+# Classes of Matlab's arrays that are numbers, as -v7.3 names them.
+_MATLAB_NUMBERS = {"double", "single", *(
+    f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))}
 
 
 def read_text(path: Path, ndim: int) -> np.ndarray:
@@ -73,7 +78,7 @@ def check_numbers(path: Path, array: np.ndarray, expected: str = "finite numbers
 def as_labels(path: Path, array: np.ndarray) -> np.ndarray:
     """A column of class numbers as int64 [n]; InputError naming the row that holds none."""
     # numpy.savetxt writes labels as floats, the original's too.
-    wrong = np.flatnonzero((array != np.round(array)) | (array < 0))
+    wrong = np.flatnonzero((array != np.round(array)) | (array < 0) | (array > _LARGEST_CLASS))
     if wrong.size:
         raise InputError(f"expected class numbers 0, 1, 2, ... in {path}. "
                          f"Received: row {wrong[0] + 1}={array[wrong[0]]:g}.")
@@ -132,6 +137,10 @@ def _read_hdf5(path, name):
         if not isinstance(found, h5py.Dataset) or found.is_virtual or found.external:
             return None
         if found.dtype.kind not in "fiu" or found.size > _MOST_PER_BYTE * os.path.getsize(path):
+            return None
+        # Text, cells and empty arrays are stored as numbers that stand for something else.
+        kind = np.bytes_(found.attrs.get("MATLAB_class", b"double")).decode()
+        if kind not in _MATLAB_NUMBERS or "MATLAB_empty" in found.attrs:
             return None
         # Matlab's first axis is HDF5's last.
         return np.ascontiguousarray(found[()].T)

@@ -119,7 +119,10 @@ class Parts:
         for name in self.names():
             with contextlib.suppress(InputError):
                 arrays = read_arrays(self._folder / f"{name}{_PART}")
-                found.add(int(arrays.get(_THREADS, self._threads)))
+                threads = arrays.get(_THREADS, np.array(self._threads))
+                # Others are damaged, and made anew.
+                if not threads.ndim and threads.dtype.kind in "iu":
+                    found.add(int(threads))
         return bool(found - {self._threads})
 
     def _refuse_a_file_of_nobody(self):
@@ -141,7 +144,8 @@ class Parts:
             found = json.loads((self._folder / _IDENTITY).read_text(encoding="utf-8"))
         except FileNotFoundError:
             return None  # each part says whose it is
-        except ValueError:
+        # Nested a thousand times, JSON is one of Python's RecursionErrors.
+        except (ValueError, RecursionError):
             found = None
         return found if isinstance(found, dict) else {"identity": "unreadable"}
 
@@ -175,7 +179,10 @@ class Parts:
             raise InputError(
                 f"{path} must be a part of this run, of the same flags, weights and images: remove it. "
                 f"Received: identity={owner[:12]}, of this run {self._digest[:12]}.")
-        threads = int(arrays.pop(_THREADS, self._threads)) if arrays else self._threads
+        threads = arrays.pop(_THREADS, None) if arrays else None
+        if threads is not None and (threads.ndim or threads.dtype.kind not in "iu"):
+            return None  # as above
+        threads = self._threads if threads is None else int(threads)
         if threads != self._threads:
             raise InputError(
                 f"{path} was made with {threads} threads, whose last bits are others: go on with "

@@ -229,14 +229,21 @@ def _check_record(record, folder):
         "eps": isinstance(eps, list) and eps and all(
             value is None or (_is_number(value) and 0 < value <= 1) for value in eps),
         "num_per_eps": isinstance(num, int) and not isinstance(num, bool) and num > 0,
-        "network": network is None or (
-            isinstance(network, dict) and isinstance(network.get("num_classes", 2), int)),
+        "network": network is None or (isinstance(network, dict) and _is_network(network)),
         "attack_cost": isinstance(flags.get("attack_cost", USUAL_COST), str)}
     wrong = next((name for name, good in wanted.items() if not good), None)
     if wrong:
         found = flags.get(wrong) if wrong == "attack_cost" else metrics.get(wrong)
         raise InputError(f"expected {wrong} of an attack in {path}, as this version of test_adv.py "
                          f"writes it. Received: {wrong}={str(found)[:80]}.")
+
+
+def _is_network(network):
+    """Little may be told of a network, as by earlier versions, but nothing of another type."""
+    classes = network.get("num_classes", 2)
+    texts = (network.get(key) for key in (*provenance.DIGESTS, "dataset", "objective"))
+    return (isinstance(classes, int) and not isinstance(classes, bool) and classes >= 2
+            and all(text is None or isinstance(text, str) for text in texts))
 
 
 def _is_number(value):

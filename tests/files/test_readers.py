@@ -6,7 +6,9 @@ import json
 import os
 import pickle
 import struct
+import tracemalloc
 import zipfile
+import zlib
 
 import numpy as np
 import pytest
@@ -16,8 +18,8 @@ from PIL import Image
 from data import formats, inputs
 from data.npy_files import read_npy, read_npz
 from errors import InputError
-from files import attack_results, detectors
-from files.arrays import read_mat
+from files import attack_parts, attack_results, detectors
+from files.arrays import as_labels, read_mat
 from files.features import load_kernels
 
 HEADER = "{{'descr': '{}', 'fortran_order': False, 'shape': {}, }}\n"
@@ -79,6 +81,35 @@ def test_real_numbers_of_every_type_are_read(tmp_path, array):
     np.testing.assert_array_equal(read_mat(tmp_path / "k.mat", "kernel"), KERNELS)
 
 
+@pytest.mark.parametrize("options", [
+    {"do_compression": True}, {"do_compression": False}])
+@pytest.mark.parametrize("dtype", ["f8", "f4", "u1", "i2", ">f4"])
+def test_matlabs_earlier_format_is_read_as_scipy_reads_them(tmp_path, options, dtype):
+    numbers = np.arange(6).reshape(2, 3).astype(dtype)
+    scipy.io.savemat(tmp_path / "k.mat", {"before": "text", "k": numbers, "after": KERNELS[0]},
+                     **options)
+    np.testing.assert_array_equal(read_mat(tmp_path / "k.mat", "k"), numbers)
+    with pytest.raises(InputError, match=r"arrays=\['after', 'before', 'k'\]"):
+        read_mat(tmp_path / "k.mat", "none")
+
+
+@pytest.mark.parametrize("kind", [0, 8, 10, 14, 16, 200, 2**15])
+def test_an_unknown_type_of_numbers_does_not_end_the_process(tmp_path, kind):
+    scipy.io.savemat(tmp_path / "k.mat", {"kernel": KERNELS}, do_compression=False)
+    raw = bytearray((tmp_path / "k.mat").read_bytes())
+    at = raw.rindex(struct.pack("<2I", 9, KERNELS.nbytes))
+    raw[at:at + 4] = struct.pack("<I", kind)
+    (tmp_path / "k.mat").write_bytes(raw)
+    with pytest.raises(InputError, match=r"k\.mat"):
+        read_mat(tmp_path / "k.mat", "kernel")
+
+
+@pytest.mark.parametrize("value", ["1e300", "1e18", "4294967296", "-1", "0.5", "nan"])
+def test_what_is_no_class_number_is_named_with_its_row(tmp_path, value):
+    with pytest.raises(InputError, match=r"class numbers .*labels.*row 2="):
+        as_labels(tmp_path / "labels", np.array([0.0, float(value)]))
+
+
 @pytest.mark.parametrize("array", [
     "text", {"field": 1.0}, KERNELS * 1j, np.array([1, "a"], object), scipy.sparse.eye(3),
     np.ones((2, 2), bool)])
@@ -95,13 +126,22 @@ def test_version_73_is_read_with_its_axes_reversed(tmp_path):
         file["kernel"] = KERNELS.T
         file["text"] = np.array([104, 105], np.uint16)
         file["complex"] = np.zeros(2, [("real", "f8"), ("imag", "f8")])
+        for kind in ("char", "logical", "cell"):
+            file[kind] = np.ones((2, 4, 3), np.uint16)
+            file[kind].attrs["MATLAB_class"] = np.bytes_(kind)
+        file["empty"] = np.array([0, 4, 2], np.uint64)
+        file["empty"].attrs["MATLAB_empty"] = 1
+        file.create_dataset("outside", shape=(2, 4, 3), dtype="f8", external=[("/etc/passwd", 0, 192)])
+        layout = h5py.VirtualLayout(shape=(2, 4, 3), dtype="f8")
+        layout[...] = h5py.VirtualSource("other.h5", "k", shape=(2, 4, 3))
+        file.create_virtual_dataset("virtual", layout)
         file.create_group("struct")
         file.create_dataset("huge", shape=(2**40,), dtype="f8", chunks=(1024,))
     np.testing.assert_array_equal(read_mat(tmp_path / "k.mat", "kernel"), KERNELS)
-    for name in ("complex", "struct", "huge"):
+    for name in ("complex", "struct", "huge", "char", "logical", "cell", "empty", "outside", "virtual"):
         with pytest.raises(InputError, match=rf"the array {name} of real numbers"):
             read_mat(tmp_path / "k.mat", name)
-    with pytest.raises(InputError, match=r"Received: arrays=\['complex', .*'text'\]"):
+    with pytest.raises(InputError, match=r"Received: arrays=\['cell', .*'text'"):
         read_mat(tmp_path / "k.mat", "kernels")
 
 
@@ -175,6 +215,23 @@ def test_what_is_no_picture_in_png_is_refused_and_starts_no_program(tmp_path, mo
     assert not (tmp_path / "started").exists()
 
 
+def chunk(kind, data):
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+@pytest.mark.parametrize(("bits", "kind", "row"), [
+    (16, 0, 16), (16, 2, 48), (16, 4, 32), (16, 6, 64), (2, 0, 2), (4, 0, 4)])
+def test_what_8_bits_cannot_hold_is_refused_in_every_kind_of_png(tmp_path, bits, kind, row):
+    (tmp_path / "x.png").write_bytes(
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", 8, 8, bits, kind, 0, 0, 0))
+        + chunk(b"IDAT", zlib.compress(bytes(8 * (1 + row)))) + chunk(b"IEND", b""))
+    if bits < 16:
+        assert formats.read_pngs(str(tmp_path))[0].shape == (1, 8, 8)
+        return
+    with pytest.raises(InputError, match=r"x\.png.*8 bits"):
+        formats.read_pngs(str(tmp_path))
+
+
 # --- Folders as people have them ---
 
 def idx(array):
@@ -198,6 +255,53 @@ def test_of_what_matches_the_files_that_can_be_read_are_taken(tmp_path, beside):
             case "cut":
                 other.write_bytes(b"")
     assert len(inputs.load("mnist", str(tmp_path), "test").labels) == 2
+
+
+PAIR = {"train-images-idx3-ubyte": idx(np.zeros((2, 28, 28))),
+        "train-labels-idx1-ubyte": idx(np.array([0, 1]))}
+ZIPPED = {f"{name}.gz": gzip.compress(data) for name, data in PAIR.items()}
+IMAGES, LABELS = PAIR
+
+
+@pytest.mark.parametrize("beside", [
+    PAIR, {IMAGES: PAIR[IMAGES][:700]}, {IMAGES: PAIR[IMAGES] + b"x"}, {LABELS: PAIR[LABELS]},
+    {LABELS: PAIR[LABELS][:9]}, {name.replace("-idx", ".idx"): data for name, data in PAIR.items()},
+    {"train-images-old-ubyte": b"<html>"}, {"train.bin": b"odd"}])
+def test_whole_zipped_files_are_read_once_whatever_lies_beside(tmp_path, beside):
+    for name, data in {**ZIPPED, **beside}.items():
+        (tmp_path / name).write_bytes(data)
+    assert len(inputs.load("mnist", str(tmp_path), "train").labels) == 2
+
+
+@pytest.mark.parametrize("names", [[IMAGES, f"{LABELS}.gz"], [f"{IMAGES}.gz", LABELS]])
+def test_one_of_a_pair_may_be_zipped(tmp_path, names):
+    for name in names:
+        (tmp_path / name).write_bytes({**PAIR, **ZIPPED}[name])
+    assert len(inputs.load("mnist", str(tmp_path), "train").labels) == 2
+
+
+def test_no_more_is_unzipped_than_a_header_asks_for(tmp_path):
+    bomb = gzip.compress(struct.pack(">4I", 2051, 1, 28, 28) + bytes(10**8), 1)
+    (tmp_path / f"{IMAGES}.gz").write_bytes(bomb)
+    (tmp_path / LABELS).write_bytes(idx(np.array([0])))
+    tracemalloc.start()
+    with pytest.raises(InputError, match=r"ubyte\.gz: the header asks for 800 bytes"):
+        inputs.load("mnist", str(tmp_path), "train")
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 10**7
+
+
+@pytest.mark.parametrize("error", [MemoryError(), OverflowError("x"), AttributeError("x")])
+def test_whatever_unzipping_raises_names_the_file(tmp_path, monkeypatch, error):
+    def fail(*_):
+        raise error
+
+    for name, data in ZIPPED.items():
+        (tmp_path / name).write_bytes(data)
+    monkeypatch.setattr(gzip, "open", fail)
+    with pytest.raises(InputError, match=r"ubyte\.gz: expected a readable file"):
+        inputs.load("mnist", str(tmp_path), "train")
 
 
 @pytest.mark.parametrize("header", [
@@ -251,6 +355,8 @@ def test_a_detector_of_numbers_that_mean_nothing_is_refused(tmp_path, changed, w
     ("metrics", "num_per_eps", True), ("metrics", "num_per_eps", -1), ("metrics", "eps", []),
     ("metrics", "eps", "0.1"), ("metrics", "eps", [0.1, "x"]), ("metrics", "eps", [2.0]),
     ("metrics", "network", "resnet"), ("metrics", "network", {"num_classes": "ten"}),
+    ("metrics", "network", {"num_classes": True}), ("metrics", "network", {"num_classes": -3}),
+    ("metrics", "network", {"weights_sha256": 5}), ("metrics", "network", {"dataset": ["digits"]}),
     ("flags", "attack_cost", 3)])
 def test_half_a_record_is_not_none(tmp_path, part, name, value):
     record = {"metrics": {"eps": [0.1], "num_per_eps": 4}, "flags": {}}
@@ -292,3 +398,15 @@ def test_kernels_behind_a_link_into_another_file_are_not_read(tmp_path):
         file["kernel_RCE"] = h5py.ExternalLink("other.h5", "k")
     with pytest.raises(InputError, match=r"kernel1000_RCE\.mat"):
         load_kernels(tmp_path, "rce")
+
+
+@pytest.mark.parametrize("threads", ["x", np.array([1, 2]), np.nan, np.inf, 2.5])
+def test_a_part_whose_threads_are_no_number_is_made_anew(tmp_path, threads):
+    parts = attack_parts.Parts(tmp_path, {"a": 1})
+    parts.save("round00_image000000", {"x": np.ones(2)})
+    np.savez(tmp_path / "parts" / "round00_image000000.npz", x=np.ones(2), threads=threads)
+    assert parts.load("round00_image000000") is None
+    attack_parts.Parts(tmp_path, {"a": 1}, overwrite=True)
+    (tmp_path / "parts" / "identity.json").write_text("[" * 100000)
+    with pytest.raises(InputError, match="unfinished parts of another run"):
+        attack_parts.Parts(tmp_path, {"a": 1})
