@@ -9,6 +9,7 @@ With --num_shards=n --shard_index=i a run does one n-th of it; --mode=merge --nu
 import dataclasses
 import os
 from functools import partial
+from pathlib import Path
 
 import flags
 
@@ -26,18 +27,31 @@ from data import inputs
 from data.pixels import to_network_input
 from defenses import detector as detectors
 from errors import InputError
-from evaluation import aims, checks, sweep, white_box
+from evaluation import (
+    aims,
+    challenges,
+    checks,
+    evidence,
+    finding,
+    judging,
+    second_looks,
+    sweep,
+    tries,
+    verdicts,
+    white_box,
+)
 from evaluation import transfer as transfers
+from evaluation.budgets import COUNT_BATCH
 from evaluation.crafter import Crafter, input_gradients
 from evaluation.jobs import Job
 from evaluation.progress import Progress
 from evaluation.targets import choose_targets
 from figures import drawing
 from figures.attacked import draw_grid
-from files import attack_parts, attack_results, paths, provenance, result_files
+from files import attack_parts, attack_results, judgements, paths, provenance, result_files
 from files.arrays import sha256
 from files.features import save_tsne, tsne_files
-from files.names import kernel_dir, results_dir, tsne_dir
+from files.names import challenge_dir, kernel_dir, results_dir, tsne_dir
 from networks.network import Network
 
 # Images whose gradients are looked at before an attack.
@@ -83,15 +97,14 @@ def _crafter(victim, job, num_images):
     return crafter, {name: value for name, value in changed.items() if value}
 
 
-def _sweep(victim: Victim, job: Job, batch: int) -> tuple[sweep.Sweep, str]:
-    """The sweep of a job, and the folder of its results; an --eval_batch_count is `batch` images."""
+def _sweep(victim: Victim, job: Job, batch: int, folder: Path) -> sweep.Sweep:
+    """The sweep of a job, whose results go to a folder; an --eval_batch_count is `batch` images."""
     F, network, eps_values = flags.FLAGS, victim.network, job.eps_values
     indices = victim.images(job.target, F.eval_batch_count, batch)
     crafter, changed = _crafter(victim, job, len(indices))
     x = to_network_input(victim.image_set.images[indices])
     labels = victim.image_set.labels[indices]
     print(f"Num of sample per eps is {len(labels)}")
-    folder = results_dir(job.variant, F.dataset, network.tag, F.save_pwd)
     # Before hours of crafting whose results it is to take.
     _check_output(folder)
     size = attack_parts.size_of_part(crafter.part_size, crafter.unit, len(x), F.num_shards)
@@ -109,7 +122,12 @@ def _sweep(victim: Victim, job: Job, batch: int) -> tuple[sweep.Sweep, str]:
     return sweep.Sweep(
         network=network, strategy=victim.strategy, x=x, labels=labels, image_index=indices,
         eps_values=eps_values, aim=job.aim, crafter=crafter, pieces=pieces, parts=parts,
-        choose_targets=partial(victim.targets, job.target, indices)), folder
+        choose_targets=partial(victim.targets, job.target, indices))
+
+
+def _folder(victim, job):
+    F = flags.FLAGS
+    return results_dir(job.variant, F.dataset, victim.network.tag, F.save_pwd)
 
 
 def _check_output(folder):
@@ -123,7 +141,8 @@ def attack(victim: Victim) -> None:
     Of several shards only the crafting, saved as parts.
     """
     job = _job(victim)
-    work, folder = _sweep(victim, job, job.attack.count_batch)
+    folder = _folder(victim, job)
+    work = _sweep(victim, job, job.attack.count_batch, folder)
     if not flags.FLAGS.overwrite:
         _refuse_others(victim, work, folder)
     if job.attack.climbs:
@@ -132,13 +151,14 @@ def attack(victim: Victim) -> None:
         _craft_shard(job, work, folder)
         return
     _tell_of_finished(work.parts, work.pieces)
-    _run_and_save(victim, job, work, folder)
+    _run_and_save(victim, job, work, folder, more_steps=flags.FLAGS.check_steps)
 
 
 def merge(victim: Victim) -> None:
     """--mode=merge: what --mode=attack without shards would have left, from the parts of all shards."""
     job = _job(victim)
-    work, folder = _sweep(victim, job, job.attack.count_batch)
+    folder = _folder(victim, job)
+    work = _sweep(victim, job, job.attack.count_batch, folder)
     missing = sweep.missing_pieces(work)
     if missing:
         raise InputError(
@@ -180,16 +200,27 @@ def _tell_of_finished(parts, pieces):
         print(f"Going on after {len(finished)} finished parts.")
 
 
-def _run_and_save(victim, job, work, folder):
-    """Crafts what is not finished yet, scores all of it, and leaves the results."""
+def _run_and_save(victim, job, work, folder, *, more_steps=False, whole_box=False):
+    """Crafts what is not finished yet, scores all of it, and leaves the results; tells of more steps
+    and of the whole box, too, where that is asked for."""
     num_images = len(work.labels)
     with Progress(num_images, len(work.eps_values), job.attack, tqdm.write) as progress:
         attacked, averages = sweep.run_sweep(work, progress)
     if isinstance(job.known, white_box.KnownDensity):
         averages[0] |= _saved_log_ratio(job.known, attacked)
+    looks = {}
+    if more_steps:
+        longer = dataclasses.replace(job, settings=job.settings | {
+            "num_steps": 2 * job.attack.num_steps(job.settings)})
+        looks["check_steps_gain"] = second_looks.steps_gain(
+            work, attacked, _crafter(victim, longer, second_looks.MOST_IMAGES)[0])
+        print(f"Twice the steps raise what is won by {100 * looks['check_steps_gain']:.1f} points.")
+    if whole_box:
+        looks["whole_box_success"] = second_looks.whole_box_success(work, work.crafter)
+        print(f"With the whole box to move in {100 * looks['whole_box_success']:.1f} % are won.")
     _save(victim, work, attacked, averages, folder, job.method,
-          {"attack_chunk": work.crafter.chunk, "variant": job.variant, **job.knowledge()},
-          work.parts.discard)
+          {"attack_chunk": work.crafter.chunk, "variant": job.variant, **job.knowledge(), **looks,
+           "identity_sha256": work.parts.digest}, work.parts.discard)
 
 
 def _save(victim, subject, attacked, averages, folder, method, told, when_saved=lambda: None):
@@ -236,6 +267,56 @@ def transfer(victim: Victim) -> None:
     _save(victim, subject, attacked, averages, folder, source.attack, source.knowledge())
 
 
+def challenge(victim: Victim) -> None:
+    """--mode=challenge: the attacks of --budget on a network and its detector, those that are not
+    finished yet, and the verdict on all of them."""
+    F, tag = flags.FLAGS, victim.network.tag
+    root = challenge_dir(F.budget, F.attack_norm, F.dataset, F.save_pwd)
+    provenance.refuse_others(root, f"evaluation_{tag}", judgements.evaluation_files(tag))
+    planned = challenges.jobs(
+        F.budget, F.attack_norm, attack_options.eps_values(attacks.get("selective_pgd")),
+        victim.network, victim.detector, F.against_rate, F.detector, print)
+    for number, (task, job) in enumerate(planned, 1):
+        print(f"[{number}/{len(planned)}] {job.variant}")
+        folder = root / results_dir(job.variant, F.dataset, tag)
+        work = _sweep(victim, job, COUNT_BATCH, folder)
+        if _is_finished(work, folder):
+            print(f"Its results are in {folder}.")
+            continue
+        if not F.overwrite:
+            _refuse_others(victim, work, folder)
+        _tell_of_finished(work.parts, work.pieces)
+        _run_and_save(victim, job, work, folder, more_steps=task.looked_at_twice,
+                      whole_box=task.looked_at_twice and job.norm == "linf")
+    _judge(victim, root, tag)
+
+
+def _is_finished(work, folder):
+    """Whether the results of a sweep are there; an InputError where others are."""
+    record = provenance.read(folder, "test_adv")
+    if record and record["metrics"].get("identity_sha256") == work.parts.digest:
+        return True
+    if record and not flags.FLAGS.overwrite:
+        raise InputError(f"{folder} holds the results of a challenge with other images, network, "
+                         "detector or numbers: give --overwrite=True to replace them, or another "
+                         f"--save_pwd. Received: {os.path.basename(folder)} of other numbers.")
+    return False
+
+
+def _judge(victim, root, tag):
+    """Says what the detector is worth, by all results of the challenge, and saves it."""
+    F, detector = flags.FLAGS, victim.detector
+    wanted = finding.Wanted(F.dataset, "", tuple(attacks.ATTACKS), tag, warn=flags.warn, every=True)
+    found = list(finding.judged(wanted, tag, detector, root))
+    words, told = verdicts.told([evidence.run_of(results, tries.of_results(
+        results, rounds, detector), detector) for _, results, rounds in found], detector)
+    rows = judging.evaluate([r for *_, rounds in found for r in rounds], detector, seed=F.seed)
+    path = judgements.save_evaluation(root, tag, rows, told)
+    provenance.write(root, f"evaluation_{tag}", flags=flags.as_dict(), metrics={"budget": F.budget})
+    print(f"\n{tag} on {F.dataset}, the {F.budget} challenge\n\n{words}")
+    print(f"\nEvery figure with its 95 % interval: {path} and .csv")
+
+
 def tsne_features(victim: Victim) -> None:
     """--mode=tSNE_logits: t-SNE of the features of normal and adversarial images together."""
     F, job = flags.FLAGS, _job(victim)
@@ -278,7 +359,8 @@ def _tsne_rows(num_images, count_batch, *, tenth):
     return np.concatenate(rows)
 
 
-MODES = {"attack": attack, "merge": merge, "transfer": transfer, "tSNE_logits": tsne_features}
+MODES = {"attack": attack, "merge": merge, "transfer": transfer, "challenge": challenge,
+         "tSNE_logits": tsne_features}
 
 
 def main() -> int:
@@ -288,7 +370,8 @@ def main() -> int:
     attack_options.check()
     network, strategy, image_set = network_options.open_network()
     # Words of the original here and in evaluation/: users search their logs for them.
-    print(f"attacking method is {F.attack_method}")
+    if mode is not challenge:
+        print(f"attacking method is {F.attack_method}")
     print(f"mode is {F.mode}")
     mode(Victim(network, strategy, image_set, _detector(network)))
     return 0

@@ -193,8 +193,8 @@ _WHITE_BOX = _CARLINI | {
     "knowledge": "adaptive", "records": ("first_success", "log_ratio"),
     "takes": ("features", "kernels"), "stages": 2, "targets": _TARGETED, "count_batch": 1,
     "batch_size": 64, "part_size": 64,
-    "settings": (_CONFIDENCE, _STEPS, _RATE, _SEARCH_STEPS, _CONST, _DENSITY, _DISTANCE,
-                 _KERNELS, _DENSITY_GOAL)}
+    "settings": (_CONFIDENCE, _STEPS, _RATE, _SEARCH_STEPS, _CONST, _SEARCH_START, _DENSITY,
+                 _DISTANCE, _KERNELS, _DENSITY_GOAL)}
 
 # Images of a batch: fewer than of other attacks, as each takes many steps.
 _APGD = {"takes": ("logits", "seed", "labels", "restarts"), "norm": "", "count_batch": 10,

@@ -10,6 +10,7 @@ then not checked, and said to be so.
   zero_gradients_at_start   images whose gradient is exactly zero at a start
   flat_loss_share    share of images whose loss at the start lies within 1 % of the same number
   check_steps_gain   by how much twice the steps raise the success rate, a share
+  whole_box_success  success rate, a share, where an image may become any other (eps 1)
   forward_spread     largest difference of repeated forward passes, outputs scaled to norm 1
 
 and of results.npz: first_broken, best_step, evaded, zero_gradient_steps.
@@ -83,7 +84,8 @@ def run_of(results: AttackResults, tried: Sequence[Tried], detector: Detector) -
 def look(runs: Sequence[Run], detector: Detector) -> tuple[list[Caveat], set[str]]:
     """Every flaw there is to be seen, in order, and the flags that could not be looked for."""
     rate = float(detector.false_refusal_rates.max())
-    found = [*_repeated(runs), *_noise(runs, rate), *_queries(runs, rate), *_less_wins(runs)]
+    found = [*_repeated(runs), *_noise(runs, rate), *_queries(runs, rate), *_whole_box(runs),
+             *_less_wins(runs)]
     for run in runs:
         found += _of_run(run, rate)
     unchecked = {"F15"} | {flag for flag in found if isinstance(flag, str)}
@@ -130,6 +132,17 @@ def _queries(runs, rate):
             yield flaws.queries_beat_gradients(images, won[0], np.any(won[1:], axis=0))
     if not compared:
         yield "F5"
+
+
+def _whole_box(runs):
+    """F8: of the attacks that know the detector the best with the whole box to move in."""
+    told = [run.record["whole_box_success"] for run in runs
+            if run.knows and "whole_box_success" in run.record]
+    if told:
+        yield flaws.large_budget(1.0, max(told))
+    elif not any(run.knows and tried.norm == "linf" and tried.eps == 1 for run in runs
+                 for tried in run.tried):
+        yield "F8"
 
 
 def _won(tried, score, rate, images):

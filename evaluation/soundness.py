@@ -29,6 +29,7 @@ NOT_CHECKED = {
     "F1": "whether two passes give the same outputs", "F3": "gradients that vanish on the way",
     "F4": "a loss that is flat at the start", "F5": "attacks by queries against those with gradients",
     "F6": "what one restart more would add", "F7": "twice the steps, or when the last success came",
+    "F8": "whether the attack wins every image where it may show any",
     "F13": "whether the steps can cross the ball", "F14": "whether noise of the same eps is refused",
     "F15": "what eps/2 would imply", "F16": "whether the attack counts as the judge does"}
 # Fewer images tell little, fewer fitting images than 3 below T nothing of a rate.

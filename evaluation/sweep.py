@@ -141,14 +141,14 @@ def score_rounds(subject: Subject, craft: Callable, records: Sequence[str] = (),
     """
     forward = subject.network.forward(subject.strategy)
     logits, features = _checked_outputs(forward, subject.x)
-    clean = _outputs(logits, features)
+    clean = outputs_of(logits, features)
     x_adv, outputs, per_image, averages = [], [], [], []
     for number, eps in enumerate(subject.eps_values):
         # By the clean images: every eps aims at the same classes.
         crafted = craft(number, logits, Listener(partial(progress.rows_done, eps),
                                                  progress.stage_done))
         x_adv.append(crafted["adversarial"])
-        outputs.append(_outputs(*forward(crafted["adversarial"])))
+        outputs.append(outputs_of(*forward(crafted["adversarial"])))
         per_image.append(_per_image(eps, subject, clean, outputs[-1], crafted)
                          | {name: crafted[name] for name in records})
         averages.append(_averages(eps, subject.labels, clean, outputs[-1], per_image[-1])
@@ -221,7 +221,8 @@ def _joined(arrays):
     return {name: np.concatenate([part[name] for part in arrays]) for name in arrays[0]}
 
 
-def _outputs(logits, features):
+def outputs_of(logits: np.ndarray, features: np.ndarray) -> Outputs:
+    """What files and scores keep of sign-adjusted logits [n, L] and features [n, d]."""
     return Outputs(confidence(logits), non_me(logits), features, np.argmax(logits, axis=-1))
 
 

@@ -102,6 +102,11 @@ class Parts:
             self.discard()
         self._refuse_others()
 
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the identity: runs of the same one have the same results."""
+        return self._digest
+
     def _refuse_others(self):
         found, identity = self._others_identity(), self._identity
         if found is None:

@@ -96,6 +96,13 @@ def results_dir(attack: str, dataset: str, network: str,
     return attack_dir(attack, dataset) / tag_of_network(network)
 
 
+def challenge_dir(budget: str, norm: str, dataset: str,
+                  save_pwd: str | os.PathLike | None = None) -> Path:
+    """Folder in which the attacks of a challenge leave their folders: `save_pwd` itself, else
+    `challenge_<budget>[_l2]_<dataset>`."""
+    return Path(save_pwd or "_".join(["challenge", budget, *(["l2"] if norm == "l2" else []), dataset]))
+
+
 def kernel_dir(dataset: str) -> Path:
     """Folder of training features and kernels, `kernel_para_<dataset>`."""
     return Path(f"kernel_para_{dataset}")

@@ -8,6 +8,7 @@ from absl import flags as absl_flags
 
 import attacks
 from errors import InputError
+from evaluation.budgets import BUDGETS
 from files import paths
 from files.names import ALL_SCORES
 
@@ -18,7 +19,7 @@ SWEEP_EPS = tuple(round(0.02 * k, 2) for k in range(1, 11))
 def define() -> None:
     """Flags of test_adv.py alone."""
     # The original's default, which does nothing useful there: it is answered with the modes.
-    flags.define_mode("train", "attack, merge, transfer or tSNE_logits")
+    flags.define_mode("train", "attack, merge, transfer, challenge or tSNE_logits")
     flags.define_eval_batches(10)
     flags.define_path("eval_dir", "", "Accepted for the original's commands; not used.")
     flags.define_attack()
@@ -42,6 +43,11 @@ def define() -> None:
         _define_setting(setting)
     flags.define_kernel_dir()
     _define_detector()
+    absl_flags.DEFINE_string(
+        "budget", "quick", f"How much --mode=challenge tries: {', '.join(BUDGETS)}.")
+    absl_flags.DEFINE_bool(
+        "check_steps", False, "Try twice the steps, too, on at most 100 images, and record by how much "
+        "they raise what is won.")
     flags.define_path("transfer_from", "", "Folder of the results of an attack on another "
                       "network, which --mode=transfer tries on this one.")
     absl_flags.DEFINE_bool("overwrite", False, "Delete unfinished parts of another run and replace "
@@ -96,6 +102,9 @@ def check() -> None:
     _check_shards()
     if F.mode == "transfer":
         return _check_transfer()
+    if F.mode == "challenge":
+        return _check_challenge()
+    _refuse(f"--mode={F.mode}", ("budget",))
     if F.transfer_from:
         raise InputError("--transfer_from needs --mode=transfer. Received: mode="
                          f"{F.mode}.")
@@ -105,8 +114,35 @@ def check() -> None:
     if F["eps"].present and not attack.uses_eps:
         # A warning, not an error: commands of the original are to run as typed.
         flags.warn(f"--eps does nothing for {F.attack_method}, as in the original.")
-    settings(attack)
+    _check_steps(attack, settings(attack))
     _check_detector(attack)
+
+
+def _check_steps(attack, keywords):
+    F = flags.FLAGS
+    if not F.check_steps:
+        return
+    if F.mode != "attack" or F.num_shards > 1:
+        raise InputError("--check_steps needs --mode=attack without --num_shards. Received: mode="
+                         f"{F.mode}, num_shards={F.num_shards}.")
+    if attack.stages or not attack.uses_eps or attack.num_steps(keywords) is None:
+        raise InputError(f"--check_steps needs an attack of eps and many steps. Received: "
+                         f"attack_method={F.attack_method}.")
+
+
+def _check_challenge():
+    """The challenge decides what is run: numbers of one attack would do nothing."""
+    F = flags.FLAGS
+    flags.check_choice("budget", BUDGETS)
+    flags.check_choice("attack_norm", attacks.settings()["attack_norm"].choices)
+    if not F.detector:
+        raise InputError("challenge needs the --detector that is to be challenged. "
+                         "Received: detector=''.")
+    if not 0 < F.eps <= 1:
+        raise InputError(f"eps must lie in (0, 1]. Received: eps={F.eps}.")
+    _refuse("challenge", ("attack_method", "target", "against", "kernel_dir", "num_shards",
+                          "check_steps", "transfer_from",
+                          *(name for name in attacks.settings() if name != "attack_norm")))
 
 
 def _check_transfer():
@@ -116,7 +152,8 @@ def _check_transfer():
         raise InputError("transfer needs --transfer_from, the folder of results that are to be tried. "
                          "Received: transfer_from=''.")
     _refuse("transfer", ("eps", "eps_sweep", "target", "against", "against_rate", "kernel_dir",
-                         "num_shards", "eval_batch_count", *attacks.settings()))
+                         "num_shards", "eval_batch_count", "budget", "check_steps",
+                         *attacks.settings()))
 
 
 def _refuse(whom, names):
