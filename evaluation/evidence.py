@@ -33,6 +33,8 @@ from files import provenance
 from files.attack_results import AttackResults
 from files.names import ALL_SCORES
 
+_OF_GRADIENTS = {"F3", "F4", "F7", "F13"}
+
 
 @dataclasses.dataclass(frozen=True)
 class Run:
@@ -174,7 +176,8 @@ def _of_run(run, rate):
     for flag, check in _checks(run, rate).items():
         if check is not None:
             yield check()
-        elif run.knows:
+        # Of an attack without a gradient these have nothing to say.
+        elif run.knows and (run.attack is None or run.attack.climbs or flag not in _OF_GRADIENTS):
             yield flag
     for tried in run.tried:
         if tried.eps is not None:

@@ -43,6 +43,7 @@ def run(method, knowledge, shares, *, accepted=True, record=(), columns=()):
 
 
 TOLD = {"num_steps": 100, "num_restarts": 5, "path_length": 8.0, "flat_loss_share": 0.01,
+        "whole_box_success": 1.0,
         "against": list(SCORES), "against_rate": RATE}
 COLUMNS = {"zero_gradient_steps": lambda wrong: np.zeros(len(wrong), int),
            "best_step": lambda wrong: np.full(len(wrong), 50), "evaded": lambda wrong: wrong,
@@ -81,6 +82,7 @@ def test_a_sound_evaluation_raises_nothing_and_leaves_but_one_reading_unchecked(
     ("F5", [NOISE, BIM, knowing(), asked(0.9, 0.95)]),
     ("F6", [NOISE, BIM, knowing(first_broken=lambda wrong: np.where(wrong, 4, -1))]),
     ("F7", [NOISE, BIM, knowing(best_step=lambda wrong: np.full(len(wrong), 100))]),
+    ("F8", [NOISE, BIM, knowing({"whole_box_success": 0.9})]),
     ("F9", [NOISE, BIM, run("fgsm", "oblivious", (0.8, 0.5)), dataclasses.replace(
         knowing(), tried=run("selective_pgd", "adaptive", (0.6, 0.9)).tried)]),
     ("F13", [NOISE, BIM, knowing({"path_length": 0.3})]),
@@ -99,7 +101,8 @@ def test_what_no_record_tells_is_not_checked():
     bare = run("selective_pgd", "adaptive", (0.6,))
     caveats, unchecked = evidence.look([bare], detector())
     assert caveats == []
-    assert unchecked == {"F1", "F3", "F4", "F5", "F6", "F7", "F13", "F14", "F15", "F16"}
+    assert unchecked == {"F1", "F3", "F4", "F5", "F6", "F7", "F8", "F13", "F14", "F15",
+                         "F16"}
 
 
 @pytest.mark.parametrize(("zero_steps", "checked"), [(0, True), (3, False)])
@@ -127,3 +130,9 @@ def test_columns_are_those_of_the_images_that_are_judged(tmp_path):
     assert found.columns["best_step"].tolist() == [0, 2, 3, 5, 6, 8, 9, 11]
     assert found.name == "selective_pgd_all" and found.attack.file == "selective_pgd"
     assert found.knows and len(found.features) == 4 and found.record["num_steps"] == 40
+
+
+def test_an_attack_by_queries_is_not_asked_for_gradients():
+    by_queries = dataclasses.replace(run("square", "scores", (0.6, 0.9)), columns={})
+    unchecked = evidence.look([NOISE, BIM, knowing(), by_queries], detector())[1]
+    assert not {"F3", "F4", "F7", "F13"} & unchecked

@@ -14,8 +14,10 @@ from data.pixels import to_network_input
 from defenses import deployed
 from defenses import detector as detectors
 from errors import InputError
+from evaluation.budgets import BUDGETS, Budget, Task
 from files import attack_results, provenance, result_files
 from files import detectors as detector_files
+from files.names import ALL_SCORES
 from tests.helpers import script_runner
 from tests.helpers.script_runner import NETWORK, refused, run, succeeded
 
@@ -87,6 +89,16 @@ def test_every_kind_of_attack(work, arguments, tmp_path):
     results = result_files.load_attack_results(tmp_path, images=True)
     assert np.abs(results["adv_img"]).max() <= 0.5
     assert results["logits_adv"].shape[1] == 12
+
+
+def test_it_is_challenged(work, tmp_path, monkeypatch):
+    monkeypatch.setitem(BUDGETS, "quick", Budget((
+        Task("selective_pgd", ALL_SCORES, {"num_steps": 3}), Task("random"))))
+    result = succeeded(
+        "test_adv", "--dataset=digits", f"--model={work}/mine.keras", "--mode=challenge", "--eps=0.3",
+        "--eval_batch_count=1", f"--detector={work}/kernel_para_digits/detector_CE.npz", cwd=tmp_path)
+    assert "an attacker who knows the detector gets" in " ".join(result.out.split())
+    assert (tmp_path / "challenge_quick_digits/evaluation_CE.json").is_file()
 
 
 def test_a_detector_answers(work, tmp_path):
