@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Attacks on the shipped networks by attackers who know their detectors, and by one who does not.
+# The standard challenge of the shipped networks: attackers who know their detectors, and who do not.
 #
 #     PYTHON=.venv/bin/python DATA=/data WORK=attackers results/attack_shipped.sh
 #     .venv/bin/python -m results.attackers attackers
@@ -13,20 +13,15 @@ data=$(realpath "${DATA:-$PWD}")
 work=$(realpath -m "${WORK:-attackers}")
 
 shipped() { # data set, objective, seed, values of eps
-    local dataset=$1 objective=$2 seed=$3 eps=$4 rce=False tag=CE path=$data/cifar-10-batches-bin
-    [[ $objective == rce ]] && rce=True tag=RCE
+    local dataset=$1 objective=$2 seed=$3 eps=$4 rce=False path=$data/cifar-10-batches-bin
+    [[ $objective == rce ]] && rce=True
     [[ $dataset == mnist ]] && path=$data/mnist_dataset/data_test.bin
     local network=$code/pretrained/${dataset}_resnet32_$objective
     local flags=(--dataset="$dataset" --num_residual_units=5 --RCE_train=$rce --log_root="$network"
-                 --eval_data_path="$path" --seed="$seed" --mode=attack --detector="$network/detector.npz"
-                 --eps_sweep="$eps")
+                 --eval_data_path="$path" --seed="$seed" --detector="$network/detector.npz"
+                 --eps_sweep="$eps" --mode=challenge --budget=standard)
     mkdir -p "$work/$dataset/seed$seed" && cd "$work/$dataset/seed$seed"
-    [[ -e pgd_$dataset/$tag/test_adv_run.json ]] ||
-        "$python" "$code/test_adv.py" "${flags[@]}" --attack_method=pgd --eval_batch_count=1
-    [[ -e selective_pgd_all_$dataset/$tag/test_adv_run.json ]] ||
-        "$python" "$code/test_adv.py" "${flags[@]}" --attack_method=selective_pgd --against=all \
-            --eval_batch_count=10 --num_restarts=2
-    "$python" "$code/detect.py" --mode=evaluate --detector="$network/detector.npz"
+    "$python" "$code/test_adv.py" "${flags[@]}"
 }
 
 for seed in 0 1 2; do

@@ -1,8 +1,8 @@
 """What attackers get out of the shipped networks and detectors: those who know the detector and others.
 
-    python -m results.attackers runs    # of each seed runs/<data set>/seed<n>/detection_<data set>/
+    python -m results.attackers runs
 
-Reads what `detect.py --mode=evaluate` has left there and writes results/attackers.json, which
+Reads what `test_adv.py --mode=challenge` has left in runs/<data set>/seed<n>, and writes results/attackers.json, which
 `make report` draws up above the tables of AUCs. The commands stand in results/attack_shipped.sh.
 """
 
@@ -15,7 +15,7 @@ from defenses import SCORES
 from errors import InputError
 from files import atomic, provenance
 from files.judgements import evaluation_files
-from files.names import ALL_SCORES, OBJECTIVE_OF_TAG
+from files.names import ALL_SCORES, OBJECTIVE_OF_TAG, challenge_dir
 from results.cells import DATASETS, HERE, NOT_RUN
 from results.collect import run_of
 
@@ -34,7 +34,7 @@ def collect(work: Path) -> dict[str, Any]:
     for folder in sorted(work.glob("*/seed*")):
         dataset, seed = folder.parent.name, int(folder.name.removeprefix("seed"))
         for tag, objective in OBJECTIVE_OF_TAG.items():
-            path = folder / f"detection_{dataset}" / evaluation_files(tag)[0]
+            path = folder / challenge_dir("standard", "linf", dataset) / evaluation_files(tag)[0]
             if not path.is_file():
                 continue
             evaluation = json.loads(path.read_text(encoding="utf-8"))
@@ -46,7 +46,7 @@ def collect(work: Path) -> dict[str, Any]:
                 found["rows"].append({"dataset": dataset, "objective": objective, "seed": seed, **kept,
                                       "value": round(row["success"]["value"], 6),
                                       "n": row["success"]["n"]})
-            for attacked in sorted(folder.glob(f"*_{dataset}/{tag}")):
+            for attacked in sorted(path.parent.glob(f"*_{dataset}/{tag}")):
                 record = provenance.read(attacked, "test_adv")
                 if record:
                     name = attacked.parent.name.removesuffix(f"_{dataset}")

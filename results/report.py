@@ -45,7 +45,7 @@ released script takes (the paper names none). ▼: the published value lies abov
 ours. Our CIFAR-10 images have been through JPEG: no others could be had here.
 """
 _README_ATTACKERS = """\
-`detect.py --mode=evaluate` finds such figures for any network and detector; the table
+`test_adv.py --mode=challenge` finds such figures for any network and detector; the table
 is of attacks that do not know the detector.
 """
 _README_END = """\

@@ -38,12 +38,12 @@ def test_the_table_has_those_who_know_beside_those_who_do_not():
     assert attackers.table_rows([]) == []
 
 
-def test_it_is_read_from_what_evaluate_has_left(tmp_path):
-    folder = tmp_path / "mnist/seed3"
-    (folder / "detection_mnist").mkdir(parents=True)
+def test_it_is_read_from_what_a_challenge_has_left(tmp_path):
+    folder = tmp_path / "mnist/seed3/challenge_standard_mnist"
+    folder.mkdir(parents=True)
     success = [{"attacker": "adaptive", "norm": "linf", "eps": 0.1, "score": "all", "rate": 0.05,
                 "attacks": ["a"], "success": {"value": 0.5, "low": 0.4, "high": 0.6, "n": 8}}]
-    (folder / "detection_mnist/evaluation_RCE.json").write_text(
+    (folder / "evaluation_RCE.json").write_text(
         json.dumps({"format": 2, "success": success, "rows": [], "warnings": [
             {"flag": "F12", "sentence": "8 are few.", "numbers": {}}]}))
     provenance.write(folder / "selective_pgd_all_mnist/RCE", "test_adv", flags={"seed": 3}, metrics={})
