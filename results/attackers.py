@@ -2,8 +2,9 @@
 
     python -m results.attackers runs
 
-Reads what `test_adv.py --mode=challenge` has left in runs/<data set>/seed<n>, and writes results/attackers.json, which
-`make report` draws up above the tables of AUCs. The commands stand in results/attack_shipped.sh.
+Reads what `test_adv.py --mode=challenge` has left in runs/<data set>/seed<n>, and writes
+results/attackers.json, which `make report` draws up above the tables of AUCs. The commands stand in
+results/attack_shipped.sh.
 """
 
 import json
