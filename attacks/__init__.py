@@ -39,6 +39,7 @@ class Setting:
       smallest: of a number.
       above: whether the smallest itself is refused.
       default: of the flag; None: the function's own.
+      many: whether any number of numbers may be given, all different.
       choices: instead of a keyword, value of the flag → keywords of the function.
     """
 
@@ -49,6 +50,7 @@ class Setting:
     smallest: float = 0.0
     above: bool = False
     default: Any = None
+    many: bool = False
     choices: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
 
 
@@ -126,6 +128,10 @@ _TARGETED = ("random", "least_likely", "all")
 _PER_STAGE = "white-box: one for both stages or two, a,b. Empty: the original's."
 _CONFIDENCE = Setting(
     "attack_confidence", f"Confidence (kappa) of C&W; {_PER_STAGE}", "kappa")
+_KAPPA_SWEEP = Setting(
+    "kappa_sweep", "Confidences of the white-box attacks' second stage, of which each image keeps the "
+    "smallest success; with distance from the clean image. Empty: --attack_confidence alone.",
+    "kappa_sweep", many=True)
 _STEPS = Setting(
     "attack_iterations", f"Steps per image; of C&W per search step; {_PER_STAGE}", "num_steps", int, 1)
 _RATE = Setting(
@@ -193,8 +199,8 @@ _WHITE_BOX = _CARLINI | {
     "knowledge": "adaptive", "records": ("first_success", "log_ratio"),
     "takes": ("features", "kernels"), "stages": 2, "targets": _TARGETED, "count_batch": 1,
     "batch_size": 64, "part_size": 64,
-    "settings": (_CONFIDENCE, _STEPS, _RATE, _SEARCH_STEPS, _CONST, _SEARCH_START, _DENSITY,
-                 _DISTANCE, _KERNELS, _DENSITY_GOAL)}
+    "settings": (_CONFIDENCE, _STEPS, _RATE, _SEARCH_STEPS, _CONST, _SEARCH_START, _KAPPA_SWEEP,
+                 _DENSITY, _DISTANCE, _KERNELS, _DENSITY_GOAL)}
 
 # Images of a batch: fewer than of other attacks, as each takes many steps.
 _APGD = {"takes": ("logits", "seed", "labels", "restarts"), "norm": "", "count_batch": 10,

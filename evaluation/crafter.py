@@ -1,8 +1,7 @@
 """Attacks on a network over arrays of any length: on every replica, traced once, with progress."""
 
-import dataclasses
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,8 +9,9 @@ import tensorflow as tf
 
 import attacks
 from errors import InputError
+from evaluation.listener import NOBODY, Listener
 from evaluation.restarts import MANY_RESTARTS, NOWHERE, Restarts, Saver, worst_of_restarts
-from evaluation.search_runner import StageRunner
+from evaluation.searches import Searches
 from networks.network import Network
 from networks.running import ROWS_PER_GRADIENT, ChunkedFunction, device_kind
 
@@ -20,29 +20,6 @@ CLIP_MIN, CLIP_MAX = -0.5, 0.5
 _ROW_KEYWORDS = {"seed": "image_index", "labels": "labels", "restarts": "restart"}
 # What an attack takes first → the method of `Network` that it is.
 _NETWORK_FUNCTIONS = {"logits": "logits", "features": "logits_and_features"}
-
-
-@dataclasses.dataclass(frozen=True)
-class Listener:
-    """Who is told how a crafter gets on; by default nobody.
-
-    Attributes:
-      rows_done: images finished since the last call, and how many of them successfully (None: the
-        attack does not know).
-      stage_done: at the end of each stage of a search: its number from 1, success bool [n].
-    """
-
-    rows_done: Callable[[int, int | None], None] = lambda rows, successes: None
-    stage_done: Callable[[int, np.ndarray], None] = lambda stage, success: None
-
-    def tell_of(self, result: Mapping[str, np.ndarray]) -> None:
-        """Tells of images whose results, of `Crafter`, came all at once."""
-        if "first_success" in result:
-            self.stage_done(1, result["first_success"])
-        success = result.get("success")
-        self.rows_done(len(result["adversarial"]), None if success is None else int(success.sum()))
-        if "first_success" in result:
-            self.stage_done(2, success)
 
 
 class Clean(NamedTuple):
@@ -91,7 +68,6 @@ class Crafter:
         # More rows than a part has would be padding, but where restarts of one image fill them.
         least = max(least, self.chunk) if "restarts" in attack.takes else least
         batch_size = min(max(batch_size or attack.batch_size, least), self.part_size)
-        self._targeted = settings.get("targeted", True)
         self._unit = self.chunk or default_chunk(attack, strategy)
         first = [getattr(network, _NETWORK_FUNCTIONS[name]) for name in attack.takes
                  if name in _NETWORK_FUNCTIONS]
@@ -101,10 +77,12 @@ class Crafter:
         if "head_sign" in attack.takes:
             settings["head_sign"] = network.head.sign
         if attack.stages:
-            search = attack.function(*first, **settings)
-            self._stages = [StageRunner(strategy, stage, batch_size) for stage in search.stages]
+            sweep = settings.pop("kappa_sweep", ())
+            make = partial(attack.function, *first, **settings)
+            self._searches = Searches(strategy, make, batch_size, sweep)
+            self.records += ("kappa",) * bool(sweep)
             # Parts and shards are cut in multiples of it, or chunks would be filled up at every cut.
-            self._unit = math.lcm(*(stage.chunk for stage in search.stages))
+            self._unit = self._searches.unit
             return
         self._restarts = _restarts(settings, batch_size * len(strategy.extended.worker_devices))
         if "restarts" in attack.takes and self._restarts.drop:
@@ -130,7 +108,7 @@ class Crafter:
 
     def __call__(self, x: np.ndarray, image_index: np.ndarray, *, eps: float | None = None,
                  targets: Sequence[np.ndarray] = (), clean: Clean | None = None,
-                 saver: Saver = NOWHERE, listener: Listener = Listener()) -> dict[str, np.ndarray]:
+                 saver: Saver = NOWHERE, listener: Listener = NOBODY) -> dict[str, np.ndarray]:
         """Attacks images.
 
         Args:
@@ -154,15 +132,7 @@ class Crafter:
         constants = {} if eps is None else {"eps": tf.constant(eps, tf.float64)}
         if not self._attack.stages:
             return self._call(x, image_index, constants, clean, saver, listener)
-        if len(targets) == 1:
-            return self._search(x, targets[0], constants, listener)
-        best = None
-        for target in targets:
-            # Told to nobody: each image comes by once for every target, and counts once.
-            result = self._search(x, target, constants, Listener())
-            best = result if best is None else _smaller_success(x, best, result)
-        listener.tell_of(best)
-        return best
+        return self._searches(x, targets, constants, listener)
 
     def _call(self, x, image_index, constants, clean, saver, listener):
         """The results of an attack that crafts its images at once."""
@@ -185,23 +155,6 @@ class Crafter:
             attack_rows, x, self._restarts, settled=clean and clean.wrong, saver=saver,
             images_done=lambda images: listener.rows_done(images, None))
         return result | {"iterations": self._iterations * result.pop("num_restarts")}
-
-    def _search(self, x, target, constants, listener):
-        target = target.astype(np.int32)
-        begin, earlier = {}, {}
-        for number, stage in enumerate(self._stages, 1):
-            is_last = number == len(self._stages)
-            # An image counts as finished with its last stage only.
-            result = stage({"x": x, "target": target, **begin}, constants,
-                           listener.rows_done if is_last else Listener().rows_done)
-            listener.stage_done(number, result["success"])
-            if not is_last:
-                begin = {"begin": result["adversarial"]}
-                earlier = {"first_success": result["success"], "iterations": result["iterations"]}
-        iterations = result["iterations"] + earlier.pop("iterations", 0)
-        # Untargeted, the class given is the one to leave.
-        told = target if self._targeted else np.full_like(target, -1)
-        return {**result, **earlier, "iterations": iterations, "target": told}
 
 
 def _check_classes(attack, network):
@@ -228,24 +181,6 @@ def _restarts(settings, rows_per_call):
     """Takes what is the runner's, not the attack's, out of the settings."""
     number, drop = settings.pop("num_restarts", 1), settings.pop("drop_broken", None)
     return Restarts(number, number > MANY_RESTARTS if drop is None else drop, rows_per_call)
-
-
-def _rows_where(condition, chosen, default):
-    """Of arrays of the same names the rows of `chosen` where the condition bool [n] holds."""
-    return {name: np.where(condition.reshape(-1, *[1] * (default[name].ndim - 1)), chosen[name],
-                           default[name]) for name in default}
-
-
-def _smaller_success(x, best, other):
-    """Per image whichever is successful, of two successes the one closer to x."""
-    def rank(result):
-        # In float64: of nearly equal successes float32 would rank the rounding of the sum.
-        distance = np.square(result["adversarial"] - x).sum(axis=(1, 2, 3), dtype=np.float64)
-        return np.where(result["success"], distance, np.inf)
-
-    # Of equal ones, and where none succeeds, the earlier target's stays.
-    return _rows_where(rank(other) < rank(best), other, best) | {
-        "iterations": best["iterations"] + other["iterations"]}
 
 
 def input_gradients(network: Network, x: np.ndarray, *,

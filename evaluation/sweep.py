@@ -15,7 +15,8 @@ from defenses.scores import confidence, non_me, score
 from errors import InputError
 from evaluation import checks
 from evaluation.aims import Aim
-from evaluation.crafter import CLIP_MAX, CLIP_MIN, Clean, Crafter, Listener
+from evaluation.crafter import CLIP_MAX, CLIP_MIN, Clean, Crafter
+from evaluation.listener import Listener
 from evaluation.progress import NOBODY
 from evaluation.restarts import Saver
 from files import attack_parts, attack_results

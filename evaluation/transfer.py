@@ -10,7 +10,8 @@ import numpy as np
 from data.inputs import ImageSet
 from data.pixels import to_network_input
 from errors import InputError
-from evaluation.crafter import CLIP_MAX, CLIP_MIN, Listener
+from evaluation.crafter import CLIP_MAX, CLIP_MIN
+from evaluation.listener import Listener
 from files import attack_results, provenance, result_files
 from files.attack_results import digests_of
 from files.names import transferred

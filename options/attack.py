@@ -211,7 +211,14 @@ def settings(attack: attacks.Attack) -> dict[str, Any]:
     keywords = {}
     for setting in attack.settings:
         keywords |= _keywords(setting, attack.stages)
-    return keywords
+    return keywords | (_check_sweep() if "kappa_sweep" in keywords else {})
+
+
+def _check_sweep():
+    """What a sweep over confidences decides itself."""
+    # Of several confidences the smallest change counts, and that is one of the clean image.
+    _refuse("--kappa_sweep", ("attack_confidence", "distance_from"))
+    return {"distance_from_clean": True}
 
 
 def _refuse_others(attack):
@@ -231,6 +238,11 @@ def _keywords(setting, stages):
         return {setting.keyword: flags.check_number(
             setting.flag, setting.smallest, above=setting.above)}
     values = flags.numbers(setting.flag, setting.kind, setting.smallest, above=setting.above)
+    if setting.many:
+        if len(set(values)) < len(values):
+            raise InputError(f"{setting.flag} must be different numbers, separated by commas. "
+                             f"Received: {setting.flag}={','.join(flag.value)}.")
+        return {setting.keyword: values} if values else {}
     most = max(1, stages)
     if len(values) > most:
         raise InputError(f"{setting.flag} of {flags.FLAGS.attack_method} must be at most {most} "

@@ -9,7 +9,8 @@ import pytest
 import tensorflow as tf
 
 import attacks
-from evaluation.crafter import Crafter, Listener, default_chunk, input_gradients
+from evaluation.crafter import Crafter, default_chunk, input_gradients
+from evaluation.listener import Listener
 from networks import restoring
 from networks.network import Network
 from networks.spec import NetworkSpec
@@ -95,6 +96,28 @@ def test_progress_counts_every_image_once(networks, cpu, name):
     assert sum(rows for rows, _ in told) == 45
     if "success" in result:
         assert sum(successes for _, successes in told) == result["success"].sum()
+
+
+def test_a_sweep_over_kappa_keeps_the_smallest_success_of_each(networks, cpu):
+    x, kappas = IMAGES[:16], (0.0, 3.0)
+    numbers = {"distance_from_clean": True, "num_steps": (20, 20),
+               "density_medians": np.full(10, 1e-99)}
+    targets = [(LABELS[:16] + step) % 10 for step in (1, 2)]
+    counted = []
+    best = craft(networks, cpu, "carliniL2_highden", x=x, targets=targets, kappa_sweep=kappas,
+                 listener=Listener(rows_done=lambda rows, _: counted.append(rows)), **numbers)
+    each = [craft(networks, cpu, "carliniL2_highden", x=x, targets=targets, kappa=(0.0, kappa),
+                  **numbers) for kappa in kappas]
+    distance = np.stack([
+        np.where(result["success"], np.square(result["adversarial"] - x).sum((1, 2, 3)), np.inf)
+        for result in each])
+    first = np.argmin(distance, axis=0)
+    chosen = np.isfinite(distance.min(axis=0))
+    np.testing.assert_array_equal(best["success"], chosen)
+    assert chosen.any() and sum(counted) == 16
+    np.testing.assert_array_equal(best["kappa"][chosen], np.take(kappas, first)[chosen])
+    for row in np.flatnonzero(chosen):
+        np.testing.assert_array_equal(best["adversarial"][row], each[first[row]]["adversarial"][row])
 
 
 def test_of_several_targets_the_smallest_success_is_kept(networks, cpu):

@@ -46,7 +46,7 @@ NEW = {
         "attack_iterations": [], "attack_learning_rate": [], "attack_search_steps": [],
         "attack_initial_const": [], "jsma_pair": False, "num_restarts": 1, "attack_cost": "ce",
         "eps_sweep": [], "attack_chunk": 0, "jit_compile": False, "budget": "quick",
-        "check_steps": False,
+        "check_steps": False, "kappa_sweep": [],
         "cw_abort": "image", "cw_search_start": "anew", "project": "conflict",
         "attack_kernels": "files", "density_goal": "median",
         "density_form": "log", "distance_from": "attack1", "kernel_dir": "", "overwrite": False,

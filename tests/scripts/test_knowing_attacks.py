@@ -80,8 +80,24 @@ def test_the_white_box_attack_reaches_the_detectors_threshold(tiny, tmp_path):
     assert saved["success"].any() and np.all(over[saved["success"]] > -1e-3)
 
 
+def test_a_sweep_over_kappa_tells_which_one_each_image_took(tiny, tmp_path):
+    few = ("--mode=attack", "--eval_batch_count=2", "--attack_iterations=20", "--attack_search_steps=2",
+           "--attack_learning_rate=0.1", "--attack_method=carliniL2_highden", "--target=all")
+    succeeded("test_adv", *NETWORK, *tiny, *few, "--attack_kernels=detector", "--kappa_sweep=0,2",
+              "--density_goal=threshold", "--against_rate=0.1", cwd=tmp_path)
+    folder = tmp_path / "carliniL2_highden_digits/RCE"
+    saved = np.load(folder / "results.npz")
+    assert set(saved["kappa"]) <= {0.0, 2.0} and saved["kappa"].shape == (2,)
+    assert "kappa" in (folder / "per_image.csv").read_text().splitlines()[0]
+
+
 @pytest.mark.parametrize(("arguments", "words"), [
     (("--attack_method=carliniL2_highden", "--attack_kernels=detector"), "needs the --detector"),
+    (("--attack_method=carliniL2", "--kappa_sweep=0,1"), "carliniL2 takes no --kappa_sweep"),
+    (("--attack_method=carliniL2_highden", "--kappa_sweep=0,1", "--attack_confidence=2"),
+     "--kappa_sweep takes no --attack_confidence"),
+    (("--attack_method=carliniL2_highden", "--kappa_sweep=1,1"), "kappa_sweep must be different"),
+    (("--attack_method=carliniL2_highden", "--kappa_sweep=-1"), "kappa_sweep must be"),
     (("--attack_method=carliniL2", "--density_goal=threshold"), "carliniL2 takes no --density_goal"),
     (("--attack_method=square", "--against=all"), "square needs the --detector"),
     (("--attack_method=square", "--against_rate=0.1"), "without --against takes no --against_rate"),
