@@ -23,3 +23,16 @@ def first_line(error: Exception) -> str:
     """What an exception says, without the names of TensorFlow's nodes."""
     line = (str(error).splitlines() or [type(error).__name__])[0]
     return re.sub(r"{{.*?}} ?| ?\[Op:.*\]", "", line)
+
+
+def named(error: Exception, length: int = 1000) -> str:
+    """The class of an exception and the first sentence of what it says, if it says anything.
+
+    Args:
+      error: of a library that reads what anybody may have written.
+      length: characters of the sentence that are kept.
+    """
+    sentence = first_line(error).split(". ")[0].rstrip(".")[:length]
+    kind = type(error).__name__
+    # EOFError of zipfile, for one, says nothing.
+    return kind if sentence in ("", kind) else f"{kind}: {sentence}"

@@ -41,6 +41,7 @@ from benchmarks.attacked_network import (
 )
 from benchmarks.search_rate import compare_with_gradient
 from benchmarks.timing import median_seconds
+from errors import named
 from evaluation.crafter import Crafter
 
 ATTACKS = ("fgsm", "bim")
@@ -155,7 +156,7 @@ def compare_search(name, network, plain_model, x, target):
             adversarial = call()  # this traces and warms up too
         # Rivals that nobody maintains meet a Keras that they do not know.
         except (AttributeError, TypeError, ValueError) as error:
-            print(f"{name} {who}: does not run ({type(error).__name__}: {str(error).splitlines()[0]})")
+            print(f"{name} {who}: does not run ({named(error)})")
             continue
         contents[who] = check_search(name, who, x, adversarial, count)
         calls[who] = call

@@ -349,11 +349,10 @@ def download(spec: DatasetSpec, split: str, data_dir: str) -> tuple[np.ndarray, 
             builder.download_and_prepare()
         batches = list(tfds.as_numpy(builder.as_dataset(split=split, batch_size=1024)))
     except Exception as error:  # TFDS raises many kinds; to the user all mean "no data"
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(
             f"{spec.name} could not be had from tensorflow-datasets: give --train_data_path and "
             f"--eval_data_path with .bin or IDX files, or a --data_dir which already holds it. "
-            f"Received: data_dir={data_dir!r} ({reason})"
+            f"Received: data_dir={data_dir!r} ({first_line(error)})"
         ) from error
     images = np.concatenate([batch["image"] for batch in batches])
     labels = np.concatenate([batch["label"] for batch in batches])

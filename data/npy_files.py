@@ -9,7 +9,7 @@ from typing import IO
 import numpy as np
 from numpy.lib import format as npy
 
-from errors import InputError, first_line
+from errors import InputError, named
 
 # No byte of a deflated member can stand for more than this many, and what is not deflated for one.
 _DEFLATE_RATIO = 1032
@@ -26,7 +26,7 @@ def read_npy(path: str | os.PathLike, mmap_mode: str | None = None) -> np.ndarra
         return array if mmap_mode is None else np.load(path, mmap_mode, allow_pickle=False)
     # Parsing what anybody may have written raises whatever Python and NumPy have.
     except Exception as error:
-        raise InputError(f"expected a NumPy array in {path}. Received: {_said(error)}.") from None
+        raise InputError(f"expected a NumPy array in {path}. Received: {named(error)}.") from None
 
 
 def read_npz(path: str | os.PathLike, names: tuple[str, ...] = ()) -> dict[str, np.ndarray]:
@@ -46,7 +46,7 @@ def read_npz(path: str | os.PathLike, names: tuple[str, ...] = ()) -> dict[str, 
                     for name, info in members.items() if not names or name in names}
     except Exception as error:
         raise InputError(
-            f"expected a readable .npz file at {path}. Received: {_said(error)}.") from None
+            f"expected a readable .npz file at {path}. Received: {named(error)}.") from None
 
 
 def _read_member(archive, info, size):
@@ -81,7 +81,3 @@ def _read(file: IO[bytes], size: int, *, whole: bool = True) -> np.ndarray | Non
     if filled < claimed:
         raise ValueError("the file ends early")
     return values.view(dtype).reshape(shape, order="F" if fortran_order else "C")
-
-
-def _said(error):
-    return f"{type(error).__name__}: {first_line(error).rstrip('.')}"

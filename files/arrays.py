@@ -10,7 +10,7 @@ import numpy as np
 
 from data import npy_files
 from data.npy_files import read_npy  # noqa: F401 read here like the others
-from errors import InputError, first_line
+from errors import InputError, named
 from files import mat_files
 
 # Deflated, no byte of a file stands for more numbers of one byte.
@@ -102,9 +102,8 @@ def read_mat(path: Path, name: str) -> np.ndarray:
     except InputError:
         raise
     except Exception as error:
-        found = f"{type(error).__name__}: {first_line(error).rstrip('.')}"
         raise InputError(f"expected a readable .mat file at {path}, as `save(..., '-v7')` writes it. "
-                         f"Received: {found}.") from None
+                         f"Received: {named(error)}.") from None
     if array is None:
         raise InputError(f"expected the array {name} of real numbers in {path}. Received: something "
                          "else of this name.")

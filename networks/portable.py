@@ -16,7 +16,7 @@ import tensorflow as tf
 from keras import layers
 
 import resnet_model
-from errors import InputError
+from errors import InputError, named
 from files import atomic
 from networks import foreign, restoring
 from networks.network import Network
@@ -141,8 +141,7 @@ def _not_loaded(path, error, trust_model):
     if Path(path).suffix == ".keras" and not zipfile.is_zipfile(path):
         received = "a file that is damaged or of another format"
     else:
-        first = str(error).split(". ")[0].splitlines()[0].rstrip(".")
-        received = foreign_code or f"{type(error).__name__}: {first[:120]}"
+        received = foreign_code or named(error, length=120)
     return InputError(f"expected a whole Keras model at {path}, as `model.save('mine.keras')` writes "
                       f"it. Received: {received}.")
 

@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import struct
 import subprocess
 import sys
 
@@ -189,3 +190,15 @@ def test_an_h5_without_a_model(tmp_path, make, words):
     with pytest.raises(InputError, match=words) as refusal:
         portable.load_model(tmp_path / "mine.weights.h5")
     assert "Received: " in str(refusal.value) and "\n" not in str(refusal.value)
+
+
+def test_a_file_whose_weights_end_early(tmp_path):
+    path = tmp_path / "mine.keras"
+    _small().save(path)
+    data = bytearray(path.read_bytes())
+    entry = data.rfind(b"PK\1\2", 0, data.rfind(b"model.weights.h5"))
+    data[entry + 20:entry + 28] = struct.pack("<2I", 2**20, 2**20)  # both of its sizes, as claimed
+    path.write_bytes(data)
+    # zipfile's exception says nothing: its name is all that can be told.
+    with pytest.raises(InputError, match=f"a whole Keras model at {path}.* Received: EOFError.$"):
+        portable.load_model(path)
