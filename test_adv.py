@@ -122,7 +122,7 @@ def _sweep(victim: Victim, job: Job, batch: int, folder: Path) -> sweep.Sweep:
     return sweep.Sweep(
         network=network, strategy=victim.strategy, x=x, labels=labels, image_index=indices,
         eps_values=eps_values, aim=job.aim, crafter=crafter, pieces=pieces, parts=parts,
-        choose_targets=partial(victim.targets, job.target, indices))
+        choose_targets=partial(victim.targets, job.classes, indices))
 
 
 def _folder(victim, job):
@@ -332,7 +332,10 @@ def tsne_features(victim: Victim) -> None:
     forward = victim.network.forward(victim.strategy)
     logits, normal = forward(x)
     # Differs from the original: there C&W attacks the true label in this mode, and crashes.
-    crafted = crafter(x, indices, eps=eps, targets=victim.targets(job.target, indices, logits))
+    subject = sweep.Subject(network=victim.network, strategy=victim.strategy, x=x, labels=labels,
+                            image_index=indices, eps_values=(eps,), aim=job.aim)
+    crafted = crafter(x, indices, eps=eps, targets=victim.targets(job.classes, indices, logits),
+                      clean=sweep.clean_of(subject, crafter, logits, normal))
     _, adversarial = forward(crafted["adversarial"])
     order = _tsne_rows(len(x), batch, tenth=tenth)
     is_adversarial = order >= len(x)

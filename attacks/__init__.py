@@ -15,7 +15,7 @@ from errors import InputError
 
 # What an attack can be given besides the images; evaluation/crafter.py provides it.
 TAKES = ("logits", "features", "seed", "labels", "scores", "scores_if_given", "head_sign", "kernels",
-         "restarts")
+         "aimed_kernels", "accepted", "restarts")
 # What an attacker may know, and what to say of it.
 KNOWLEDGE = {
     "oblivious": "knows the network, not that there is a detector",
@@ -65,7 +65,9 @@ class Attack:
         logits, or to logits and features. "seed": keywords seed and image_index. "labels": the keyword
         of that name. "restarts": keyword restart; of several rows of an image evaluation/restarts.py
         keeps the worst. "scores": keyword slack_fn, the detector as an attack sees it
-        (loops/knowing.py); "scores_if_given": where --against is given.
+        (loops/knowing.py); "scores_if_given": where --against is given; "aimed_kernels": keyword
+        kernels, all of that detector; "accepted": the keyword of that name, the normal images of the
+        run that it answers (loops/matching.py).
       returns: names of what its function returns, if more than images.
       records: of what comes of each image, what results.npz tells besides what it tells of every
         attack.
@@ -78,7 +80,8 @@ class Attack:
       uses_eps: takes eps, over which test_adv.py sweeps.
       stages: 0 where a call crafts the images; else the function returns a `Search` of so many stages.
       target: default of --target; "" where there is no choice.
-      targets: kinds of --target allowed besides a class number.
+      targets: kinds of --target allowed, of a search besides a class number; of another attack keys of
+        NEAREST_TARGETS.
       settings: flags that set its numbers.
       count_batch: images that one of --eval_batch_count stands for, as in the original.
       batch_size: images per call, the fastest measured (benchmarks/attack_throughput.py).
@@ -124,6 +127,8 @@ class Attack:
         return settings.get("num_steps", parameter and parameter.default)
 
 
+# Of attacks that take several wrong classes in turn, one a start.
+NEAREST_TARGETS = {"nearest": 3, "all": None}
 _TARGETED = ("random", "least_likely", "all")
 _PER_STAGE = "white-box: one for both stages or two, a,b. Empty: the original's."
 _CONFIDENCE = Setting(
@@ -213,6 +218,12 @@ _KNOWING = {"takes": ("features", "seed", "labels", "restarts", "scores"), "know
                         "zero_gradient_steps"),
             "records": ("evaded", "merit", "best_step", "restart", "zero_gradient_steps")}
 
+# Its steps are queries, and its distance is what it finds: no eps, no start but one.
+_DECISIONS = {"takes": ("features", "seed", "labels", "scores", "accepted"), "climbs": "",
+              "knowledge": "answers", "norm": "", "uses_eps": False, "count_batch": 10,
+              "returns": ("adversarial", "evaded", "queries"), "records": ("evaded", "queries"),
+              "settings": (_STEPS, _NORM)}
+
 # Without --attack_norm: only its moves in L-inf are here.
 _SQUARE = {"takes": ("features", "seed", "labels", "restarts", "scores_if_given"), "climbs": "",
            "knowledge": "scores", "count_batch": 10,
@@ -242,11 +253,19 @@ ATTACKS = {
                             settings=(_STEPS, _RESTARTS, _DROP, _NORM), **_KNOWING),
     "orthogonal_pgd": Attack("orthogonal_pgd", "orthogonal PGD",
                              settings=(_STEPS, _RESTARTS, _DROP, _NORM, _PROJECT), **_KNOWING),
+    "matching_pgd": Attack(
+        "matching_pgd", "matching PGD", target="nearest", targets=tuple(NEAREST_TARGETS),
+        settings=(_STEPS, _RESTARTS, _DROP, _NORM),
+        **_KNOWING | {"takes": (*_KNOWING["takes"], "aimed_kernels")}),
+    "logit_matching": Attack("logit_matching", "logit matching",
+                             settings=(_STEPS, _RESTARTS, _DROP, _NORM),
+                             **_KNOWING | {"takes": (*_KNOWING["takes"], "accepted")}),
     "apgd_ce": Attack("apgd_ce", "APGD-CE", climbs="cross_entropy", **_APGD),
     "apgd_dlr": Attack("apgd_dlr", "APGD-DLR", fewest_classes=3, **_APGD),
     "apgd_detector": Attack("apgd_detector", "APGD detector",
                             settings=(_STEPS, _RESTARTS, _DROP, _NORM), **_KNOWING),
     "square": Attack("square", "Square", settings=(_STEPS, _RESTARTS, _DROP), **_SQUARE),
+    "hopskipjump": Attack("hopskipjump", "HopSkipJump", **_DECISIONS),
 }
 
 

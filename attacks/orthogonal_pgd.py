@@ -8,8 +8,7 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from attacks.loops import climbing, knowing
-from attacks.loops.ascent import GRADIENT_CHUNK, in_chunks
-from attacks.loops.balls import Ball
+from attacks.loops.ascent import GRADIENT_CHUNK
 
 
 def orthogonal_pgd(logits_and_features_fn: Callable, x: tf.Tensor, *, labels: tf.Tensor,
@@ -46,25 +45,19 @@ def orthogonal_pgd(logits_and_features_fn: Callable, x: tf.Tensor, *, labels: tf
     # the other has lost just what is wanted.
     in_conflict = project == "conflict"
 
-    def attack_chunk(clean, labels, image_index, restart):
-        ball = Ball(norm, clean, tf.cast(eps, clean.dtype), clip_min, clip_max)
+    def look(judge, image, number, carried):
+        del number
+        with tf.GradientTape(persistent=True) as tape:
+            tape.watch(image)
+            judged = judge(image)
+            accepted = knowing.hinge(judged.slacks)
+        to_class, to_normal = (tape.gradient(loss, image) for loss in (judged.margin, accepted))
+        across = knowing.is_across(judged.margin, judged.logits)[:, None, None, None]
+        return judged, tf.where(
+            across, climbing.freed_of(to_normal, to_class, in_conflict=in_conflict),
+            climbing.freed_of(to_class, to_normal, in_conflict=in_conflict)), carried
 
-        def judge(image):
-            return knowing.Judged(logits_and_features_fn, slack_fn, image, labels)
-
-        def look(image):
-            with tf.GradientTape(persistent=True) as tape:
-                tape.watch(image)
-                judged = judge(image)
-                accepted = knowing.hinge(judged.slacks)
-            to_class, to_normal = (tape.gradient(loss, image) for loss in (judged.margin, accepted))
-            across = knowing.is_across(judged.margin, judged.logits)[:, None, None, None]
-            return judged, tf.where(
-                across, climbing.freed_of(to_normal, to_class, in_conflict=in_conflict),
-                climbing.freed_of(to_class, to_normal, in_conflict=in_conflict))
-
-        return climbing.climb(look, judge, ball.start(seed, image_index, restart), ball,
-                              num_steps=num_steps)
-
-    return in_chunks(attack_chunk, x, labels, image_index, restart, chunk=chunk,
-                     outputs=knowing.output_types(x.dtype))
+    return climbing.climb_each(
+        look, logits_and_features_fn, x, labels=labels, image_index=image_index, restart=restart,
+        slack_fn=slack_fn, eps=eps, seed=seed, norm=norm, num_steps=num_steps, clip_min=clip_min,
+        clip_max=clip_max, chunk=chunk)

@@ -9,9 +9,8 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from attacks.loops import knowing
-from attacks.loops.ascent import GRADIENT_CHUNK, in_chunks
-from attacks.loops.balls import Ball
-from attacks.loops.climbing import climb
+from attacks.loops.ascent import GRADIENT_CHUNK
+from attacks.loops.climbing import climb_each
 
 
 def selective_pgd(logits_and_features_fn: Callable, x: tf.Tensor, *, labels: tf.Tensor,
@@ -43,21 +42,16 @@ def selective_pgd(logits_and_features_fn: Callable, x: tf.Tensor, *, labels: tf.
     Returns:
       `knowing.RETURNS` of each row: of all points of its path the one with the largest merit.
     """
-    def attack_chunk(clean, labels, image_index, restart):
-        ball = Ball(norm, clean, tf.cast(eps, clean.dtype), clip_min, clip_max)
+    def look(judge, image, number, carried):
+        del number
+        with tf.GradientTape() as tape:
+            tape.watch(image)
+            judged = judge(image)
+            across = knowing.is_across(judged.margin, judged.logits)
+            loss = tf.where(across, knowing.hinge(judged.slacks), judged.margin)
+        return judged, tape.gradient(loss, image), carried
 
-        def judge(image):
-            return knowing.Judged(logits_and_features_fn, slack_fn, image, labels)
-
-        def look(image):
-            with tf.GradientTape() as tape:
-                tape.watch(image)
-                judged = judge(image)
-                across = knowing.is_across(judged.margin, judged.logits)
-                loss = tf.where(across, knowing.hinge(judged.slacks), judged.margin)
-            return judged, tape.gradient(loss, image)
-
-        return climb(look, judge, ball.start(seed, image_index, restart), ball, num_steps=num_steps)
-
-    return in_chunks(attack_chunk, x, labels, image_index, restart, chunk=chunk,
-                     outputs=knowing.output_types(x.dtype))
+    return climb_each(
+        look, logits_and_features_fn, x, labels=labels, image_index=image_index, restart=restart,
+        slack_fn=slack_fn, eps=eps, seed=seed, norm=norm, num_steps=num_steps, clip_min=clip_min,
+        clip_max=clip_max, chunk=chunk)

@@ -8,8 +8,10 @@ import numpy as np
 
 from defenses import differentiable
 from defenses.detector import Detector
+from defenses.scores import score
 from errors import InputError
 from evaluation.finding import check_same_network
+from files.attack_results import Outputs
 from files.names import ALL_SCORES
 from networks.network import Network
 
@@ -43,10 +45,10 @@ class Aim:
         names = self.detector.score_names
         return ALL_SCORES if set(self.against) == set(names) else "+".join(self.against)
 
-    def evades(self, scores: dict[str, np.ndarray], wrong: np.ndarray) -> np.ndarray:
-        """bool [n]: images with these float64 scores that are wrong and pass each score aimed at."""
-        passed = [self.detector.accepts(scores, name, self.rate) for name in self.against]
-        return wrong & np.all(passed, axis=0)
+    def passes(self, outputs: Outputs) -> np.ndarray:
+        """bool [n]: images whose float64 scores pass each threshold aimed at."""
+        scores = score(self.against, outputs, self.detector.reference)
+        return np.all([self.detector.accepts(scores, name, self.rate) for name in self.against], axis=0)
 
 
 def aim(detector: Detector, given: Sequence[str], rate: float, path: str) -> Aim:

@@ -69,6 +69,9 @@ BUDGETS = {
         *_STANDARD, *(Task("selective_pgd", score, _HARD)
                       for score in ("confidence", "non_me", "j_score")),
         Task("orthogonal_pgd", ALL_SCORES, _HARD),
+        Task("matching_pgd", ALL_SCORES, {"num_steps": 200}, target="nearest"),
+        Task("logit_matching", ALL_SCORES, _HARD),
+        Task("hopskipjump", ALL_SCORES, {"num_steps": 2000}),
         Task("carliniL2", settings=_CARLINI, target="random"),
         Task("carliniL2_highden", settings={
             name: value if name == "continued" else (value, value) for name, value in _CARLINI.items()

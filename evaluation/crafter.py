@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 import attacks
+from attacks.loops.matching import Accepted
 from errors import InputError
 from evaluation.listener import NOBODY, Listener
 from evaluation.restarts import MANY_RESTARTS, NOWHERE, Restarts, Saver, worst_of_restarts
@@ -23,11 +24,22 @@ _NETWORK_FUNCTIONS = {"logits": "logits", "features": "logits_and_features"}
 
 
 class Clean(NamedTuple):
-    """What is known of images before an attack: their classes int [n], and whether the network is wrong
-    there, bool [n]."""
+    """What is known of images before an attack.
+
+    Attributes:
+      labels: their classes int [n].
+      wrong: whether the network is wrong there, bool [n].
+      accepted: of all images of the run those that the detector in question answers rightly; None where
+        nothing asks for them.
+    """
 
     labels: np.ndarray
     wrong: np.ndarray
+    accepted: Accepted | None = None
+
+    def rows(self, chosen: slice) -> "Clean":
+        """The same of some of the images."""
+        return Clean(self.labels[chosen], self.wrong[chosen], self.accepted)
 
 
 class Crafter:
@@ -45,6 +57,7 @@ class Crafter:
       jit_compile: whether XLA compiles the network and its gradients.
 
     Attributes:
+      name: of the attack's function.
       chunk: images that share a gradient, or a forward pass; 0 of an attack without.
       part_size: images that are saved together.
       records: names of what results tell of each image, besides what they tell of every attack.
@@ -54,7 +67,7 @@ class Crafter:
                  attack: attacks.Attack, *, seed: int, settings: Mapping[str, Any] | None = None,
                  batch_size: int = 0, chunk: int = 0, jit_compile: bool = False):
         _check_classes(attack, network)
-        self._attack = attack
+        self._attack, self.name = attack, attack.file
         self.records = attack.records
         self._iterations = _gradients_per_image(attack, settings or {})
         settings = {"clip_min": CLIP_MIN, "clip_max": CLIP_MAX, **(settings or {})}
@@ -84,22 +97,31 @@ class Crafter:
             # Parts and shards are cut in multiples of it, or chunks would be filled up at every cut.
             self._unit = self._searches.unit
             return
+        if "num_targets" in settings:
+            wrong_classes, asked = network.model.outputs[0].shape[-1] - 1, settings["num_targets"]
+            settings["num_targets"] = min(asked or wrong_classes, wrong_classes)
         self._restarts = _restarts(settings, batch_size * len(strategy.extended.worker_devices))
         if "restarts" in attack.takes and self._restarts.drop:
             self.records = tuple(dict.fromkeys((*self.records, "restart", "first_broken")))
         # What it is given of each row, besides the image.
         self._row_names = [name for name in _ROW_KEYWORDS if name in attack.takes]
+        # What every row is given alike.
+        self._constant_names = ["eps"] * attack.uses_eps + ["accepted"] * self.takes_accepted
         drawn = {"seed": seed} if "seed" in attack.takes else {}
 
         def craft(x, *values):
-            *of_rows, eps = values
-            given = {_ROW_KEYWORDS[name]: value
-                     for name, value in zip(self._row_names, of_rows, strict=True)}
-            result = attack.function(*first, x, eps=eps, **given, **drawn, **settings)
+            names = [*(_ROW_KEYWORDS[name] for name in self._row_names), *self._constant_names]
+            result = attack.function(*first, x, **dict(zip(names, values, strict=True)), **drawn,
+                                     **settings)
             return tuple(result[name] for name in attack.returns) if isinstance(result, dict) else (
                 result,)
 
         self._run = ChunkedFunction(strategy, craft, chunk_size=batch_size)
+
+    @property
+    def takes_accepted(self) -> bool:
+        """Whether `Clean.accepted` is asked for."""
+        return "accepted" in self._attack.takes
 
     @property
     def unit(self) -> int:
@@ -117,7 +139,8 @@ class Crafter:
           eps: of attacks that take one.
           targets: classes int [n], of attacks that take one; of several, each image keeps the
             successful result of the smallest L2 distance.
-          clean: what is known of the images, of attacks that take labels, or whose restarts end.
+          clean: what is known of the images, of attacks that take labels or accepted images, or whose
+            restarts end.
           saver: of what an attack with restarts has come to.
           listener: told of progress.
 
@@ -131,6 +154,8 @@ class Crafter:
         # A tensor: one trace for all eps of a sweep; float64, as attacks divide it before they round.
         constants = {} if eps is None else {"eps": tf.constant(eps, tf.float64)}
         if not self._attack.stages:
+            if self.takes_accepted:
+                constants["accepted"] = Accepted(*map(tf.constant, clean.accepted))
             return self._call(x, image_index, constants, clean, saver, listener)
         return self._searches(x, targets, constants, listener)
 
@@ -179,7 +204,9 @@ def _gradients_per_image(attack, settings):
 
 def _restarts(settings, rows_per_call):
     """Takes what is the runner's, not the attack's, out of the settings."""
-    number, drop = settings.pop("num_restarts", 1), settings.pop("drop_broken", None)
+    # Each class that an image is to reach has starts of its own.
+    number = settings.pop("num_restarts", 1) * settings.get("num_targets", 1)
+    drop = settings.pop("drop_broken", None)
     return Restarts(number, number > MANY_RESTARTS if drop is None else drop, rows_per_call)
 
 

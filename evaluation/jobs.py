@@ -39,6 +39,11 @@ class Job:
         return self.known if isinstance(self.known, Aim) else None
 
     @property
+    def classes(self) -> str:
+        """The kind of target whose classes it is given; "" of an attack that finds them itself."""
+        return self.target if self.attack.stages else ""
+
+    @property
     def norm(self) -> str:
         """In which eps bounds the change, or in which a search finds the smallest."""
         return self.attack.norm or self.settings["norm"]
@@ -55,6 +60,10 @@ class Job:
         settings = dict(self.settings)
         if self.target == "none":
             settings["targeted"] = False
+        if self.target and not self.classes:
+            settings["num_targets"] = attacks.NEAREST_TARGETS[self.target]
+        if "aimed_kernels" in self.attack.takes:
+            settings["kernels"] = self.aim.detector.reference.kernels.features
         return settings | (self.known.keywords() if self.known else {})
 
     def identity(self) -> dict[str, Any]:

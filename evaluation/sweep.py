@@ -11,9 +11,10 @@ import tensorflow as tf
 
 from data.inputs import ImageSet, subset_indices
 from data.pixels import to_network_input
-from defenses.scores import confidence, non_me, score
+from defenses.scores import confidence, non_me
 from errors import InputError
 from evaluation import checks
+from evaluation.accepted import accepted_of, check_two_classes
 from evaluation.aims import Aim
 from evaluation.crafter import CLIP_MAX, CLIP_MIN, Clean, Crafter
 from evaluation.listener import Listener
@@ -114,9 +115,9 @@ def run_sweep(work: Sweep, progress=NOBODY) -> tuple[Attacked, list[dict]]:
     Raises:
       InputError: images outside the box, NaN, or a network that returns probabilities.
     """
-    def craft(number, logits, listener):
-        targets = work.choose_targets(logits)
-        return _joined([_craft_part(work, logits, targets, piece, listener)
+    def craft(number, logits, features, listener):
+        clean, targets = clean_of(work, work.crafter, logits, features), work.choose_targets(logits)
+        return _joined([_craft_part(work, clean, targets, piece, listener)
                         for piece in work.pieces if piece.round_number == number])
 
     return score_rounds(work, craft, work.crafter.records, progress)
@@ -128,7 +129,8 @@ def score_rounds(subject: Subject, craft: Callable, records: Sequence[str] = (),
 
     Args:
       subject: what is attacked.
-      craft: from the number of a round, the clean logits [n, L] and a `Listener` to arrays of n rows:
+      craft: from the number of a round, the clean logits [n, L] and features [n, d] and a `Listener`
+        to arrays of n rows:
         "adversarial", "iterations", "seconds" (of any length), `records`, and of searches "success" and
         "target".
       records: names of what results.npz tells besides what it tells of every attack.
@@ -146,8 +148,8 @@ def score_rounds(subject: Subject, craft: Callable, records: Sequence[str] = (),
     x_adv, outputs, per_image, averages = [], [], [], []
     for number, eps in enumerate(subject.eps_values):
         # By the clean images: every eps aims at the same classes.
-        crafted = craft(number, logits, Listener(partial(progress.rows_done, eps),
-                                                 progress.stage_done))
+        crafted = craft(number, logits, features, Listener(partial(progress.rows_done, eps),
+                                                           progress.stage_done))
         x_adv.append(crafted["adversarial"])
         outputs.append(outputs_of(*forward(crafted["adversarial"])))
         per_image.append(_per_image(eps, subject, clean, outputs[-1], crafted)
@@ -175,12 +177,12 @@ def craft_pieces(work: Sweep, pieces: Sequence[attack_parts.Piece], progress=NOB
     Raises:
       InputError: as `run_sweep`.
     """
-    logits, _ = _checked_outputs(work.network.forward(work.strategy), work.x)
-    targets = work.choose_targets(logits)
+    logits, features = _checked_outputs(work.network.forward(work.strategy), work.x)
+    clean, targets = clean_of(work, work.crafter, logits, features), work.choose_targets(logits)
     for piece in pieces:
         eps = work.eps_values[piece.round_number]
-        _craft_part(work, logits, targets, piece, Listener(partial(progress.rows_done, eps),
-                                                           progress.stage_done))
+        _craft_part(work, clean, targets, piece, Listener(partial(progress.rows_done, eps),
+                                                          progress.stage_done))
 
 
 def missing_pieces(work: Sweep) -> list[attack_parts.Piece]:
@@ -196,19 +198,30 @@ def _checked_outputs(forward, x):
     return logits, features
 
 
-def _craft_part(work, logits, targets, piece, listener):
+def clean_of(subject: Subject, crafter: Crafter, logits: np.ndarray, features: np.ndarray) -> Clean:
+    """What an attack is told of the clean images, whose logits [n, L] and features [n, d] are given.
+
+    Raises:
+      InputError: it imitates accepted images, and there are none of two classes.
+    """
+    accepted, outputs = None, outputs_of(logits, features)
+    if crafter.takes_accepted:
+        accepted = accepted_of(subject.aim, subject.x, subject.labels, logits, outputs)
+        check_two_classes(accepted, crafter.name)
+    return Clean(subject.labels, outputs.predicted != subject.labels, accepted)
+
+
+def _craft_part(work, clean, targets, piece, listener):
     """The arrays of one piece, "seconds" among them; if it was saved before, it is read instead."""
     part = work.parts.load(piece.name)
     if part is not None:
         listener.tell_of(part)
         return part
     rows = piece.rows
-    labels = work.labels[rows]
     started = time.perf_counter()
     part = work.crafter(
         work.x[rows], work.image_index[rows], eps=work.eps_values[piece.round_number],
-        targets=[t[rows] for t in targets],
-        clean=Clean(labels, np.argmax(logits[rows], axis=-1) != labels),
+        targets=[t[rows] for t in targets], clean=clean.rows(rows),
         saver=Saver(partial(work.parts.load_progress, piece.name),
                     partial(work.parts.save_progress, piece.name)), listener=listener)
     # Saved with the part, so that a run that was killed tells the time of all its parts.
@@ -253,9 +266,8 @@ def _evaded(subject, clean, attacked):
     """How many images the detector answers wrongly, by its float64 scores: {} where none is known."""
     if subject.aim is None:
         return {}
-    reference = subject.aim.detector.reference
-    evaded = [subject.aim.evades(score(subject.aim.against, outputs, reference),
-                              outputs.predicted != subject.labels) for outputs in (clean, attacked)]
+    evaded = [subject.aim.passes(outputs) & (outputs.predicted != subject.labels)
+              for outputs in (clean, attacked)]
     return {"num_natural": int(evaded[0].sum()), "num_evaded": int((evaded[0] | evaded[1]).sum())}
 
 

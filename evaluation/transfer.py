@@ -46,7 +46,8 @@ class Source:
     image_index: np.ndarray
     rounds: Sequence[Mapping[str, np.ndarray]]
 
-    def craft(self, number: int, logits: np.ndarray, listener: Listener) -> dict[str, np.ndarray]:
+    def craft(self, number: int, logits: np.ndarray, features: np.ndarray, listener: Listener
+              ) -> dict[str, np.ndarray]:
         """What `evaluation.sweep.score_rounds` asks for: the images of a round are there already."""
         listener.rows_done(len(self.labels), None)
         return dict(self.rounds[number])

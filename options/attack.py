@@ -38,7 +38,8 @@ def define() -> None:
     absl_flags.DEFINE_bool("jit_compile", False, "Compile the network and its gradients with XLA.")
     absl_flags.DEFINE_string(
         "target", "", "random, least_likely, all (the smallest success), none (untargeted) or a "
-        "class. Empty: the original's for the attack.")
+        "class; of matching_pgd nearest (three classes in turn) or all. Empty: the original's for the "
+        "attack.")
     for setting in attacks.settings().values():
         _define_setting(setting)
     flags.define_kernel_dir()
@@ -260,11 +261,11 @@ def target(attack: attacks.Attack, num_classes: int) -> str:
     if given and not attack.target:
         raise InputError(f"{flags.FLAGS.attack_method} takes no --target. Received: target={given!r}.")
     number = flags.whole(given)
-    is_class = number is not None and number < num_classes
+    is_class = attack.stages > 0 and number is not None and number < num_classes
     if given and given not in attack.targets and not is_class:
+        classes = f" or a class below {num_classes}" * (attack.stages > 0)
         raise InputError(f"target of {flags.FLAGS.attack_method} must be one of "
-                         f"[{', '.join(attack.targets)}] or a class below {num_classes}. "
-                         f"Received: target={given!r}.")
+                         f"[{', '.join(attack.targets)}]{classes}. Received: target={given!r}.")
     return given or attack.target
 
 

@@ -62,6 +62,7 @@ class Judged:
 
     Attributes:
       logits: [n, L].
+      features: [n, d].
       margin: of the largest wrong class over the label [n].
       slacks: [n, scores] for that class.
       wrong: bool [n].
@@ -71,10 +72,10 @@ class Judged:
 
     def __init__(self, logits_and_features_fn: Callable, slack_fn: Callable, images: tf.Tensor,
                  labels: tf.Tensor):
-        self.logits, features = logits_and_features_fn(images)
+        self.logits, self.features = logits_and_features_fn(images)
         # Which class carries no gradient.
         other, self.margin = largest_other(self.logits, labels)
-        self.slacks = slack_fn(self.logits, features, other)
+        self.slacks = slack_fn(self.logits, self.features, other)
         # Of a tie the judge may predict the label.
         self.wrong = self.margin > 0
         # Of no score the smallest slack is infinite.

@@ -173,7 +173,7 @@ def test_points_are_those_of_the_published_code(run, dtype):
         return types.SimpleNamespace(logits=logits, wrong=tf.argmax(logits, 1, tf.int32) != labels,
                                      merit=value, evaded=tf.zeros(6, tf.bool))
 
-    def look(image):
+    def look(image, number, carried):
         points.append(image.numpy())
         with tf.GradientTape(persistent=True) as tape:
             tape.watch(image)
@@ -187,7 +187,7 @@ def test_points_are_those_of_the_published_code(run, dtype):
             to_normal, to_class, in_conflict=False)
         other = climbing.freed_of(to_class, to_normal, in_conflict=False) if (
             run == "orthogonal_linf") else to_class
-        return judged, tf.where(across, normal, other)
+        return judged, tf.where(across, normal, other), carried
 
     eps = ORTHOGONAL[f"{run}/eps"]
     ball = Ball("linf", x, tf.constant(eps, x.dtype), 0.0, 1.0)

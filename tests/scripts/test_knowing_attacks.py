@@ -33,7 +33,8 @@ def attacked(tiny, name, *more, cwd):
     return cwd / f"{name}_all_digits/RCE"
 
 
-@pytest.mark.parametrize("name", KNOWING)
+# Where eps bounds the change.
+@pytest.mark.parametrize("name", [name for name in KNOWING if ATTACKS[name].uses_eps])
 def test_results_and_record(tiny, tmp_path, name):
     folder = attacked(tiny, name, "--num_restarts=2", cwd=tmp_path)
     saved, row = np.load(folder / "results.npz"), ATTACKS[name]
@@ -44,6 +45,19 @@ def test_results_and_record(tiny, tmp_path, name):
     assert metrics["knowledge"] == row.knowledge and metrics["norm"] == "linf"
     assert (metrics["num_steps"], metrics["num_restarts"]) == (6, 2)
     assert metrics["against_rate"] == 0.05 and len(metrics["against"]) == 5
+
+
+def test_an_attack_by_answers_tells_how_near_it_came(tiny, tmp_path):
+    succeeded("test_adv", *NETWORK, *tiny, *FEW[:2], "--attack_iterations=200",
+              "--attack_method=hopskipjump", "--against=confidence", "--attack_norm=l2", cwd=tmp_path)
+    folder = tmp_path / "hopskipjump_confidence_l2_digits/RCE"
+    saved = np.load(folder / "results.npz")
+    assert saved["evaded"].all() and np.isnan(saved["eps"]).all()
+    # Only a wrong image needs no attack.
+    assert np.all((saved["l2"] > 0) | (saved["predicted_before"] != saved["label"]))
+    assert saved["queries"].max() <= 200 and saved["iterations"].tolist() == [200] * 20
+    metrics = json.loads((folder / "test_adv_run.json").read_text())["metrics"]
+    assert (metrics["knowledge"], metrics["norm"]) == ("answers", "l2")
 
 
 def test_shards_and_batches_leave_the_same_bytes(tiny, tmp_path):
