@@ -30,9 +30,9 @@ from errors import InputError
 from evaluation import (
     aims,
     challenges,
-    checks,
     evidence,
     finding,
+    first_looks,
     judging,
     second_looks,
     sweep,
@@ -42,7 +42,7 @@ from evaluation import (
 )
 from evaluation import transfer as transfers
 from evaluation.budgets import COUNT_BATCH
-from evaluation.crafter import Crafter, input_gradients
+from evaluation.crafter import Crafter
 from evaluation.jobs import Job
 from evaluation.progress import Progress
 from evaluation.targets import choose_targets
@@ -53,9 +53,6 @@ from files.arrays import sha256
 from files.features import save_tsne, tsne_files
 from files.names import challenge_dir, kernel_dir, results_dir, tsne_dir
 from networks.network import Network
-
-# Images whose gradients are looked at before an attack.
-FIRST_BATCH = 100
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,7 +118,7 @@ def _sweep(victim: Victim, job: Job, batch: int, folder: Path) -> sweep.Sweep:
     pieces = attack_parts.cut(len(eps_values), len(x), size, F.num_shards)
     return sweep.Sweep(
         network=network, strategy=victim.strategy, x=x, labels=labels, image_index=indices,
-        eps_values=eps_values, aim=job.aim, crafter=crafter, pieces=pieces, parts=parts,
+        eps_values=eps_values, aim=job.aim, norm=job.norm, crafter=crafter, pieces=pieces, parts=parts,
         choose_targets=partial(victim.targets, job.classes, indices))
 
 
@@ -145,8 +142,6 @@ def attack(victim: Victim) -> None:
     work = _sweep(victim, job, job.attack.count_batch, folder)
     if not flags.FLAGS.overwrite:
         _refuse_others(victim, work, folder)
-    if job.attack.climbs:
-        _check_gradients(victim.network, job.attack, work.x[:FIRST_BATCH])
     if flags.FLAGS.num_shards > 1:
         _craft_shard(job, work, folder)
         return
@@ -174,16 +169,9 @@ def _refuse_others(victim, work, folder):
     attack_results.refuse_others(folder, victim.network.identity(), goes_on=bool(work.parts.names()))
 
 
-def _check_gradients(network, attack_row, x):
-    gradients = input_gradients(network, x, cross_entropy=attack_row.climbs == "cross_entropy")
-    num_zero = checks.check_gradients(gradients)
-    if num_zero:
-        flags.warn(f"the input gradient is exactly zero for {num_zero} of the first {len(x)} images: "
-                   "the attack cannot move those.")
-
-
 def _craft_shard(job, work, folder):
     F = flags.FLAGS
+    first_looks.look(work, job.attack, flags.warn)
     pieces = [piece for piece in work.pieces if piece.shard == F.shard_index]
     _tell_of_finished(work.parts, pieces)
     # One round: the images of all eps are counted together.
@@ -203,12 +191,12 @@ def _tell_of_finished(parts, pieces):
 def _run_and_save(victim, job, work, folder, *, more_steps=False, whole_box=False):
     """Crafts what is not finished yet, scores all of it, and leaves the results; tells of more steps
     and of the whole box, too, where that is asked for."""
-    num_images = len(work.labels)
-    with Progress(num_images, len(work.eps_values), job.attack, tqdm.write) as progress:
+    # Before hours are spent on what cannot move.
+    looks = first_looks.look(work, job.attack, flags.warn)
+    with Progress(len(work.labels), len(work.eps_values), job.attack, tqdm.write) as progress:
         attacked, averages = sweep.run_sweep(work, progress)
     if isinstance(job.known, white_box.KnownDensity):
         averages[0] |= _saved_log_ratio(job.known, attacked)
-    looks = {}
     if more_steps:
         longer = dataclasses.replace(job, settings=job.settings | {
             "num_steps": 2 * job.attack.num_steps(job.settings)})
@@ -333,7 +321,7 @@ def tsne_features(victim: Victim) -> None:
     logits, normal = forward(x)
     # Differs from the original: there C&W attacks the true label in this mode, and crashes.
     subject = sweep.Subject(network=victim.network, strategy=victim.strategy, x=x, labels=labels,
-                            image_index=indices, eps_values=(eps,), aim=job.aim)
+                            image_index=indices, eps_values=(eps,), aim=job.aim, norm=job.norm)
     crafted = crafter(x, indices, eps=eps, targets=victim.targets(job.classes, indices, logits),
                       clean=sweep.clean_of(subject, crafter, logits, normal))
     _, adversarial = forward(crafted["adversarial"])

@@ -8,6 +8,7 @@ import dataclasses
 import functools
 import importlib
 import inspect
+import pkgutil
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -74,8 +75,11 @@ class Attack:
       knowledge: of KNOWLEDGE, what an attacker who runs it knows; with "scores_if_given": where they
         are.
       norm: in which it measures distance; "" where a setting says.
-      climbs: "cross_entropy" of the predicted class or the "margin" of its logit, whose gradient must
-        not vanish at the clean images; "" for an attack without a gradient.
+      climbs: "cross_entropy", "margin" of a logit or "dlr", what is called flat where many clean images
+        have the same; the gradient of the first or second of the predicted class must not vanish there.
+        "" for an attack without a gradient.
+      path: module:function that gives the length of all its steps together in units of eps, from
+        num_steps, eps and what settings it has; "" where it does not start at random.
       fewest_classes: of a network that it can attack.
       uses_eps: takes eps, over which test_adv.py sweeps.
       stages: 0 where a call crafts the images; else the function returns a `Search` of so many stages.
@@ -98,6 +102,7 @@ class Attack:
     knowledge: str = "oblivious"
     norm: str = "linf"
     climbs: str = "margin"
+    path: str = ""
     fewest_classes: int = 2
     uses_eps: bool = True
     stages: int = 0
@@ -120,6 +125,14 @@ class Attack:
     def function(self) -> Callable:
         """The attack itself."""
         return getattr(importlib.import_module(f"attacks.{self.file}"), self.file)
+
+    def path_length(self, settings: Mapping[str, Any], eps: float) -> float | None:
+        """Length of all steps of a start in units of eps, with such keywords of the function; None: it
+        tells of none."""
+        if not self.path:
+            return None
+        own = {name: value for name, value in settings.items() if name == "step_size"}
+        return pkgutil.resolve_name(self.path)(self.num_steps(settings), eps, **own)
 
     def num_steps(self, settings: Mapping[str, Any]) -> int | tuple[int, ...] | None:
         """Steps, of two stages of each, with such keywords of the function; None: it tells of none."""
@@ -209,11 +222,12 @@ _WHITE_BOX = _CARLINI | {
 
 # Images of a batch: fewer than of other attacks, as each takes many steps.
 _APGD = {"takes": ("logits", "seed", "labels", "restarts"), "norm": "", "count_batch": 10,
+         "path": "attacks.loops.apgd:path_length",
          "returns": ("adversarial", "wrong", "merit", "best_step", "zero_gradient_steps"),
          "records": ("best_step", "restart", "zero_gradient_steps"),
          "settings": (_STEPS, _RESTARTS, _DROP, _NORM)}
 _KNOWING = {"takes": ("features", "seed", "labels", "restarts", "scores"), "knowledge": "adaptive",
-            "norm": "", "count_batch": 10,
+            "norm": "", "count_batch": 10, "path": "attacks.loops.climbing:path_length",
             "returns": ("adversarial", "wrong", "merit", "evaded", "best_step",
                         "zero_gradient_steps"),
             "records": ("evaded", "merit", "best_step", "restart", "zero_gradient_steps")}
@@ -247,7 +261,7 @@ ATTACKS = {
     "carliniL2_highden": Attack("carliniL2_highden", "white-box", **_WHITE_BOX),
     "carliniL2_specific": Attack("carliniL2_specific", "white-box hc", **_WHITE_BOX),
     "pgd": Attack("pgd", "PGD", takes=("logits", "seed", "restarts"), climbs="cross_entropy",
-                  returns=("adversarial", "wrong", "merit"),
+                  path="attacks.pgd:path_length", returns=("adversarial", "wrong", "merit"),
                   settings=(_STEPS, _STEP_SIZE, _RESTARTS, _DROP)),
     "selective_pgd": Attack("selective_pgd", "selective PGD",
                             settings=(_STEPS, _RESTARTS, _DROP, _NORM), **_KNOWING),
@@ -261,9 +275,10 @@ ATTACKS = {
                              settings=(_STEPS, _RESTARTS, _DROP, _NORM),
                              **_KNOWING | {"takes": (*_KNOWING["takes"], "accepted")}),
     "apgd_ce": Attack("apgd_ce", "APGD-CE", climbs="cross_entropy", **_APGD),
-    "apgd_dlr": Attack("apgd_dlr", "APGD-DLR", fewest_classes=3, **_APGD),
+    "apgd_dlr": Attack("apgd_dlr", "APGD-DLR", climbs="dlr", fewest_classes=3, **_APGD),
     "apgd_detector": Attack("apgd_detector", "APGD detector",
-                            settings=(_STEPS, _RESTARTS, _DROP, _NORM), **_KNOWING),
+                            settings=(_STEPS, _RESTARTS, _DROP, _NORM),
+                            **_KNOWING | {"path": _APGD["path"]}),
     "square": Attack("square", "Square", settings=(_STEPS, _RESTARTS, _DROP), **_SQUARE),
     "hopskipjump": Attack("hopskipjump", "HopSkipJump", **_DECISIONS),
 }

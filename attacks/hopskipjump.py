@@ -17,6 +17,10 @@ from attacks.loops.search import keep_rows
 FIRST_QUERIES = 100
 # How often a step is halved until its end is answered wrongly.
 MOST_HALVINGS = 10
+# Slack from which on an image counts as answered: it ends so near to a threshold that the rounding of
+# another batch would decide.
+# Differs from the original: a classifier has no such edge but its own.
+_SURE = 1e-3
 # Of the box, how far the first queries lie from the boundary.
 _FIRST_RADIUS = 0.1
 
@@ -55,7 +59,8 @@ def hopskipjump(logits_and_features_fn: Callable, x: tf.Tensor, *, labels: tf.Te
 
     def attack_chunk(clean, labels, image_index):
         def answered_wrongly(images):
-            return knowing.Judged(logits_and_features_fn, slack_fn, images, labels).evaded
+            judged = knowing.Judged(logits_and_features_fn, slack_fn, images, labels)
+            return judged.wrong & (judged.merit >= _SURE)
 
         def to_boundary(images):
             return decisions.bisect(answered_wrongly, norm, clean, images, halvings)

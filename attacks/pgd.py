@@ -18,6 +18,11 @@ from attacks.random_noise import random_noise
 TRAVEL = 2.5
 
 
+def path_length(num_steps: int, eps: float, step_size: float | None = None) -> float:
+    """Length of all steps of a start in units of eps."""
+    return TRAVEL if step_size is None else num_steps * step_size / eps
+
+
 def pgd(logits_fn: Callable, x: tf.Tensor, *, eps: float | tf.Tensor, seed: int,
         image_index: tf.Tensor, restart: tf.Tensor, num_steps: int = 40,
         step_size: float | None = None, clip_min: float = -0.5, clip_max: float = 0.5,

@@ -7,6 +7,7 @@ then not checked, and said to be so.
   num_steps          gradients per image and start
   num_restarts       starts per image
   path_length        sum of all step lengths of a start, in units of eps
+  trivial_success    per eps the share won by showing the nearest normal image of another class
   zero_gradients_at_start   images whose gradient is exactly zero at a start
   flat_loss_share    share of images whose loss at the start lies within 1 % of the same number
   check_steps_gain   by how much twice the steps raise the success rate, a share
@@ -26,9 +27,9 @@ import numpy as np
 
 import attacks
 from defenses.detector import Detector
-from evaluation import flaws
+from evaluation import flaws, known_robustness
 from evaluation.soundness import Caveat
-from evaluation.success import ATTACKERS, Tried
+from evaluation.success import ATTACKERS, Tried, budgets, worst_case
 from files import provenance
 from files.attack_results import AttackResults
 from files.names import ALL_SCORES
@@ -87,10 +88,10 @@ def look(runs: Sequence[Run], detector: Detector) -> tuple[list[Caveat], set[str
     """Every flaw there is to be seen, in order, and the flags that could not be looked for."""
     rate = float(detector.false_refusal_rates.max())
     found = [*_repeated(runs), *_noise(runs, rate), *_queries(runs, rate), *_whole_box(runs),
-             *_less_wins(runs)]
+             *_less_wins(runs), *_half_eps(runs, detector, rate)]
     for run in runs:
         found += _of_run(run, rate)
-    unchecked = {"F15"} | {flag for flag in found if isinstance(flag, str)}
+    unchecked = {flag for flag in found if isinstance(flag, str)}
     caveats = [flag for flag in found if isinstance(flag, Caveat)]
     return sorted(caveats, key=lambda caveat: int(caveat.flag[1:])), unchecked
 
@@ -147,6 +148,20 @@ def _whole_box(runs):
         yield "F8"
 
 
+def _half_eps(runs, detector, rate):
+    """F15: what is left right and answered, against the best classifier that is known at eps / 2."""
+    rounds = [tried for run in runs for tried in run.tried]
+    compared = False
+    for norm, eps in budgets(rounds):
+        known = known_robustness.best(detector.network.get("dataset", ""), norm, eps / 2)
+        case = worst_case(rounds, ALL_SCORES, rate, norm=norm, eps=eps)
+        if known and case:
+            compared = True
+            yield flaws.beyond_what_is_known(norm, eps, case.shares()["answered_right"], known)
+    if not compared:
+        yield "F15"
+
+
 def _won(tried, score, rate, images):
     """bool [n]: which of the images, those of `images`, are wrong and accepted."""
     rows = tried.order[np.searchsorted(tried.image, images, sorter=tried.order)]
@@ -179,12 +194,15 @@ def _of_run(run, rate):
         # Of an attack without a gradient these have nothing to say.
         elif run.knows and (run.attack is None or run.attack.climbs or flag not in _OF_GRADIENTS):
             yield flag
-    for tried in run.tried:
+    # Of images that only some of the scores accept nothing follows for all.
+    at_all = set(run.record.get("against", ())) == set(run.tried[0].accepted) - {ALL_SCORES}
+    trivial = (run.record.get("trivial_success") if at_all else None) or [0.0] * len(run.tried)
+    for tried, shown in zip(run.tried, trivial, strict=True):
         if tried.eps is not None:
             yield flaws.small_budget(run.name, tried.norm, tried.eps)
             if run.knows and tried.norm == "linf":
                 won = tried.wrong & tried.accepted[ALL_SCORES][rate]
-                yield flaws.large_budget(tried.eps, float(np.mean(won)))
+                yield flaws.large_budget(tried.eps, float(np.mean(won)), shown)
 
 
 def _checks(run, rate):
@@ -194,7 +212,7 @@ def _checks(run, rate):
     zero, at_start = columns.get("zero_gradient_steps"), record.get("zero_gradients_at_start")
     # No step without a gradient is none of however many.
     counted = zero is not None and (steps or not np.any(zero))
-    gain, aimed = record.get("check_steps_gain"), _aimed(run)
+    gain, by_judge = record.get("check_steps_gain"), aimed(run)
     late = steps and {"best_step", "evaded"} <= set(columns)
     by_eps = {tried.eps: tried.wrong & tried.accepted[ALL_SCORES][rate] for tried in run.tried}
     same = all(np.array_equal(tried.image, run.tried[0].image) for tried in run.tried)
@@ -213,11 +231,11 @@ def _checks(run, rate):
             by_eps) > 1 and None not in by_eps else None,
         "F13": None if "path_length" not in record else lambda: (
             flaws.short_path(name, record["path_length"])),
-        "F16": None if aimed is None or "evaded" not in columns else lambda: (
-            flaws.judge_disagrees(name, columns["evaded"] > 0, aimed))}
+        "F16": None if by_judge is None or "evaded" not in columns else lambda: (
+            flaws.judge_disagrees(name, columns["evaded"] > 0, by_judge))}
 
 
-def _aimed(run):
+def aimed(run: Run) -> np.ndarray | None:
     """bool [rows]: wrong and past all that was aimed at; None where nothing was, or of another
     detector."""
     against, rate = run.record.get("against"), run.record.get("against_rate")

@@ -9,9 +9,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from data.pixels import HALF_GREY_LEVEL
+from evaluation.known_robustness import Known
 from evaluation.soundness import Caveat
 
-HALF_GREY_LEVEL = 0.5 / 255
 # Shares from which on a flag is raised.
 _SPREAD, _ZERO_STEPS, _FLAT = 1e-4, 0.05, 0.5
 _QUERIES_AHEAD, _RESTART_ADDS, _LATE, _LATE_SHARE = 0.002, 0.01, 0.2, 0.9
@@ -26,9 +27,13 @@ def randomised(passes: Sequence[np.ndarray]) -> Caveat | None:
     Args:
       passes: of two or more forward passes of the same images the outputs, float [n, d].
     """
+    return spread_of(spread_of_passes(passes))
+
+
+def spread_of_passes(passes: Sequence[np.ndarray]) -> float:
+    """The largest difference of outputs [n, d] of passes, scaled to norm 1."""
     scaled = [outputs / (np.linalg.norm(outputs, axis=1, keepdims=True) + 1e-12) for outputs in passes]
-    spread = float(max(np.abs(one - scaled[0]).max(initial=0.0) for one in scaled))
-    return spread_of(spread)
+    return float(max(np.abs(one - scaled[0]).max(initial=0.0) for one in scaled))
 
 
 def spread_of(spread: float) -> Caveat | None:
@@ -63,7 +68,7 @@ def zero_gradient(name: str, zero_steps: np.ndarray | None, num_steps: int,
 
 
 def flat_loss(name: str, share: float) -> Caveat | None:
-    """F4, of `flat_share` at the start."""
+    """F4, of `first_looks.flat_share` at the start."""
     if share <= _FLAT:
         return None
     return Caveat("F4", f"{name}: the loss it climbs is the same for {_percent(share)} % of the images "
@@ -121,8 +126,18 @@ def not_converged(name: str, best_step: np.ndarray, evaded: np.ndarray, num_step
                   {"attack": name, "share_late": late, "num_steps": num_steps})
 
 
-def large_budget(eps: float, rate: float) -> Caveat | None:
-    """F8, of the success rate at an eps that lets an image become any other (the whole box)."""
+def large_budget(eps: float, rate: float, trivial: float = 0.0) -> Caveat | None:
+    """F8.
+
+    Args:
+      eps: that bounds the change of a pixel, or of an image in L2.
+      rate: what the attack wins, a share; at eps 1 an image may become any other.
+      trivial: what showing another normal image wins, a share.
+    """
+    if rate < min(trivial, 1.0) and eps < 1:
+        return Caveat("F8", f"At eps {eps:g} the attacks win {_percent(rate)} %, and whoever shows the "
+                      f"nearest normal image of another class wins {_percent(trivial)} %: they are "
+                      "too weak.", {"eps": eps, "success_rate": rate, "trivial": trivial})
     if eps < 1 or rate >= 1:
         return None
     return Caveat("F8", f"At eps {eps:g} an attacker may show any image at all, and the attacks win "
@@ -185,6 +200,17 @@ def refuses_noise(name: str, rate: float, noise: np.ndarray, normal: np.ndarray,
                   f"with random noise of eps {eps:g}, and {_percent(np.mean(normal))} % of normal "
                   "ones: a low success rate says that change is refused, not attack.",
                   {"score": name, "rate": rate, "eps": eps, "points_more": 100 * more})
+
+
+def beyond_what_is_known(norm: str, eps: float, right: float, known: Known) -> Caveat | None:
+    """F15, of the share of images that are right and answered at eps, against a figure at eps / 2."""
+    if right <= known.accuracy:
+        return None
+    return Caveat("F15", f"{norm} {eps:g}: {_percent(right)} % stay right and answered, which would "
+                  f"imply a classifier that is right on as many at {eps / 2:.3g}, where the best known "
+                  f"is {_percent(known.accuracy)} % ({known.source}, {known.year}): implausible unless "
+                  "shown.", {"norm": norm, "eps": eps, "right": right, "known": known.accuracy,
+                             "source": known.source})
 
 
 def judge_disagrees(name: str, by_attack: np.ndarray, by_judge: np.ndarray) -> Caveat | None:

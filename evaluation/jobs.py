@@ -77,6 +77,8 @@ class Job:
         # How hard it tried: whoever judges the figures asks.
         steps = row.num_steps(self.settings)
         tried = {} if steps is None else {"num_steps": steps}
+        if row.path:
+            tried["path_length"] = min(row.path_length(self.settings, eps) for eps in self.eps_values)
         if "restarts" in row.takes:
             tried["num_restarts"] = self.settings.get("num_restarts", 1)
         return {"knowledge": knows, **tried, "norm": self.norm,

@@ -31,7 +31,8 @@ NOT_CHECKED = {
     "F6": "what one restart more would add", "F7": "twice the steps, or when the last success came",
     "F8": "whether the attack wins every image where it may show any",
     "F13": "whether the steps can cross the ball", "F14": "whether noise of the same eps is refused",
-    "F15": "what eps/2 would imply", "F16": "whether the attack counts as the judge does"}
+    "F15": "what eps/2 would imply (no figure to compare with)",
+    "F16": "whether the attack counts as the judge does"}
 # Fewer images tell little, fewer fitting images than 3 below T nothing of a rate.
 _FEW_IMAGES, _FEW_BELOW = 100, 3
 # Share of images that oblivious attacks may win alone.

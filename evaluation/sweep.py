@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from data.inputs import ImageSet, subset_indices
-from data.pixels import to_network_input
+from data.pixels import HALF_GREY_LEVEL, rounded_inside, to_network_input
 from defenses.scores import confidence, non_me
 from errors import InputError
 from evaluation import checks
@@ -23,10 +23,6 @@ from evaluation.restarts import Saver
 from files import attack_parts, attack_results
 from files.attack_results import Attacked, Outputs, digests_of
 from networks.network import Network
-
-# Pixels of float images count as changed (L0) from half a grey level on.
-# Less is gone once the image is stored in 8 bits.
-HALF_GREY_LEVEL = 0.5 / 255
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -41,6 +37,7 @@ class Subject:
       image_index: which image of the data set each row is, int [n].
       eps_values: one round each; (None,) for an attack without eps.
       aim: what an attack that knows a detector aims at; None of the others.
+      norm: in which eps bounds the change; "" of no eps.
     """
 
     network: Network
@@ -50,6 +47,7 @@ class Subject:
     image_index: np.ndarray
     eps_values: Sequence[float | None]
     aim: Aim | None = None
+    norm: str = ""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -153,7 +151,8 @@ def score_rounds(subject: Subject, craft: Callable, records: Sequence[str] = (),
         x_adv.append(crafted["adversarial"])
         outputs.append(outputs_of(*forward(crafted["adversarial"])))
         per_image.append(_per_image(eps, subject, clean, outputs[-1], crafted)
-                         | {name: crafted[name] for name in records})
+                         | {name: crafted[name] for name in records}
+                         | _evades_rounded(subject, forward, crafted["adversarial"], eps))
         averages.append(_averages(eps, subject.labels, clean, outputs[-1], per_image[-1])
                         | _evaded(subject, clean, outputs[-1])
                         | {"seconds": float(crafted["seconds"].sum())})
@@ -256,10 +255,20 @@ def _per_image(eps, subject, clean, attacked, crafted):
         "success": success, "kept": success & (clean.predicted == labels),
         "iterations": crafted["iterations"], "rms": np.sqrt(squares / change.shape[1]),
         "l2": np.sqrt(squares), "linf": np.abs(change).max(axis=1),
+        # Less is gone once the image is stored in 8 bits.
         "l0": np.count_nonzero(np.abs(change) > HALF_GREY_LEVEL, axis=1),
         "confidence_before": clean.confidence, "confidence_after": attacked.confidence,
         "non_me_before": clean.non_me, "non_me_after": attacked.non_me,
     }
+
+
+def _evades_rounded(subject, forward, x_adv, eps):
+    """Which images the detector answers wrongly as it would read them from 8-bit files; {} where none
+    is known."""
+    if subject.aim is None:
+        return {}
+    outputs = outputs_of(*forward(rounded_inside(x_adv, subject.x, subject.norm, eps)))
+    return {"evades_rounded": subject.aim.passes(outputs) & (outputs.predicted != subject.labels)}
 
 
 def _evaded(subject, clean, attacked):

@@ -5,6 +5,8 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from defenses import SCORES
 from defenses.detector import Detector
 from evaluation import evidence, soundness
@@ -12,6 +14,8 @@ from evaluation.evidence import Run
 from evaluation.success import ATTACKERS, Tried, budgets, reached, worst_case
 from files.names import ALL_SCORES
 
+# Difference of shares from which on it is said what 8 bits do.
+_ROUNDING_MATTERS = 0.01
 # Of a screen.
 _COLUMNS = 118
 _NORMS = {"linf": "L-inf", "l2": "L2"}
@@ -88,9 +92,33 @@ def _wrapped(sentence):
     return textwrap.fill(sentence, _COLUMNS, break_on_hyphens=False, break_long_words=False)
 
 
+def _rounded(runs):
+    """Of each attack that knows the detector, at each eps, what it wins of what it aimed at: of its
+    images as they are, and as 8-bit files hold them."""
+    found = []
+    for run in runs:
+        won = evidence.aimed(run)
+        if won is None or "evades_rounded" not in run.columns:
+            continue
+        # The rounds lie one after the other.
+        start = 0
+        for tried in run.tried:
+            rows = slice(start, start := start + len(tried.image))
+            found.append({"attack": run.name, "norm": tried.norm, "eps": tried.eps,
+                          "won": float(np.mean(won[rows])),
+                          "won_rounded": float(np.mean(run.columns["evades_rounded"][rows] > 0))})
+    return found
+
+
+def _in_8_bits(row):
+    at = "" if row["eps"] is None else f" {row['eps']:g}"
+    return (f"{row['attack']}, {_NORMS[row['norm']]}{at}: wins {100 * row['won']:.1f} % as floats, "
+            f"{100 * row['won_rounded']:.1f} % once its images are stored in 8 bits.")
+
+
 def told(runs: Sequence[Run], detector: Detector) -> tuple[str, dict[str, Any]]:
     """What is said on screen of a detector under attack, and the same as JSON values: "success",
-    "warnings", "not_checked", "verdict"."""
+    "warnings", "rounded", "not_checked", "verdict"."""
     rounds = [tried for run in runs for tried in run.tried]
     found = rows(rounds, detector)
     flaws, unchecked = evidence.look(runs, detector)
@@ -102,9 +130,13 @@ def told(runs: Sequence[Run], detector: Detector) -> tuple[str, dict[str, Any]]:
         rate = max(detector.false_refusal_rates.tolist())
         lines += [f"Images answered wrongly, of all that were not fitted on, T of {100 * rate:g} %:",
                   table(found, rate), ""]
+    levels = _rounded(runs)
+    lines += [_wrapped(_in_8_bits(row)) for row in levels
+              if abs(row["won"] - row["won_rounded"]) > _ROUNDING_MATTERS]
     lines += [_wrapped(f"{caveat.flag}: {caveat.sentence}") for caveat in raised]
     lines.append(_wrapped(soundness.not_checked(unchecked)))
     return "\n".join(lines), {
         "verdict": said, "success": found,
         "warnings": [dataclasses.asdict(caveat) for caveat in raised],
+        "rounded": levels,
         "not_checked": sorted(unchecked, key=lambda flag: int(flag[1:]))}

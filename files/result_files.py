@@ -21,8 +21,9 @@ PER_IMAGE = ("eps", "image_index", "label", "target", "predicted_before", "predi
              "success", "kept", "iterations", "rms", "l2", "linf", "l0", "confidence_before",
              "confidence_after", "non_me_before", "non_me_after")
 # Of some attacks too, as their rows say.
-PER_IMAGE_OPTIONAL = ("first_success", "log_ratio", "evaded", "merit", "best_step", "restart",
-                      "zero_gradient_steps", "queries", "kappa", "first_broken", "cross_entropy")
+PER_IMAGE_OPTIONAL = ("first_success", "log_ratio", "evaded", "evades_rounded", "merit", "best_step",
+                      "restart", "zero_gradient_steps", "queries", "kappa", "first_broken",
+                      "cross_entropy")
 # Probabilities are computed in float32: a row may exceed 1 by rounding.
 _CONFIDENCE_SLACK = 1e-6
 

@@ -42,6 +42,12 @@ class Seen:
     evaded: tf.Tensor
 
 
+def path_length(num_steps: int, eps: float) -> float:
+    """Length in units of eps of the steps up to the first that may be shorter."""
+    del eps
+    return 2.0 * (checkpoints(num_steps)[0][0] + 1)
+
+
 def of_classifier(loss: tf.Tensor, logits: tf.Tensor, labels: tf.Tensor) -> Seen:
     """What an attack sees that knows the network alone: every wrong image is a success, the larger its
     margin the better.

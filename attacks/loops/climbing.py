@@ -17,6 +17,14 @@ STEP_SIZES = ((0.40, 1 / 10), (0.75, 1 / 25), (1.0, 1 / 80))
 _TINY = 1e-20
 
 
+def path_length(num_steps: int, eps: float) -> float:
+    """Length of all steps of a start in units of eps."""
+    del eps
+    ends = [int(share * num_steps) for share, _ in STEP_SIZES]
+    return sum((end - begin) * length for begin, end, (_, length) in zip(
+        [0, *ends], ends, STEP_SIZES, strict=False))
+
+
 def climb_each(look: Callable, logits_and_features_fn: Callable, x: tf.Tensor, *, labels: tf.Tensor,
                image_index: tf.Tensor, restart: tf.Tensor, slack_fn: Callable,
                eps: float | tf.Tensor, seed: int, norm: str, num_steps: int, clip_min: float,

@@ -28,7 +28,7 @@ def network(images):
 
 
 def all_pass(logits, features, classes):
-    return tf.zeros([logits.shape[0], 1], logits.dtype)
+    return tf.ones([logits.shape[0], 1], logits.dtype)
 
 
 def near(kind):

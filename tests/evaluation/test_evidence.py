@@ -92,6 +92,25 @@ def test_a_run_broken_on_purpose_raises_its_flag_alone(flag, runs):
     assert flags(*runs) == {flag}
 
 
+def test_a_claim_beyond_any_classifier_that_is_known():
+    of_cifar = dataclasses.replace(detector(), network={"objective": "rce", "dataset": "cifar10"})
+    weak = run("selective_pgd", "adaptive", (0.1, 0.2), record=TOLD, columns=COLUMNS)
+    caveats, unchecked = evidence.look([NOISE, BIM, weak], of_cifar)
+    found = [caveat for caveat in caveats if caveat.flag == "F15"]
+    # At eps / 2 = 0.05 the best is that at 8 / 255; oblivious BIM has won half at eps 0.2.
+    assert [caveat.numbers["eps"] for caveat in found] == [] and "F15" not in unchecked
+    caveats, _ = evidence.look([NOISE, weak], of_cifar)
+    assert [caveat.numbers["eps"] for caveat in caveats if caveat.flag == "F15"] == [0.1, 0.2]
+
+
+def test_showing_another_image_wins_more():
+    assert flags(NOISE, BIM, knowing({"trivial_success": [0.1, 0.95]})) == {"F8"}
+    assert flags(NOISE, BIM, knowing({"trivial_success": [0.1, 0.85]})) == set()
+    # Of those that one score accepts nothing follows for all.
+    assert flags(NOISE, BIM, knowing({"trivial_success": [0.1, 0.95], "against": ["confidence"]})
+                 ) == set()
+
+
 def test_more_room_that_wins_less_is_named():
     falling = run("selective_pgd", "adaptive", (0.9, 0.6))
     assert flags(NOISE, falling) == {"F9"}

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from evaluation import flaws
+from evaluation import flaws, known_robustness
 
 RNG = np.random.default_rng(0)
 FEATURES = RNG.normal(size=(30, 5))
@@ -11,6 +11,15 @@ FEATURES = RNG.normal(size=(30, 5))
 
 def won(count, total=100):
     return np.arange(total) < count
+
+
+CIFAR = known_robustness.best("cifar10", "linf", 0.1)
+
+
+def test_what_is_known_is_of_the_largest_eps_that_is_not_larger():
+    assert CIFAR.accuracy == 0.74 and "arXiv" in CIFAR.source
+    assert known_robustness.best("cifar10", "linf", 4 / 255) is None
+    assert known_robustness.best("mnist", "l2", 0.3) is None
 
 
 # (key, what is broken, what is sound) of the same check.
@@ -33,6 +42,8 @@ CASES = [
     ("F7", lambda: flaws.not_converged("a", np.zeros(9), won(9, 9), 3, gain=0.02),
      lambda: flaws.not_converged("a", np.full(9, 99), won(9, 9), 100, gain=0.005)),
     ("F8", lambda: flaws.large_budget(1.0, 0.99), lambda: flaws.large_budget(0.5, 0.1)),
+    ("F8", lambda: flaws.large_budget(0.5, 0.1, trivial=0.2),
+     lambda: flaws.large_budget(0.5, 0.1, trivial=0.1)),
     ("F9", lambda: flaws.falls_with_eps("a", {0.1: won(50), 0.2: won(47)}),
      lambda: flaws.falls_with_eps("a", {0.2: won(50), 0.1: won(48), 0.3: won(49)})),
     ("F9", lambda: flaws.weaker_wins("oblivious", won(3), "adaptive", won(1)),
@@ -42,6 +53,8 @@ CASES = [
      lambda: flaws.small_budget("a", "linf", 0.002)),
     ("F14", lambda: flaws.refuses_noise("k", 0.05, won(100), won(5), 0.1),
      lambda: flaws.refuses_noise("k", 0.05, won(15), won(5), 0.1)),
+    ("F15", lambda: flaws.beyond_what_is_known("linf", 0.2, 0.75, CIFAR),
+     lambda: flaws.beyond_what_is_known("linf", 0.2, 0.7, CIFAR)),
     ("F16", lambda: flaws.judge_disagrees("a", won(50, 1000), won(56, 1000)),
      lambda: flaws.judge_disagrees("a", won(50, 1000), won(55, 1000))),
 ]

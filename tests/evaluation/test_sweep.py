@@ -15,7 +15,7 @@ import attacks
 import test_adv as adv_script
 from data import inputs
 from errors import InputError
-from evaluation import crafter, restarts
+from evaluation import crafter, first_looks, restarts
 from files import attack_parts, result_files
 from files.features import save_kernels
 from files.names import RESULT_TEXTS
@@ -482,7 +482,7 @@ def test_eps_of_an_attack_without_eps_is_warned_of(attack, tmp_path):
 def test_gradients_that_vanish_are_told_or_refused(attack, tmp_path, monkeypatch):
     gradients = np.ones((3, 8, 8, 1))
     gradients[1] = 0
-    monkeypatch.setattr(adv_script, "input_gradients", lambda *_, **__: gradients)
+    monkeypatch.setattr(first_looks, "input_gradients", lambda *_, **__: gradients)
     result = attack("fgsm", "--eps=0.1", "--eval_batch_count=1", cwd=tmp_path)
     assert result.code == 0
     assert "exactly zero for 1 of the first 100 images" in result.err
