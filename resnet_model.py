@@ -66,15 +66,16 @@ class FusedBatchNorm(layers.Layer):
     variables and statistics are float32 whatever the images are computed in.
 
     Args:
+      momentum: share that a moving average keeps in each training step.
       synchronized: trains on the statistics of all replicas' images together, not of each
         replica's own.
       **kwargs: of `keras.layers.Layer`.
     """
 
-    def __init__(self, synchronized=False, **kwargs):
+    def __init__(self, momentum=BATCH_NORM_MOMENTUM, synchronized=False, **kwargs):
         # Otherwise Keras casts half-precision images to the layer's own type, float32.
         super().__init__(autocast=False, **kwargs)
-        self._synchronized = synchronized
+        self._momentum, self._synchronized = momentum, synchronized
 
     def build(self, input_shape):
         """Makes the variables of one channel each, of images [n, h, w, c]: four of shape [c]."""
@@ -128,7 +129,7 @@ class FusedBatchNorm(layers.Layer):
         return y
 
     def _average(self, moving, batch_value):
-        moving.assign(moving * BATCH_NORM_MOMENTUM + batch_value * (1.0 - BATCH_NORM_MOMENTUM))
+        moving.assign(moving * self._momentum + batch_value * (1.0 - self._momentum))
 
 
 def build_resnet(config: ResNetConfig, *, seed: int = 0, batch_norm=FusedBatchNorm,

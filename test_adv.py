@@ -45,13 +45,15 @@ from evaluation.budgets import COUNT_BATCH
 from evaluation.crafter import Crafter
 from evaluation.jobs import Job
 from evaluation.progress import Progress
+from evaluation.restart_curve import RestartCurve
 from evaluation.targets import choose_targets
 from figures import drawing
 from figures.attacked import draw_grid
+from figures.restarts import panel
 from files import attack_parts, attack_results, judgements, paths, provenance, result_files
 from files.arrays import sha256
 from files.features import save_tsne, tsne_files
-from files.names import challenge_dir, kernel_dir, results_dir, tsne_dir
+from files.names import RESTARTS_PICTURE, challenge_dir, kernel_dir, results_dir, tsne_dir
 from networks.network import Network
 
 
@@ -73,6 +75,8 @@ class Victim:
 
     def images(self, target: str, num_batches: int, batch: int) -> np.ndarray:
         """Indices of the images of so many batches, int [n], for a kind of target."""
+        if flags.FLAGS.published_subset:
+            return sweep.published_subset(self.image_set)
         order = sweep.choose_images(self.image_set, flags.FLAGS.seed, target,
                                     self.detector and self.detector.fitted_images)
         return order[:flags.num_images(num_batches, batch, len(order), "all of them are attacked once")]
@@ -98,6 +102,7 @@ def _sweep(victim: Victim, job: Job, batch: int, folder: Path) -> sweep.Sweep:
     """The sweep of a job, whose results go to a folder; an --eval_batch_count is `batch` images."""
     F, network, eps_values = flags.FLAGS, victim.network, job.eps_values
     indices = victim.images(job.target, F.eval_batch_count, batch)
+    indices = indices[:attack_options.num_images(job.attack) or None]
     crafter, changed = _crafter(victim, job, len(indices))
     x = to_network_input(victim.image_set.images[indices])
     labels = victim.image_set.labels[indices]
@@ -203,12 +208,36 @@ def _run_and_save(victim, job, work, folder, *, more_steps=False, whole_box=Fals
         looks["check_steps_gain"] = second_looks.steps_gain(
             work, attacked, _crafter(victim, longer, second_looks.MOST_IMAGES)[0])
         print(f"Twice the steps raise what is won by {100 * looks['check_steps_gain']:.1f} points.")
+    _tell_of_restarts(job, work, attacked, folder)
     if whole_box:
         looks["whole_box_success"] = second_looks.whole_box_success(work, work.crafter)
         print(f"With the whole box to move in {100 * looks['whole_box_success']:.1f} % are won.")
     _save(victim, work, attacked, averages, folder, job.method,
           {"attack_chunk": work.crafter.chunk, "variant": job.variant, **job.knowledge(), **looks,
            "identity_sha256": work.parts.digest}, work.parts.discard)
+
+
+def _tell_of_restarts(job, work, attacked, folder):
+    """What restarts have added, on screen and as a picture; the losses where they are kept."""
+    number = job.settings.get("num_restarts", 1)
+    if number < 2 and "keep_losses" not in job.settings:
+        return
+    curves, num_images = {}, len(work.labels)
+    per_image = attacked.per_image
+    for round_number, eps in enumerate(work.eps_values):
+        found = sweep.of_restarts(work, round_number)
+        rows = slice(round_number * num_images, (round_number + 1) * num_images)
+        dropped = "first_broken" in work.crafter.records
+        wrong = per_image["predicted_before"][rows] != work.labels
+        curve = RestartCurve(found["first_broken"], found["num_broken"], number,
+                             job.attack.num_steps(job.settings), dropped, int(wrong.sum()),
+                             float(found["seconds"].sum()))
+        curves[f"eps {eps:g}"] = curve
+        print(*curve.lines(), sep="\n")
+        if "losses" in found:
+            result_files.save_losses(folder, found["losses"].T)
+    drawing.panels(os.path.join(folder, RESTARTS_PICTURE), [panel(curves)],
+                   f"{job.variant}, worst of its restarts")
 
 
 def _save(victim, subject, attacked, averages, folder, method, told, when_saved=lambda: None):

@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from attacks.loops.ascent import (
     GRADIENT_CHUNK,
+    TRAVEL,
     ascend_from,
     in_chunks,
     own_and_other,
@@ -13,14 +14,6 @@ from attacks.loops.ascent import (
 )
 from attacks.loops.balls import Ball
 from attacks.random_noise import random_noise
-
-# Length of all steps together, in multiples of eps: a step is 2.5·eps / num_steps, as in the paper.
-TRAVEL = 2.5
-
-
-def path_length(num_steps: int, eps: float, step_size: float | None = None) -> float:
-    """Length of all steps of a start in units of eps."""
-    return TRAVEL if step_size is None else num_steps * step_size / eps
 
 
 def pgd(logits_fn: Callable, x: tf.Tensor, *, eps: float | tf.Tensor, seed: int,
@@ -50,7 +43,8 @@ def pgd(logits_fn: Callable, x: tf.Tensor, *, eps: float | tf.Tensor, seed: int,
 
     Returns:
       "adversarial" like x, within eps of x in every pixel; "wrong" bool [n], whether another class is
-      predicted there; "merit" float [n], the largest other logit minus the label's.
+      predicted there; "merit" float [n], the largest other logit minus the label's; "cross_entropy"
+      float [n] of the label there.
     """
     # Rounded to float32 once, at the end, as in loops/ascent.py.
     step_size = tf.cast(TRAVEL * tf.cast(eps, tf.float64) / num_steps if step_size is None
@@ -63,8 +57,10 @@ def pgd(logits_fn: Callable, x: tf.Tensor, *, eps: float | tf.Tensor, seed: int,
                              clip_min=clip_min, clip_max=clip_max)
         image = ascend_from(logits_fn, start, label, ball, num_steps=num_steps, step_size=step_size)
         # Unlike the cross entropy, the margin does not saturate.
-        own, other = own_and_other(logits_fn(image), tf.argmax(label, axis=-1))
-        return {"adversarial": image, "wrong": other > own, "merit": other - own}
+        logits = logits_fn(image)
+        own, other = own_and_other(logits, tf.argmax(label, axis=-1))
+        return {"adversarial": image, "wrong": other > own, "merit": other - own,
+                "cross_entropy": tf.reduce_logsumexp(logits, axis=1) - own}
 
     return in_chunks(attack_chunk, x, image_index, restart, chunk=chunk, outputs={
-        "adversarial": x.dtype, "wrong": tf.bool, "merit": x.dtype})
+        "adversarial": x.dtype, "wrong": tf.bool, "merit": x.dtype, "cross_entropy": x.dtype})

@@ -14,6 +14,7 @@ class DatasetSpec:
         image_shape: (height, width, channels), or None where the file decides.
         num_classes: number of classes, or None where the file decides.
         augment: whether training crops and flips at random.
+        has_mirror_classes: whether an image that is flipped may be of another class, or of none.
         loader: "module:function" from a split, "train" or "test", to images [n, h, w, c] in stored
             form and labels int [n], without any path; "" of a data set without one.
         download_host: URL that has to answer before tensorflow-datasets, which knows the data set
@@ -28,6 +29,7 @@ class DatasetSpec:
     image_shape: tuple[int, int, int] | None
     num_classes: int | None
     augment: bool
+    has_mirror_classes: bool = False
     loader: str = ""
     download_host: str = ""
     labels_per_record: int = 1
@@ -47,7 +49,7 @@ DATASETS: dict[str, DatasetSpec] = {
     for spec in (
         # Boundaries are the steps of the original's train.py, by data set alone: of the 20,000
         # steps that its README asks for on MNIST none reaches the last.
-        DatasetSpec("mnist", (28, 28, 1), 10, augment=False,
+        DatasetSpec("mnist", (28, 28, 1), 10, augment=False, has_mirror_classes=True,
                     download_host="https://storage.googleapis.com",
                     lr_boundaries=(10000, 15000, 20000)),
         DatasetSpec("cifar10", (32, 32, 3), 10, augment=True, download_host=_TORONTO,
@@ -58,7 +60,8 @@ DATASETS: dict[str, DatasetSpec] = {
                     labels_per_record=2, lr_boundaries=(40000, 60000, 80000)),
         # Its loader is named, not imported: rows are read by --help, which must not wait for
         # scikit-learn.
-        DatasetSpec("digits", (8, 8, 1), 10, augment=False, loader="data.formats:bundled_digits"),
+        DatasetSpec("digits", (8, 8, 1), 10, augment=False, has_mirror_classes=True,
+                    loader="data.formats:bundled_digits"),
         DatasetSpec("npz", None, None, augment=False, is_archive=True),
     )
 }

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 CROP_PADDING = 2  # zero pixels on each side before the random crop: 32x32 is cropped from 36x36
 _SHUFFLE_KEY = 498247692  # any number with mixed bits
+# Draws of one step that are to have nothing in common: no step comes near these.
+_KEY_STRIDES = {"normal": 2**40, "uniform": 2**41}
 
 
 def train_dataset(
@@ -27,6 +29,8 @@ def train_dataset(
     augment: bool,
     num_replicas: int = 1,
     replica_ids: Sequence[int] | None = None,
+    noise_std: float = 0.0,
+    start_eps: float = 0.0,
 ) -> "tf.data.Dataset":
     """Builds the training batches, a pure function of (seed, step).
 
@@ -43,10 +47,13 @@ def train_dataset(
         augment: zero-pad by 2 pixels, crop back and flip at random.
         num_replicas: number of parts of the global batch.
         replica_ids: the parts to yield at each step, in order; None is all.
+        noise_std: of Gaussian noise on each pixel, in units of the box; then clipped to it.
+        start_eps: where an attack is to start, how far from the images at most; 0: there is none.
 
     Returns:
-        Dataset of (images float32 [b, h, w, c] in [-0.5, 0.5], labels int32 [b]) with
-        b = batch_size // num_replicas: one element per step and replica.
+        Dataset of (images float32 [b, h, w, c] in [-0.5, 0.5], labels int32 [b]), with `start_eps` also
+        starts like the images, uniform within it and in the box; b = batch_size // num_replicas: one
+        element per step and replica.
 
     Raises:
         InputError: batch size not a positive multiple of the number of replicas.
@@ -63,6 +70,17 @@ def train_dataset(
         images = tf.constant(image_set.images)
         labels = tf.constant(image_set.labels)
         ids = tf.constant(range(num_replicas) if replica_ids is None else replica_ids, tf.int64)
+
+    def moved(batch, distribution, numbers, step, replica):
+        """Images plus random numbers, clipped to the box; they themselves where those would be 0."""
+        if not numbers[1]:
+            return batch
+        # As the crops: of the global batch, its part taken.
+        draws = getattr(tf.random, f"stateless_{distribution}")(
+            [batch_size, *batch.shape[1:]], [seed, step + _KEY_STRIDES[distribution]], *numbers,
+            tf.float32, "philox")
+        part = tf.reshape(draws, [num_replicas, local, *batch.shape[1:]])[replica]
+        return tf.clip_by_value(batch + part, -0.5, 0.5)
 
     def make_batch(step: "tf.Tensor", replica: "tf.Tensor"):
         first = step * batch_size + replica * local
@@ -84,7 +102,10 @@ def train_dataset(
         # bytes are moved, a quarter of the floats.
         if batch.dtype == tf.uint8:
             batch = tf.cast(batch, tf.float32) / 255.0
-        return batch - 0.5, tf.gather(labels, rows)
+        batch = moved(batch - 0.5, "normal", (0.0, noise_std), step, replica)
+        # Around the noisy image, which is the one that is trained on.
+        start = moved(batch, "uniform", (-start_eps, start_eps), step, replica)
+        return (batch, tf.gather(labels, rows), *([start] if start_eps else []))
 
     # An element a replica: the strategy deals successive elements to successive replicas.
     steps = tf.data.Dataset.range(start_step, num_steps)

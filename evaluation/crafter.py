@@ -50,8 +50,8 @@ class Crafter:
       strategy: whose replicas share the images.
       attack: from `attacks.get`.
       seed: of whatever the attack draws.
-      settings: keywords of the attack, and of one with restarts "num_restarts" and "drop_broken", of
-        `Restarts`; None of the latter: from MANY_RESTARTS on.
+      settings: keywords of the attack, and of one with restarts "num_restarts", "drop_broken" and
+        "keep_losses", of `Restarts`; None of the second: from MANY_RESTARTS on.
       batch_size: images per call; 0 is the attack's own. No influence on results.
       chunk: images that share a gradient; 0 is what suits the device. Another one changes last bits.
       jit_compile: whether XLA compiles the network and its gradients.
@@ -102,7 +102,8 @@ class Crafter:
             settings["num_targets"] = min(asked or wrong_classes, wrong_classes)
         self._restarts = _restarts(settings, batch_size * len(strategy.extended.worker_devices))
         if "restarts" in attack.takes and self._restarts.drop:
-            self.records = tuple(dict.fromkeys((*self.records, "restart", "first_broken")))
+            told = [name for name in ("cross_entropy",) if name in attack.returns]
+            self.records = tuple(dict.fromkeys((*self.records, "restart", "first_broken", *told)))
         # What it is given of each row, besides the image.
         self._row_names = [name for name in _ROW_KEYWORDS if name in attack.takes]
         # What every row is given alike.
@@ -207,7 +208,8 @@ def _restarts(settings, rows_per_call):
     # Each class that an image is to reach has starts of its own.
     number = settings.pop("num_restarts", 1) * settings.get("num_targets", 1)
     drop = settings.pop("drop_broken", None)
-    return Restarts(number, number > MANY_RESTARTS if drop is None else drop, rows_per_call)
+    return Restarts(number, number > MANY_RESTARTS if drop is None else drop, rows_per_call,
+                    settings.pop("keep_losses", False))
 
 
 def input_gradients(network: Network, x: np.ndarray, *,

@@ -42,11 +42,13 @@ class Restarts:
       drop: whether an image that a restart has broken is left alone from then on; else the worst of all
         restarts is found.
       rows_per_call: rows that are attacked together. No influence on results.
+      losses: whether the cross entropy of each restart is kept.
     """
 
     number: int
     drop: bool
     rows_per_call: int
+    losses: bool = False
 
 
 def worst_of_restarts(attack_rows: Callable, x: np.ndarray, restarts: Restarts, *,
@@ -69,8 +71,9 @@ def worst_of_restarts(attack_rows: Callable, x: np.ndarray, restarts: Restarts, 
 
     Returns:
       The arrays of `attack_rows`, n rows; "restart" int32 [n], the start that is kept; "first_broken"
-      int32 [n], the first restart that broke the image, −1 where none did; "num_restarts" int32 [n],
-      those until it left.
+      int32 [n], the first restart that broke the image, −1 where none did; "num_broken" int32 [n], how
+      many did; "num_restarts" int32 [n], those until it left; where they are kept "losses" float32
+      [n, restarts].
     """
     settled = (np.zeros(len(x), bool) if settled is None else settled) & restarts.drop
     state = _State(x, settled, restarts)
@@ -140,11 +143,13 @@ class _State:
         self.arrays = {name: np.zeros((num, *rows.shape[1:]), rows.dtype)
                        for name, rows in result.items()}
         self.arrays |= {"adversarial": self._x.copy(), "wrong": self._settled.copy(),
-                        "restart": np.zeros(num, np.int32),
+                        "restart": np.zeros(num, np.int32), "num_broken": np.zeros(num, np.int32),
                         "first_broken": np.where(self._settled, 0, -1).astype(np.int32)}
         if "evaded" in result:
             self.arrays["evaded"] = self._settled.copy()
         self.arrays["merit"] = np.full(num, -np.inf, result["merit"].dtype)
+        if self._restarts.losses:
+            self.arrays["losses"] = np.zeros((num, self._restarts.number), np.float32)
 
     def add(self, images, numbers, result):
         """The results of some rows, in the order of their restarts."""
@@ -167,8 +172,11 @@ class _State:
             (wrong == was_wrong) & (result["merit"] > best["merit"][images]))
         for name, rows in result.items():
             best[name][images[worse]] = rows[worse]
-        broken = result.get("evaded", wrong) & (best["first_broken"][images] < 0)
-        best["first_broken"][images[broken]] = number
+        broken = result.get("evaded", wrong)
+        best["num_broken"][images] += broken
+        best["first_broken"][images[broken & (best["first_broken"][images] < 0)]] = number
+        if self._restarts.losses:
+            best["losses"][images, number] = result["cross_entropy"]
 
     def done(self):
         """bool [n]: images that have left."""

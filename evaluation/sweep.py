@@ -99,6 +99,20 @@ def choose_images(image_set: ImageSet, seed: int, target: str = "",
     return order
 
 
+def published_subset(image_set: ImageSet) -> np.ndarray:
+    """The 1000 test images of Mosbach et al. 2018, int [1000]: drawn with replacement, 954 of them
+    different; an image that was drawn twice counts twice.
+
+    Raises:
+      InputError: there are not 10,000 images.
+    """
+    if len(image_set.labels) != 10_000:
+        raise InputError("published_subset is of the 10,000 test images of a data set. Received: "
+                         f"{len(image_set.labels)} images.")
+    # The authors' draw: NumPy's legacy generator, whose numbers stay the same for ever.
+    return np.random.RandomState(123).randint(0, 10_000, 1000)
+
+
 def run_sweep(work: Sweep, progress=NOBODY) -> tuple[Attacked, list[dict]]:
     """Attacks the same images at each eps and scores them; what is finished is read.
 
@@ -182,6 +196,14 @@ def craft_pieces(work: Sweep, pieces: Sequence[attack_parts.Piece], progress=NOB
         eps = work.eps_values[piece.round_number]
         _craft_part(work, clean, targets, piece, Listener(partial(progress.rows_done, eps),
                                                           progress.stage_done))
+
+
+def of_restarts(work: Sweep, number: int) -> dict[str, np.ndarray]:
+    """What the finished parts of a round tell of restarts: "first_broken", "num_broken", "seconds" and,
+    where they are kept, "losses", as of `restarts.worst_of_restarts`."""
+    parts = [work.parts.load(piece.name) for piece in work.pieces if piece.round_number == number]
+    names = ("first_broken", "num_broken", "seconds", "losses")
+    return _joined([{name: part[name] for name in names if name in part} for part in parts])
 
 
 def missing_pieces(work: Sweep) -> list[attack_parts.Piece]:

@@ -53,7 +53,7 @@ class Curve(NamedTuple):
 
 class Panel(NamedTuple):
     """One pair of axes, named with their units; `ylim` is (lowest, highest), `is_roc` makes it square
-    with the line of chance."""
+    with the line of chance, `log_x` has powers of ten along x."""
 
     title: str
     xlabel: str
@@ -61,6 +61,7 @@ class Panel(NamedTuple):
     curves: Sequence[Curve]
     ylim: tuple[float, float] = (-3.0, 103.0)
     is_roc: bool = False
+    log_x: bool = False
 
 
 def _plain(draw):
@@ -117,7 +118,8 @@ def panels(path: str | os.PathLike, row: Sequence[Panel], title: str) -> None:
                       markersize=4.5, linewidth=1.6, label=curve.label,
                       markevery=0.12 if panel.is_roc else max(1, len(curve.x) // 10))
         axes.set(title=panel.title, xlabel=panel.xlabel, ylabel=panel.ylabel, ylim=panel.ylim,
-                 **({"xlim": panel.ylim, "aspect": "equal"} if panel.is_roc else {}))
+                 **({"xlim": panel.ylim, "aspect": "equal"} if panel.is_roc else {}),
+                 **({"xscale": "log"} if panel.log_x else {}))
         axes.grid(color="0.9")
         # Curves may run along every side and through the middle: no place for a legend there.
         axes.legend(fontsize="x-small", handlelength=3.5, loc="upper center", ncols=2,

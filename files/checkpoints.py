@@ -42,8 +42,9 @@ class TrainingRun:
 
     Attributes: as the flags of train.py they come from (`_FLAG_OF_FIELD`); `objective` is the head,
     "ce" or "rce", `image_shape` (height, width, channels), `lr_boundaries` steps; `training_objective`
-    is what was minimised with the head, `objective_weights` the (term, weight) of each of its terms. Of
-    a model without residual units `blocks_per_stage` is 0.
+    is what was minimised with the head, `objective_weights` the (term, weight) of each of its terms,
+    `attack_...` the attack of terms that look at attacked images. `augment` is None where the data set
+    decides. Of a model without residual units `blocks_per_stage` is 0.
     """
 
     dataset: str
@@ -67,6 +68,11 @@ class TrainingRun:
     lr_schedule: str = "step"
     training_objective: str = "plain"
     objective_weights: tuple[tuple[str, float], ...] = (("head_loss", 1.0),)
+    noise_std: float = 0.0
+    attack_eps: float = 0.0
+    attack_step_size: float = 0.0
+    attack_iterations: int = 0
+    augment: bool | None = None
 
 
 # What a script calls each field, for messages; the order is that of the checks.
@@ -89,6 +95,11 @@ _FLAG_OF_FIELD = {
     "adam_epsilon": "the epsilon of Adam",
     "weight_decay": "the weight decay",
     "lr_schedule": "--lr_schedule",
+    "noise_std": "--noise_std",
+    "attack_eps": "--train_attack_eps",
+    "attack_step_size": "--train_attack_step_size",
+    "attack_iterations": "--train_attack_iterations",
+    "augment": "--augment",
     "total_steps": "--total_steps",
 }
 
@@ -106,7 +117,8 @@ def resume_fields(run: "TrainingRun") -> tuple[str, ...]:
 
 _DEFAULTS = {field.name: field.default for field in dataclasses.fields(TrainingRun)}
 # Not in the record of a plain training, so that it stays what every version of this project reads.
-_LEFT_OUT = ("training_objective", "objective_weights")
+_LEFT_OUT = ("training_objective", "objective_weights", "noise_std", "attack_eps",
+             "attack_step_size", "attack_iterations", "augment")
 
 
 # Inside the checkpoint, not a file beside it: weights and what they are cannot be copied apart.

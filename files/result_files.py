@@ -14,7 +14,7 @@ import numpy as np
 from errors import InputError
 from files import atomic
 from files.arrays import as_labels, check_lengths, check_numbers, read_arrays, read_npy, read_text
-from files.names import RESULT_IMAGES, RESULT_TEXTS
+from files.names import LOSSES, RESULT_IMAGES, RESULT_TEXTS
 
 # One row per image and eps, in results.npz and per_image.csv: units of the network input.
 PER_IMAGE = ("eps", "image_index", "label", "target", "predicted_before", "predicted_after",
@@ -71,6 +71,14 @@ def save_attack_results(folder: str | os.PathLike, results: Mapping[str, np.ndar
             temporary = stack.enter_context(atomic.atomic_path(Path(folder) / f"{name}.npy"))
             # Differs from the original: float32, which loses nothing, instead of float64.
             np.save(temporary, np.asarray(results[name], np.float32))
+
+
+def save_losses(folder: str | os.PathLike, losses: np.ndarray) -> None:
+    """Writes LOSSES: the cross entropy of each restart and image, float32 [restarts, n]."""
+    os.makedirs(folder, exist_ok=True)
+    with atomic.atomic_path(Path(folder) / LOSSES) as temporary, open(temporary, "wb") as file:
+        # To a file: to a path without its suffix NumPy would add one.
+        np.save(file, np.asarray(losses, np.float32))
 
 
 def load_attack_results(folder: str | os.PathLike, images: bool = False) -> dict[str, np.ndarray]:

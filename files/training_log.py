@@ -4,6 +4,7 @@ import contextlib
 import csv
 import json
 import os
+from collections.abc import Sequence
 
 import tensorflow as tf
 
@@ -24,26 +25,28 @@ class TrainingLog:
       resume_step: rows of the CSV beyond this step, written by a run that was killed before its next
         checkpoint, are removed, so that each step has one row.
       log_root: of the run, which `refuse_others` is to know again.
+      more: names of scalars that this training has besides those of every one.
 
     Raises:
       RunError: TensorBoard's file finds no room, here or later.
     """
 
-    def __init__(self, folder: str, resume_step: int, log_root: str):
+    def __init__(self, folder: str, resume_step: int, log_root: str, more: Sequence[str] = ()):
         os.makedirs(folder, exist_ok=True)
         self._folder, path = folder, os.path.join(folder, _CSV)
         if not _is_below(folder, log_root):
             atomic.write_json(os.path.join(folder, _OWNER), {"log_root": os.path.realpath(log_root)})
-        atomic.write_csv(path, _COLUMNS, _rows_up_to(path, resume_step))
+        self._columns = (*_COLUMNS, *more)
+        atomic.write_csv(path, self._columns, _rows_up_to(path, resume_step, len(self._columns)))
         self._file = open(path, "a", newline="")  # noqa: SIM115 closed in close()
         self._csv = csv.writer(self._file)
         with self._told_where():
             self._events = tf.summary.create_file_writer(folder)
 
     def write(self, step: int, **scalars: float) -> None:
-        """One row: the named scalars (`cost`, `learning_rate`, `test_precision`) at `step`."""
+        """One row: the named scalars (`cost`, `learning_rate`, `test_precision`, ...) at `step`."""
         with self._told_where():
-            self._csv.writerow([step, *(scalars.get(name, "") for name in _COLUMNS[1:])])
+            self._csv.writerow([step, *(scalars.get(name, "") for name in self._columns[1:])])
             # A kill may come at any time, and a resumed run keeps the rows that are there.
             self._file.flush()
             with self._events.as_default(step=step):
@@ -97,7 +100,8 @@ def _refuse_another_table(folder):
         paths.require_file(path)
         with open(path, "rb") as file:
             found = file.readline().rstrip()
-        if found != begin:
+        # A training of several terms has more.
+        if found != begin and not found.startswith(begin + b","):
             raise InputError(f"train_dir must not hold a {_CSV} of another program, which would be "
                              f"lost. Received: train_dir={folder!r}.")
 
@@ -117,12 +121,12 @@ def _is_below(folder, log_root):
     return os.path.realpath(folder).startswith(os.path.join(os.path.realpath(log_root), ""))
 
 
-def _rows_up_to(path, last_step):
+def _rows_up_to(path, last_step, num_columns):
     if not os.path.exists(path):
         return []
     with open(path, newline="") as file:
         # A kill may have cut the last row.
-        rows = [row for row in csv.reader(file) if len(row) == len(_COLUMNS)]
+        rows = [row for row in csv.reader(file) if len(row) == num_columns]
     return [row for row in rows if _is_up_to(row[0], last_step)]
 
 

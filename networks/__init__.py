@@ -77,7 +77,8 @@ _MNIST = Recipe("adam", 0.001, 1e-8, weight_decay=0.0, batch_size=100, epochs=5,
 # Stated: momentum 0.9 at rate 0.1, 60 epochs, batch 100, weight decay 0.001. Chosen: the falls.
 _CIFAR = Recipe("mom", 0.1, 1.0, weight_decay=0.001, batch_size=100, epochs=60, falls=(0.5, 0.75))
 # Of the logit pairing code: Adam 0.001 with epsilon 1e-6, 10 epochs of batches of 256, a constant rate.
-_PAIRING = Recipe("adam", 0.001, 1e-6, weight_decay=0.0, batch_size=256, epochs=10, falls=())
+_PAIRING = Recipe("adam", 0.001, 1e-6, weight_decay=0.0, batch_size=256, epochs=10, falls=(),
+                  augment=False)
 
 NETWORKS: dict[str, Architecture] = {
     row.name: row
@@ -91,6 +92,8 @@ NETWORKS: dict[str, Architecture] = {
         # Of the dense net nothing is stated: trained as the simple CNN on MNIST.
         Architecture("mlp", "networks.v1:build_mlp", {None: Variant((), _MNIST)}),
         Architecture("lenet", "networks.lenet:build_lenet", {1: Variant((CONVOLUTIONS,), _PAIRING)}),
+        Architecture("resnet20_wide", "networks.resnet20_wide:build_resnet20_wide",
+                     {3: Variant((BATCH_NORM, CONVOLUTIONS), _PAIRING)}),
     )
 }
 

@@ -59,9 +59,9 @@ def save_model(model: keras.Model, folder: str) -> None:
         model.export(temporary / SAVED_MODEL, verbose=False)
 
 
-def _keras_batch_norm(name):
+def _keras_batch_norm(name, momentum=resnet_model.BATCH_NORM_MOMENTUM):
     return layers.BatchNormalization(
-        momentum=resnet_model.BATCH_NORM_MOMENTUM, epsilon=resnet_model.BATCH_NORM_EPSILON, name=name)
+        momentum=momentum, epsilon=resnet_model.BATCH_NORM_EPSILON, name=name)
 
 
 def _no_dropout(seed, name):

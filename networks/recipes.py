@@ -15,6 +15,7 @@ class Recipe:
       batch_size: images per step.
       epochs: length of the training.
       falls: shares of the training at which the rate falls tenfold.
+      augment: whether its images are cropped and flipped; None: as the data set says.
     """
 
     optimizer: str
@@ -24,6 +25,7 @@ class Recipe:
     batch_size: int
     epochs: int
     falls: tuple[float, ...]
+    augment: bool | None = None
 
     def total_steps(self, num_images: int, batch_size: int) -> int:
         """Steps of the epochs over so many images, the last batch included."""

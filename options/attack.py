@@ -7,6 +7,7 @@ import flags
 from absl import flags as absl_flags
 
 import attacks
+from attacks import presets
 from errors import InputError
 from evaluation.budgets import BUDGETS
 from files import paths
@@ -42,6 +43,7 @@ def define() -> None:
         "attack.")
     for setting in attacks.settings().values():
         _define_setting(setting)
+    _define_published()
     flags.define_kernel_dir()
     _define_detector()
     absl_flags.DEFINE_string(
@@ -65,6 +67,18 @@ def _define_detector():
         "all, as where not given.")
     absl_flags.DEFINE_float(
         "against_rate", 0.05, "False refusal rate of the thresholds that an attack aims at.")
+
+
+def _define_published():
+    absl_flags.DEFINE_string(
+        "pgd_preset", "", "eps, step size, steps and restarts of pgd as the logit pairing paper has "
+        "them: baseline, mid, strongest, or lite, what two cores can do of it. A given flag wins.")
+    absl_flags.DEFINE_bool(
+        "published_subset", False, "The paper's 1000 test images, drawn with replacement, in place of "
+        "--eval_batch_count.")
+    absl_flags.DEFINE_bool(
+        "save_losses", False, "Leave the cross entropy of every restart and image in losses.npy; with "
+        "--drop_broken=False.")
 
 
 def _define_setting(setting):
@@ -116,6 +130,7 @@ def check() -> None:
         # A warning, not an error: commands of the original are to run as typed.
         flags.warn(f"--eps does nothing for {F.attack_method}, as in the original.")
     _check_steps(attack, settings(attack))
+    _check_losses(attack)
     _check_detector(attack)
 
 
@@ -131,6 +146,43 @@ def _check_steps(attack, keywords):
                          f"attack_method={F.attack_method}.")
 
 
+def _check_losses(attack):
+    F = flags.FLAGS
+    if F.published_subset:
+        _refuse("--published_subset", ("eval_batch_count",))
+        if F.detector:
+            raise InputError("--published_subset and --detector exclude each other: a detector leaves "
+                             "out the images that it was fitted on. Received: both.")
+    if not F.save_losses:
+        return
+    if "cross_entropy" not in attack.returns:
+        raise InputError("save_losses needs an attack of restarts that tells its losses, pgd. "
+                         f"Received: attack_method={F.attack_method}.")
+    if F.drop_broken is not False:
+        raise InputError("save_losses needs --drop_broken=False: broken points would have no losses. "
+                         f"Received: drop_broken={F.drop_broken}.")
+    if len(eps_values(attack)) > 1:
+        raise InputError("save_losses needs one --eps. Received: a sweep.")
+
+
+def preset(attack: attacks.Attack) -> presets.Preset | None:
+    """What --pgd_preset stands for; InputError where it stands for nothing."""
+    F = flags.FLAGS
+    if not F.pgd_preset:
+        return None
+    if "step_size" not in [setting.keyword for setting in attack.settings]:
+        raise InputError("pgd_preset sets the step size, which only pgd has. Received: attack_method="
+                         f"{F.attack_method}, pgd_preset={F.pgd_preset!r}.")
+    _refuse("--pgd_preset", ("eps_sweep",))
+    return presets.get(F.pgd_preset, F.dataset)
+
+
+def num_images(attack: attacks.Attack) -> int:
+    """At most so many images, as a preset says; 0: as many as --eval_batch_count."""
+    found = preset(attack)
+    return found.num_images if found and not flags.FLAGS["eval_batch_count"].present else 0
+
+
 def _check_challenge():
     """The challenge decides what is run: numbers of one attack would do nothing."""
     F = flags.FLAGS
@@ -142,7 +194,8 @@ def _check_challenge():
     if not 0 < F.eps <= 1:
         raise InputError(f"eps must lie in (0, 1]. Received: eps={F.eps}.")
     _refuse("challenge", ("attack_method", "target", "against", "kernel_dir", "num_shards",
-                          "check_steps", "transfer_from",
+                          "check_steps", "transfer_from", "pgd_preset", "published_subset",
+                          "save_losses",
                           *(name for name in attacks.settings() if name != "attack_norm")))
 
 
@@ -153,7 +206,8 @@ def _check_transfer():
         raise InputError("transfer needs --transfer_from, the folder of results that are to be tried. "
                          "Received: transfer_from=''.")
     _refuse("transfer", ("eps", "eps_sweep", "target", "against", "against_rate", "kernel_dir",
-                         "num_shards", "eval_batch_count", "budget", "check_steps",
+                         "num_shards", "eval_batch_count", "budget", "check_steps", "pgd_preset",
+                         "published_subset", "save_losses",
                          *attacks.settings()))
 
 
@@ -212,7 +266,23 @@ def settings(attack: attacks.Attack) -> dict[str, Any]:
     keywords = {}
     for setting in attack.settings:
         keywords |= _keywords(setting, attack.stages)
-    return keywords | (_check_sweep() if "kappa_sweep" in keywords else {})
+    return _as_published(attack, keywords) | (_check_sweep() if "kappa_sweep" in keywords else {})
+
+
+def _as_published(attack, keywords):
+    """The keywords, those of a preset among them where no flag says otherwise."""
+    F, found = flags.FLAGS, preset(attack)
+    numbers = {"attack_step_size": "step_size", "attack_iterations": "num_steps",
+               "num_restarts": "num_restarts"}
+    for flag, keyword in numbers.items() if found else ():
+        if not F[flag].present:
+            keywords = keywords | {keyword: getattr(found, keyword)}
+    if "num_restarts" in keywords and (found or F.published_subset):
+        # What is published counts a point as broken by whichever restart breaks it.
+        keywords = {"drop_broken": True} | keywords
+    if F.save_losses:
+        keywords = keywords | {"keep_losses": True}
+    return keywords
 
 
 def _check_sweep():
@@ -283,7 +353,10 @@ def eps_values(attack: attacks.Attack) -> tuple[float | None, ...]:
         return (None,)
     # Differs from the original: it ignores --eps in this mode. The default, 0.01, cannot tell whether
     # it was given; absl can.
-    return (F.eps,) if F["eps"].present else values
+    if F["eps"].present:
+        return (F.eps,)
+    found = preset(attack)
+    return (found.eps,) if found else values
 
 
 def _check_shards():

@@ -10,12 +10,21 @@ import flags
 
 from absl import flags as absl_flags
 
-from data import inputs
+from data import get_spec, inputs
 from errors import InputError
 from networks import BATCH_NORM, CONVOLUTIONS, get_network
 from options import devices
 from options import network as network_options
-from training import MIXED_PRECISIONS, OBJECTIVES, get_objective
+from training import (
+    MIXED_PRECISIONS,
+    NOISE_STD,
+    OBJECTIVES,
+    TERM_OF_FLAG,
+    TRAINING_ATTACKS,
+    get_objective,
+    is_attacked,
+    weighed,
+)
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -33,7 +42,9 @@ def define() -> None:
     flags.define_lr_decay()
     absl_flags.DEFINE_string(
         "objective", "plain", f"What is minimised with the head: {', '.join(OBJECTIVES)}. plain: its "
-        "loss, CE or, with --RCE_train, RCE.")
+        "loss, CE or, with --RCE_train, RCE; at50, at100: of attacked images; alp, clp, lsq: logit "
+        "pairing.")
+    _define_objective()
     absl_flags.DEFINE_integer("batch_size", 128, "Images per step, over all replicas.")
     absl_flags.DEFINE_list(
         "lr_boundaries", [],
@@ -59,6 +70,24 @@ def define() -> None:
         "deterministic", False, "Only deterministic kernels: the same bytes on a GPU, too, slower.")
 
 
+def _define_objective():
+    """Flags of the terms of an objective; None: what its row, or the images' channels, say."""
+    for flag, term in TERM_OF_FLAG.items():
+        absl_flags.DEFINE_float(flag, None, f"Weight of {term} in an --objective. None: its own.")
+    absl_flags.DEFINE_float(
+        "noise_std", None, "Gaussian noise on training images of [0, 1], then clipped. None: of clp "
+        "and lsq 0.5 for one channel, 0.06 for three; else 0.")
+    absl_flags.DEFINE_float(
+        "train_attack_eps", None, "Largest change of a pixel by the training attack. None: 0.3 for one "
+        "channel, 16/255 for three.")
+    absl_flags.DEFINE_float(
+        "train_attack_step_size", None, "Change of a pixel per step of it. None: 0.01, or 2/255.")
+    absl_flags.DEFINE_integer("train_attack_iterations", None, "Its steps. None: 40, or 10.")
+    absl_flags.DEFINE_bool(
+        "augment", None, "Crops and flips of training images. None: as the data set or the recipe of "
+        "--model.")
+
+
 def define_test_nor() -> None:
     """Flags of test_nor.py alone."""
     flags.define_mode("train", "eval (train is the same thing)")
@@ -81,7 +110,8 @@ def check() -> None:
     for name in ("total_steps", "batch_size", "checkpoint_every", "keep_checkpoints",
                  "steps_per_loop", "num_residual_units"):
         flags.check_at_least(name, 1)
-    get_objective(F.objective)
+    _weights()
+    _check_terms()
 
 
 def loop_options(note: Callable[[str], None]) -> "Options":
@@ -163,21 +193,79 @@ def run_of(train_set: inputs.ImageSet, num_replicas: int) -> "TrainingRun":
     total_steps = _given(
         "total_steps", recipe and recipe.total_steps(len(train_set.labels), batch_size))
     optimizer = _given("Optimizer", recipe and recipe.optimizer)
-    objective = get_objective(F.objective)
     return TrainingRun(
         dataset=F.dataset, image_shape=train_set.images.shape[1:],
         num_classes=train_set.num_classes, blocks_per_stage=network_options.blocks_per_stage(),
         objective=heads.name_of(F.RCE_train), optimizer=optimizer, batch_size=batch_size,
         lr_boundaries=_boundaries(recipe, total_steps), total_steps=total_steps, seed=F.seed,
         sync_batch_norm=F.sync_batch_norm, mixed_precision=F.mixed_precision, model=F.model,
-        lr_schedule=F.lr_schedule, training_objective=objective.name,
-        objective_weights=objective.weights, **_numbers(recipe, optimizer))
+        lr_schedule=F.lr_schedule, training_objective=F.objective, objective_weights=_weights(),
+        **_terms(train_set.images.shape[-1], batch_size, num_replicas), **_augment(recipe),
+        **_numbers(recipe, optimizer))
 
 
 def as_recorded(run: "TrainingRun") -> dict[str, object]:
     """Every flag with its value, for the run record; of those that a recipe decides, the run's."""
     return flags.as_dict() | {"Optimizer": run.optimizer, "batch_size": run.batch_size,
                               "total_steps": run.total_steps}
+
+
+def _weights():
+    """The weights of --objective."""
+    F = flags.FLAGS
+    given = {flag: F[flag].value for flag in TERM_OF_FLAG if F[flag].value is not None}
+    return weighed(get_objective(F.objective), given)
+
+
+def _check_terms():
+    """Refuses numbers of the noise and of the training attack that are out of range or for nothing."""
+    F = flags.FLAGS
+    if F.noise_std is not None and not 0 <= F.noise_std <= 10:
+        raise InputError(f"noise_std must be in [0, 10]. Received: noise_std={F.noise_std}.")
+    for name, most in (("train_attack_eps", 1.0), ("train_attack_step_size", float("inf")),
+                       ("train_attack_iterations", float("inf"))):
+        value = F[name].value
+        if value is None:
+            continue
+        if not is_attacked(_weights()):
+            raise InputError(f"{name} does nothing without attacked images: an --objective of at50, "
+                             f"at100 or alp, or --at_lambda, --alp_lambda. Received: {name}={value}.")
+        if not 0 < value <= most or value == float("inf"):
+            bound = f" and at most {most:g}" if most < float("inf") else ""
+            raise InputError(f"{name} must be above 0{bound}. Received: {name}={value}.")
+
+
+def _terms(channels, batch_size, num_replicas):
+    """Noise and training attack as fields of a TrainingRun; refuses what they cannot be computed in."""
+    F, weights = flags.FLAGS, _weights()
+    kind = channels if channels in NOISE_STD else 3
+    if dict(weights).get("clp") and batch_size % (2 * num_replicas):
+        raise InputError(f"clp pairs images: batch_size must be a multiple of {2 * num_replicas}. "
+                         f"Received: batch_size={batch_size}.")
+    noise = F.noise_std
+    if noise is None:
+        noise = NOISE_STD[kind] if get_objective(F.objective).noisy else 0.0
+    if not is_attacked(weights):
+        return {"noise_std": noise}
+    if F.mixed_precision == "float16":
+        raise InputError("mixed_precision must not be float16 where training attacks images: their "
+                         "gradients vanish in it. Received: mixed_precision='float16', "
+                         f"objective={F.objective!r}.")
+    usual = TRAINING_ATTACKS[kind]
+    given = {name: F[f"train_attack_{name}"].value for name in ("eps", "step_size", "iterations")}
+    return {"noise_std": noise} | {
+        f"attack_{name}": getattr(usual, name) if value is None else value
+        for name, value in given.items()}
+
+
+def _augment(recipe):
+    """--augment as a field of a TrainingRun: none where it is what the data set does."""
+    spec = get_spec(flags.FLAGS.dataset)
+    wanted = _given("augment", recipe and recipe.augment)
+    if wanted and spec.has_mirror_classes:
+        raise InputError(f"augment must not be true of {spec.name}: a flipped image may be of another "
+                         "class, or of none. Received: augment=True.")
+    return {} if wanted is None or wanted == spec.augment else {"augment": wanted}
 
 
 def _given(name, of_recipe):

@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import functools
-import pkgutil
 import signal
 from collections.abc import Callable
 
@@ -14,7 +13,16 @@ from errors import RunError
 from files import checkpoints, run_lock, tf1_checkpoints, training_log
 from networks import heads, restoring
 from resnet_model import WEIGHT_DECAY, named_variables, weight_decay_loss
-from training import OBJECTIVES, Objective, cluster, get_objective, losses, optimizers
+from training import (
+    NO_ATTACK,
+    OBJECTIVES,
+    TrainingAttack,
+    adversarial,
+    cluster,
+    is_attacked,
+    losses,
+    optimizers,
+)
 from training.reporter import TEST_EVERY, Reporter, Silent, summary_every
 
 # No training that goes on comes near it; one that diverges passes it within a few steps.
@@ -22,7 +30,8 @@ LARGEST_COST = 1e6
 
 
 def make_train_loop(strategy, model, optimizer, head: heads.Head, batch_size: int,
-                    *, objective: Objective = OBJECTIVES["plain"],
+                    *, weights: tuple[tuple[str, float], ...] = OBJECTIVES["plain"].weights,
+                    attack: TrainingAttack = NO_ATTACK,
                     weight_decay: float = WEIGHT_DECAY, jit_compile: bool = False):
     """The traced training loop.
 
@@ -32,49 +41,63 @@ def make_train_loop(strategy, model, optimizer, head: heads.Head, batch_size: in
       optimizer: built for the model's trainable variables.
       head: of the model.
       batch_size: images per step over all replicas.
-      objective: what is minimised, with weight decay.
+      weights: of the terms of `training.losses.TERMS` that are minimised, with weight decay.
+      attack: of terms that look at attacked images.
       weight_decay: its factor.
       jit_compile: whether XLA compiles the gradients.
 
     Returns:
       A tf.function (iterator, num_steps int32 scalar) → (cost float32 scalar, good_steps int32
-      scalar). The cost is loss and weight decay before a step's update: of the last step, or of the
-      first one that is NaN or above LARGEST_COST; good_steps is the number of steps before that.
+      scalar, parts float32 [terms]). The cost is loss and weight decay before a step's update: of the
+      last step, or of the first one that is NaN or above LARGEST_COST; good_steps is the number of
+      steps before that. The parts are the terms of the same step as they are, means over the batch;
+      none of an objective of one term. The iterator gives images and labels, where attacked images are
+      looked at also the start of their attack.
     """
-    craft = pkgutil.resolve_name(objective.craft) if objective.craft else None
+    attacked = is_attacked(weights)
+    # 100 % adversarial training looks at no clean image, and its batch norm at none either.
+    clean = any(name != "adversarial_loss" for name, _ in weights)
 
-    def gradients(images, labels):
-        adversarial = craft(model, head, images, labels) if craft else None
+    def gradients(images, labels, *made):
         with tf.GradientTape() as tape:
-            outputs = model(images, training=True)
-            batch = losses.Batch(images, labels, *outputs, model, head, adversarial)
+            outputs = model(images, training=True) if clean else (None, None)
+            logits = [model(x, training=True)[0] for x in made]
+            batch = losses.Batch(images, labels, *outputs, model, head, *logits)
+            terms = losses.parts(weights, batch)
             # Replicas' gradients are summed: each divides by the global batch, and the decay, which
             # every replica has in full, by their number.
-            loss = tf.reduce_sum(losses.total(objective.weights, batch)) / batch_size
+            loss = tf.reduce_sum(losses.total(weights, terms)) / batch_size
             cost = loss + weight_decay_loss(model, weight_decay) / strategy.num_replicas_in_sync
             scaled = optimizer.scale_loss(cost)
-        return cost, tape.gradient(scaled, model.trainable_variables)
+        told = [tf.reduce_sum(term) / batch_size for term in terms] if len(terms) > 1 else []
+        return cost, told, tape.gradient(scaled, model.trainable_variables)
 
     if jit_compile:
         # Without the update: XLA cannot wait for the gradients of other replicas.
         gradients = tf.function(gradients, jit_compile=True)
 
-    def replica_step(images, labels):
-        cost, slopes = gradients(images, labels)
+    def replica_step(images, labels, *start):
+        # Outside the tape, so that what it makes is a constant.
+        made = [adversarial.craft(model, head, images, labels, *start, attack)] if attacked else []
+        cost, told, slopes = gradients(images, labels, *made)
         optimizer.apply(slopes, model.trainable_variables)
-        return cost
+        return cost, told
 
     @tf.function
     def train_loop(iterator, num_steps):
         cost, good_steps = tf.constant(0.0), tf.constant(0)
+        parts = [tf.constant(0.0)] * (len(weights) if len(weights) > 1 else 0)
         for _ in tf.range(num_steps):
             per_replica = strategy.run(replica_step, args=next(iterator))
-            new = strategy.reduce(tf.distribute.ReduceOp.SUM, per_replica, axis=None)
+            new, new_parts = tf.nest.map_structure(
+                lambda value: strategy.reduce(tf.distribute.ReduceOp.SUM, value, axis=None),
+                per_replica)
             # Kept on the device: looking at it on the host would halt a GPU at every step.
             is_good = _is_good(cost)
             cost = tf.where(is_good, new, cost)
+            parts = [tf.where(is_good, *pair) for pair in zip(new_parts, parts, strict=True)]
             good_steps += tf.cast(is_good & _is_good(new), tf.int32)
-        return cost, good_steps
+        return cost, good_steps, parts
 
     return train_loop
 
@@ -183,8 +206,9 @@ def train(run: checkpoints.TrainingRun, strategy: tf.distribute.Strategy,
             Reporter(run, network, strategy, test_set, options, start)
             if workers.is_chief else Silent())
         loop = make_train_loop(strategy, network.model, optimizer, network.head, run.batch_size,
-                               objective=_objective(run), weight_decay=run.weight_decay,
-                               jit_compile=options.jit_compile)
+                               weights=run.objective_weights, attack=TrainingAttack(
+                                   run.attack_eps, run.attack_step_size, run.attack_iterations),
+                               weight_decay=run.weight_decay, jit_compile=options.jit_compile)
         advance = functools.partial(loop, iter(_batches(strategy, run, train_set, start)))
         exit_code = _run_steps(advance, start, run, store, workers, reporter, options)
     return exit_code, reporter.figures
@@ -201,14 +225,14 @@ def _run_steps(advance, start, run, store, workers, reporter, options):
         while step < run.total_steps and not stopped:
             ahead = min(step + options.steps_per_loop, run.total_steps,
                         *(step - step % period + period for period in periods))
-            cost, good_steps = advance(tf.constant(ahead - step))
+            cost, good_steps, parts = advance(tf.constant(ahead - step))
             # Looked at once a call, and before anything of it is reported or saved.
             bad_step = step + int(good_steps) + 1
             if bad_step <= ahead:
                 raise RunError(f"the training has diverged: the loss of step {bad_step} is "
                                f"{float(cost):g}. {store.last_good()}")
             step = ahead
-            reporter.report(step, cost)
+            reporter.report(step, cost, parts)
             # Asked before the save: the chief saves for whichever worker was told to stop.
             stopped = workers.any(stop.number)
             if workers.is_chief and (
@@ -227,12 +251,6 @@ def _build(run, strategy):
         strategy, run, seed=run.seed, sync_batch_norm=run.sync_batch_norm,
         mixed_precision=run.mixed_precision)
     return network, optimizers.build_for(run, strategy, network.model)
-
-
-def _objective(run):
-    """What a run minimises: with the weights of its record, whatever the row's are by now."""
-    return dataclasses.replace(
-        get_objective(run.training_objective), weights=run.objective_weights)
 
 
 def _resume(store, workers, run, network, optimizer, options):
@@ -267,7 +285,8 @@ def _batches(strategy, run, train_set, start):
         first = context.input_pipeline_id * local
         return pipeline.train_dataset(
             train_set, batch_size=run.batch_size, seed=run.seed, start_step=start,
-            num_steps=run.total_steps, augment=get_spec(run.dataset).augment,
+            num_steps=run.total_steps, noise_std=run.noise_std, start_eps=run.attack_eps,
+            augment=get_spec(run.dataset).augment if run.augment is None else run.augment,
             num_replicas=strategy.num_replicas_in_sync, replica_ids=range(first, first + local))
 
     return strategy.distribute_datasets_from_function(dataset)

@@ -2,6 +2,7 @@
 
 import contextlib
 import time
+from collections.abc import Sequence
 
 from tqdm import tqdm
 
@@ -27,7 +28,7 @@ class Silent(contextlib.nullcontext):
     def __enter__(self):
         return self
 
-    def report(self, step, cost):
+    def report(self, step, cost, parts):
         """Says nothing."""
 
 
@@ -53,7 +54,9 @@ class Reporter:
         self._forward = network.forward_stored(strategy)
         self._test_set, self._note = test_set, options.note
         self._summary_every = summary_every(run.total_steps)
-        self._log = TrainingLog(options.train_dir, start, options.log_root)
+        # Of one term there is nothing to tell apart.
+        self._terms = [name for name, _ in run.objective_weights[1:] and run.objective_weights]
+        self._log = TrainingLog(options.train_dir, start, options.log_root, self._terms)
         # disable=None: no bar where the output is not a terminal.
         self._bar = tqdm(total=run.total_steps, initial=start, unit="step", disable=None)
         # From the step it goes on at: those before took time of another run.
@@ -67,12 +70,13 @@ class Reporter:
         self._bar.close()
         self._log.close()
 
-    def report(self, step: int, cost: float) -> None:
-        """What is due at a step, whose cost before its update is given."""
+    def report(self, step: int, cost: float, parts: Sequence[float]) -> None:
+        """What is due at a step, whose cost before its update is given, and each of its terms."""
         scalars = {}
         if step % self._summary_every == 0 or step == self._run.total_steps:
             # The rate of the step whose cost this is.
-            scalars = {"cost": float(cost), "learning_rate": float(self._schedule(step - 1))}
+            scalars = {"cost": float(cost), "learning_rate": float(self._schedule(step - 1)),
+                       **dict(zip(self._terms, map(float, parts), strict=True))}
             self._bar.set_postfix(
                 loss=f"{scalars['cost']:.4f}", lr=f"{scalars['learning_rate']:g}",
                 images_per_s=f"{self._images_per_second(step):.0f}", refresh=False)

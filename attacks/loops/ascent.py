@@ -9,6 +9,14 @@ from attacks.loops.balls import Ball
 # Images per gradient on a CPU. Fixed, so that an image's result depends neither on the batch it came
 # in nor on its place there; the last chunk is zero-padded. The fastest of 25 ... 400 measured.
 GRADIENT_CHUNK = 100
+# Length of all steps of PGD together in multiples of eps, where they have no other: a step is
+# 2.5·eps / num_steps, as in Madry et al. 2018.
+TRAVEL = 2.5
+
+
+def path_length(num_steps: int, eps: float, step_size: float | None = None) -> float:
+    """Length of all steps of PGD from a start, in units of eps."""
+    return TRAVEL if step_size is None else num_steps * step_size / eps
 
 
 def in_chunks(fn: Callable, *tensors: tf.Tensor, chunk: int = GRADIENT_CHUNK, outputs=None):

@@ -291,9 +291,9 @@ def train_to_the_end(strategy, run, log_root, stop_at=None, **options):
     everything in the newest checkpoint."""
     costs, report = [], reporter.Reporter.report
 
-    def report_and_stop(self, step, cost):
+    def report_and_stop(self, step, cost, parts):
         costs.append(float(cost))
-        report(self, step, cost)
+        report(self, step, cost, parts)
         if step == stop_at:
             os.kill(os.getpid(), signal.SIGTERM)
 

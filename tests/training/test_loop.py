@@ -307,7 +307,7 @@ def test_cost_is_mean_loss_plus_decay_before_the_update(cpu, toy_batches, object
     model, loop = toy_training(cpu, objective)
     images, labels = (part[0] for part in toy_batches)
     expected = np.mean(objective.loss(labels, model(images)[0])) + weight_decay_loss(model)
-    cost, _ = loop(toy_iterator(cpu, toy_batches), tf.constant(1))
+    cost, *_ = loop(toy_iterator(cpu, toy_batches), tf.constant(1))
     np.testing.assert_allclose(cost, expected, rtol=1e-6)
 
 
@@ -344,7 +344,7 @@ def test_weight_decay_counts_once_whatever_the_replicas(request, strategy, toy_b
     no_loss = heads.Head("none", lambda labels, z: 0.0 * tf.reduce_sum(z, -1), 1.0)
     model, loop = toy_training(strategy, no_loss, "sgd", rate=100.0)
     before, decay = weights_of(model), float(weight_decay_loss(model))
-    cost, _ = loop(toy_iterator(strategy, toy_batches), tf.constant(1))
+    cost, *_ = loop(toy_iterator(strategy, toy_batches), tf.constant(1))
     np.testing.assert_allclose(cost, decay, rtol=1e-6)
     for name, value in weights_of(model).items():
         shrunk = 1.0 - 100.0 * 0.0002 if name.endswith("kernel") else 1.0
@@ -388,9 +388,9 @@ def run_training(strategy, log_root, image_set, run=RUN, *, stop_at=None, stop_w
     reported, networks = [], []
     report, build = reporter.Reporter.report, restoring.build_network
 
-    def report_and_stop(self, step, cost):
+    def report_and_stop(self, step, cost, parts):
         reported.append((step, float(cost)))
-        report(self, step, cost)
+        report(self, step, cost, parts)
         if step == stop_at:
             os.kill(os.getpid(), stop_with)
 

@@ -1,0 +1,68 @@
+"""What restarts add: accuracy after so many of them, by which one broke each image."""
+
+import dataclasses
+
+import numpy as np
+
+from evaluation.success import Share, share
+
+# After which restarts it is told on screen, and after the last.
+TOLD = (1, 10, 100, 1000, 10_000)
+
+
+@dataclasses.dataclass(frozen=True)
+class RestartCurve:
+    """How an attack with restarts got on, at one eps.
+
+    Attributes:
+      first_broken: the restart that broke each image, int [n]; −1 where none did.
+      num_broken: how many of its restarts broke it, int [n].
+      num_restarts: of each image.
+      num_steps: gradients of a restart.
+      dropped: whether images left once they were broken.
+      settled: how many were wrong before any attack.
+      seconds: all restarts together.
+    """
+
+    first_broken: np.ndarray
+    num_broken: np.ndarray
+    num_restarts: int
+    num_steps: int
+    dropped: bool
+    settled: int
+    seconds: float
+
+    def left(self, restarts: int) -> np.ndarray:
+        """bool [n]: images that the first so many restarts have not broken."""
+        return (self.first_broken < 0) | (self.first_broken >= restarts)
+
+    def accuracy(self, restarts: int) -> Share:
+        """Worst-case accuracy after so many restarts, with Wilson's 95 % interval."""
+        return share(self.left(restarts))
+
+    def gradients(self, restarts: int) -> int:
+        """Gradients that the first so many restarts took."""
+        tried = np.full(len(self.first_broken), restarts)
+        if self.dropped:
+            tried = np.where(self.left(restarts), restarts, self.first_broken + 1)
+            # Wrong before the attack: their restart 0 was never run.
+            return int(self.num_steps * (tried.sum() - self.settled))
+        return int(self.num_steps * tried.sum())
+
+    def lines(self) -> list[str]:
+        """What is told on screen."""
+        found = []
+        for number in dict.fromkeys((*TOLD, self.num_restarts)):
+            if number <= self.num_restarts:
+                value, low, high, _ = self.accuracy(number)
+                found.append(
+                    f"After {number} restarts: accuracy {100 * value:.1f} % [{100 * low:.1f}, "
+                    f"{100 * high:.1f}], {self.left(number).sum()} images left, "
+                    f"{self.gradients(number):,} gradients.")
+        rate = self.gradients(self.num_restarts) / max(self.seconds, 1e-9)
+        found.append(f"{self.settled} images were wrong before any attack; {rate:,.0f} gradients/s.")
+        if not self.dropped:
+            # Of images that have left nobody knows.
+            mean = 1 - self.num_broken.mean() / self.num_restarts
+            found.append(f"Mean accuracy over the restarts: {100 * mean:.1f} %.")
+        return found
