@@ -229,7 +229,9 @@ def _tell_of_restarts(job, work, attacked, folder):
         rows = slice(round_number * num_images, (round_number + 1) * num_images)
         dropped = "first_broken" in work.crafter.records
         wrong = per_image["predicted_before"][rows] != work.labels
-        curve = RestartCurve(found["first_broken"], found["num_broken"], number,
+        # Wrong before is broken from the start, whatever an attack on its prediction makes of it.
+        curve = RestartCurve(np.where(wrong, 0, found["first_broken"]),
+                             np.where(wrong, number, found["num_broken"]), number,
                              job.attack.num_steps(job.settings), dropped, int(wrong.sum()),
                              float(found["seconds"].sum()))
         curves[f"eps {eps:g}"] = curve

@@ -124,3 +124,13 @@ def test_every_image_is_told_of_once(drop):
     told = []
     run(drop, settled=np.arange(NUM) == 1, images_done=told.append)
     assert sum(told) == NUM and min(told) >= 0
+
+
+def test_losses_of_every_restart_are_kept():
+    def attack(images, numbers):
+        return {"adversarial": X[images], "merit": MARGIN[images, numbers],
+                "wrong": MARGIN[images, numbers] > 0, "cross_entropy": MARGIN[images, numbers]}
+
+    result = worst_of_restarts(attack, X, Restarts(NUMBER, False, 5, losses=True))
+    np.testing.assert_array_equal(result["losses"], MARGIN)
+    np.testing.assert_array_equal(result["num_broken"], (MARGIN > 0).sum(axis=1))

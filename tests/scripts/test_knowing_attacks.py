@@ -74,6 +74,21 @@ def test_shards_and_batches_leave_the_same_bytes(tiny, tmp_path):
         assert (merged / name).read_bytes() == (whole / name).read_bytes()
 
 
+def test_pgd_with_restarts_tells_what_they_add(tiny, tmp_path):
+    result = succeeded("test_adv", *NETWORK, tiny[0], *FEW[:1], "--eval_batch_count=1", "--eps=0.05",
+                       "--attack_iterations=2", "--attack_method=pgd", "--num_restarts=3",
+                       "--drop_broken=False", "--save_losses=True", cwd=tmp_path)
+    folder = tmp_path / "pgd_digits/RCE"
+    losses, saved = np.load(folder / "losses.npy"), np.load(folder / "results.npz")
+    assert losses.shape == (3, 200) and losses.dtype == np.float32 and losses.min() >= 0
+    assert "After 3 restarts: accuracy" in result.out and "Mean accuracy over the" in result.out
+    rows = (folder / "restarts.csv").read_text().splitlines()
+    accuracy = float(rows[3].split(",")[-1])
+    right = [saved[f"predicted_{when}"] == saved["label"] for when in ("before", "after")]
+    assert accuracy == pytest.approx(100 * np.mean(right[0] & right[1]))
+    assert (folder / "restarts.png").is_file()
+
+
 def test_square_without_a_detector_knows_the_network_alone(tiny, tmp_path):
     succeeded("test_adv", *NETWORK, tiny[0], *FEW, "--attack_method=square", cwd=tmp_path)
     folder = tmp_path / "square_digits/RCE"

@@ -1,0 +1,64 @@
+"""--pgd_preset and its neighbours: what they stand for, which flags win, what is refused."""
+
+import flags
+
+import pytest
+
+import attacks
+from attacks.presets import PRESETS
+from errors import InputError
+from options import attack as options
+from tests.helpers import script_runner
+
+PGD = attacks.get("pgd")
+MNIST = ("--dataset=mnist", "--mode=attack", "--attack_method=pgd")
+
+
+def parsed(*arguments):
+    script_runner.parse("test_adv", *MNIST, *arguments)
+    options.check()
+    return options.settings(PGD), options.eps_values(PGD)
+
+
+@pytest.mark.parametrize("dataset", PRESETS)
+@pytest.mark.parametrize("name", ["baseline", "mid", "strongest", "lite"])
+def test_a_preset_is_its_numbers(dataset, name):
+    settings, eps = parsed(f"--pgd_preset={name}", f"--dataset={dataset}")
+    row = PRESETS[dataset][name]
+    assert eps == (row.eps,) and settings == {
+        "step_size": row.step_size, "num_steps": row.num_steps, "num_restarts": row.num_restarts,
+        "drop_broken": True}
+    assert options.num_images(PGD) == (200 if name == "lite" else 0)
+
+
+def test_what_is_given_wins():
+    settings, eps = parsed("--pgd_preset=strongest", "--eps=0.1", "--num_restarts=7",
+                           "--attack_step_size=0.02", "--attack_iterations=3", "--drop_broken=False")
+    assert eps == (0.1,) and settings == {
+        "step_size": 0.02, "num_steps": 3, "num_restarts": 7, "drop_broken": False}
+    parsed("--pgd_preset=lite", "--eval_batch_count=1")
+    assert options.num_images(PGD) == 0
+
+
+def test_without_one_pgd_is_what_it_was():
+    settings, eps = parsed("--eps=0.1")
+    assert settings == {"num_restarts": 1} and eps == (0.1,)
+    settings, _ = parsed("--eps=0.1", "--published_subset")
+    assert settings == {"num_restarts": 1, "drop_broken": True}
+
+
+@pytest.mark.parametrize(("arguments", "words"), [
+    (["--pgd_preset=hard"], r"pgd_preset must be one of \[baseline, mid, strongest, lite\]\. Rec"),
+    (["--pgd_preset=mid", "--dataset=digits"], "pgd_preset is known for mnist and cifar10"),
+    (["--pgd_preset=mid", "--attack_method=bim"], "pgd_preset sets the step size, which only pgd has"),
+    (["--pgd_preset=mid", "--eps_sweep=0.1,0.2"], "--pgd_preset takes no --eps_sweep"),
+    (["--published_subset", "--eval_batch_count=2"], "--published_subset takes no --eval_batch_count"),
+    (["--published_subset", "--detector=d.npz"], "--published_subset and --detector exclude each"),
+    (["--save_losses", "--eps=0.1"], "save_losses needs --drop_broken=False: broken points would"),
+    (["--save_losses", "--drop_broken=False"], "save_losses needs one --eps"),
+    (["--save_losses", "--attack_method=bim"], "save_losses needs an attack of restarts that tells"),
+    (["--mode=challenge", "--detector=d.npz", "--pgd_preset=mid"], "challenge takes no --")])
+def test_what_cannot_be_is_refused(arguments, words):
+    with pytest.raises(InputError, match=words):
+        parsed(*arguments)
+    assert flags.FLAGS.is_parsed()
