@@ -16,7 +16,17 @@ from evaluation.metrics import separation
 from evaluation.rounds import rounds_of, successful
 from files import provenance, result_files
 from files.features import load_kernels, save_kernels
-from results import attackers, cells, collect, experiments, pictures, report, statements, tables
+from results import (
+    attackers,
+    cells,
+    collect,
+    experiments,
+    logit_pairing,
+    pictures,
+    report,
+    statements,
+    tables,
+)
 from tests.helpers.results import auc_table, results_of
 from tests.helpers.script_runner import ROOT
 
@@ -37,7 +47,8 @@ def test_readme_and_json_agree():
 
 def test_report_and_json_agree():
     assert report.REPORT.read_text(encoding="utf-8") == report.report(
-        FOUND, EXPERIMENTS, cells.load_beyond(), attackers.load()), "run `make report`"
+        FOUND, EXPERIMENTS, cells.load_beyond(), attackers.load(), logit_pairing.load()
+    ), "run `make report`"
 
 
 def test_experiments_say_what_was_tried_and_found():

@@ -1,0 +1,136 @@
+"""Logit pairing on MNIST: the LeNets of results/logit_pairing.sh beside the published table.
+
+    python -m results.logit_pairing logit_pairing    # the folder of results/logit_pairing.sh
+
+Writes results/logit_pairing.json, which `make report` draws up. What was not run has no figure.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from errors import InputError
+from evaluation.success import share
+from files import atomic, provenance
+from results.cells import HERE, NOT_RUN
+from results.collect import run_of
+
+PATH = HERE / "logit_pairing.json"
+ATTACKS = ("baseline", "mid", "strongest", "lite")
+# Accuracy (%) on clean images, and under baseline, mid and strongest; MNIST, from the README of the
+# authors' code, mid from Mosbach et al. 2018 (arXiv 1810.12042). Of two rows mid is of another version.
+PUBLISHED = {
+    "plain": (99.2, 0.0, 0.0, 0.0), "clp": (98.8, 62.4, 29.1, 4.1), "lsq": (98.8, 70.6, 39.0, 5.0),
+    "alp": (98.5, 96.0, 93.8, 88.9), "at50_alp": (98.3, 97.2, 95.3, 89.9),
+    "at50": (99.1, 92.7, 93.1, 88.2), "at100_alp": (98.4, 96.6, None, 85.7),
+    "at100": (98.9, 95.2, None, 88.0)}
+
+
+def collect(work: Path) -> dict[str, Any]:
+    """Rows and the runs behind them.
+
+    Args:
+      work: folder of results/logit_pairing.sh.
+
+    Returns:
+      {"rows": [...], "runs": {name: run}}. A row has "network", "what" ("clean" or one of ATTACKS),
+      "num_right" and "n"; of a clean one also "steps" and the training attack's "iterations".
+    """
+    rows, runs = [], {}
+    for network in PUBLISHED:
+        training = provenance.read(work / "networks" / network / "train", "train")
+        if training is None:
+            continue
+        runs[f"train_{network}"] = run_of(training) | {"steps": training["metrics"]["step"]}
+        for attack in ATTACKS:
+            record = provenance.read(work / "attacked" / network / attack, "test_adv")
+            if record is None:
+                continue
+            runs[f"{attack}_{network}"] = run_of(record)
+            metrics = record["metrics"]
+            num, told = metrics["num_per_eps"], metrics["rounds"][0]
+            rows.append({"network": network, "what": attack, "n": num,
+                         "num_right": round(told["precision_adv"] * num),
+                         "num_restarts": metrics["num_restarts"]})
+        # Of all 10,000, not of the 1,000 that were attacked.
+        flags = training["flags"]
+        rows.append({"network": network, "what": "clean", "n": 10_000,
+                     "num_right": round(training["metrics"]["test_precision"] * 10_000),
+                     "steps": training["metrics"]["step"],
+                     "iterations": flags["train_attack_iterations"] or 0})
+    return {"rows": rows, "runs": runs}
+
+
+def load(folder: Path = HERE) -> dict[str, Any]:
+    """What was collected; without its file no rows."""
+    path = folder / PATH.name
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {"rows": [], "runs": {}}
+
+
+def table_rows(found: dict[str, Any]) -> list[list[str]]:
+    """Head and rows: ours with its 95 % interval, (published); ▼ where the published one lies above."""
+    of = {(row["network"], row["what"]): row for row in found["rows"]}
+    table = [["`--objective`", "steps", "clean", "baseline", "mid", "strongest",
+              "50 restarts, 200 images"]]
+    for network, published in PUBLISHED.items():
+        steps = of.get((network, "clean"), {}).get("steps")
+        cells = [_cell(of.get((network, what)), figure) for what, figure in zip(
+            ("clean", *ATTACKS[:3]), published, strict=True)]
+        table.append([network, f"{steps:,}" if steps else NOT_RUN, *cells,
+                      _cell(of.get((network, "lite")), None)])
+    return table
+
+
+def _cell(row, published):
+    beside = "" if published is None else f" ({published:g})"
+    if row is None:
+        return NOT_RUN + beside
+    counted = _share(row)
+    short = published is not None and 100 * counted.high < published
+    return (f"{100 * counted.value:.1f} [{100 * counted.low:.1f}, {100 * counted.high:.1f}]{beside}"
+            f"{' ▼' if short else ''}")
+
+
+def _share(row):
+    return share(np.arange(row["n"]) < row["num_right"])
+
+
+def findings(found: dict[str, Any]) -> list[tuple[str, str]]:
+    """The three statements of the paper that are asked about, and what ours say."""
+    of = {(row["network"], row["what"]): row["num_right"] / row["n"] for row in found["rows"]}
+
+    def judged(needed, holds):
+        values = [of.get(key) for key in needed]
+        return NOT_RUN if None in values else str(bool(holds(*values))).lower()
+
+    pairing = [(network, what) for network in ("clp", "lsq") for what in ("baseline", "lite")]
+    return [
+        ("CLP and LSQ look robust (over half right at baseline) and fall to less than a tenth under "
+         "many restarts", judged(pairing, lambda a, b, c, d: min(a, c) > 0.5 and max(b, d) < 0.1)),
+        ("50 % adversarial training hardly loses by larger steps (less than 5 points from baseline to "
+         "mid)", judged([("at50", "baseline"), ("at50", "mid")], lambda a, b: a - b < 0.05)),
+        ("adversarial logit pairing keeps more than CLP and LSQ at mid",
+         judged([("alp", "mid"), ("clp", "mid"), ("lsq", "mid")], lambda a, b, c: a > max(b, c)))]
+
+
+def main() -> int:
+    """Collects from the folder that is named."""
+    if len(sys.argv) != 2 or not Path(sys.argv[1]).is_dir():
+        sys.stderr.write("error: expected the folder of results/logit_pairing.sh. "
+                         f"Received: {sys.argv[1:]}.\n")
+        return 1
+    try:
+        found = collect(Path(sys.argv[1]))
+    except InputError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 1
+    atomic.write_json(PATH, found)
+    sys.stdout.write(f"{len(found['rows'])} rows: {PATH}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,50 @@
+"""The table of logit pairing: what is collected, what stands beside the published figures."""
+
+import subprocess
+import sys
+
+import pytest
+
+from files import provenance
+from results import logit_pairing
+from tests.helpers.script_runner import ROOT
+
+
+def row(network, what, right, n=1000, **more):
+    return {"network": network, "what": what, "num_right": right, "n": n, **more}
+
+
+def test_rows_are_of_the_run_records(tmp_path):
+    provenance.write(tmp_path / "networks/clp/train", "train", flags={"train_attack_iterations": None},
+                     metrics={"step": 2344, "test_precision": 0.9845})
+    provenance.write(tmp_path / "attacked/clp/mid", "test_adv", flags={}, metrics={
+        "num_per_eps": 1000, "rounds": [{"precision_adv": 0.029}], "num_restarts": 1})
+    found = logit_pairing.collect(tmp_path)
+    assert found["rows"] == [row("clp", "mid", 29, num_restarts=1),
+                             row("clp", "clean", 9845, 10_000, steps=2344, iterations=0)]
+    assert set(found["runs"]) == {"train_clp", "mid_clp"}
+
+
+def test_ours_stand_beside_the_published():
+    table = logit_pairing.table_rows({"rows": [
+        row("lsq", "clean", 9900, 10_000, steps=10, iterations=0), row("lsq", "mid", 300),
+        row("lsq", "lite", 1, 200)]})
+    cells = dict(zip(table[0], table[3], strict=True))
+    assert (cells["`--objective`"], cells["steps"]) == ("lsq", "10")
+    assert cells["clean"] == "99.0 [98.8, 99.2] (98.8)" and cells["mid"].endswith("(39) ▼")
+    assert cells["strongest"] == "not run (5)" and cells["50 restarts, 200 images"].startswith("0.5 [")
+    assert len(table) == 1 + len(logit_pairing.PUBLISHED)
+
+
+@pytest.mark.parametrize(("lite", "judged"), [(5, "true"), (100, "false")])
+def test_statements_are_judged_by_the_rows(lite, judged):
+    rows = [row(network, "baseline", 600) for network in ("clp", "lsq")]
+    rows += [row(network, "lite", lite) for network in ("clp", "lsq")]
+    found = dict(logit_pairing.findings({"rows": rows}))
+    assert list(found.values()) == [judged, "not run", "not run"]
+
+
+def test_a_folder_that_is_not_there_is_refused():
+    done = subprocess.run([sys.executable, "-m", "results.logit_pairing", "nowhere"], cwd=ROOT,
+                          capture_output=True, text=True)
+    assert done.returncode == 1 and "Received: ['nowhere']" in done.stderr
