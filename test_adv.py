@@ -336,6 +336,24 @@ def _judge(victim, root, tag):
     print(f"\nEvery figure with its 95 % interval: {path} and .csv")
 
 
+def loss_histogram(victim: Victim) -> None:
+    """--mode=loss_histogram: the cross entropies of one image's restarts, of an earlier attack."""
+    F, job = flags.FLAGS, _job(victim)
+    folder = _folder(victim, job)
+    losses = result_files.load_losses(folder)
+    if not 0 <= F.image_index < losses.shape[1]:
+        raise InputError(f"image_index must be below the {losses.shape[1]} images of {folder}. "
+                         f"Received: image_index={F.image_index}.")
+    own = losses[:, F.image_index]
+    # From here on the label has less than an equal share, so that another class wins.
+    line = float(np.log(victim.image_set.num_classes))
+    picture = os.path.join(folder, "loss_histogram.png")
+    drawing.histogram(picture, own, line, "cross entropy of the label",
+                      f"{len(own)} restarts of image {F.image_index}, {job.variant}")
+    print(f"{np.count_nonzero(own > line)} of {len(own)} restarts of image {F.image_index} lie above "
+          f"log {victim.image_set.num_classes} = {line:.4f}. The histogram is in {picture}.")
+
+
 def tsne_features(victim: Victim) -> None:
     """--mode=tSNE_logits: t-SNE of the features of normal and adversarial images together."""
     F, job = flags.FLAGS, _job(victim)
@@ -382,7 +400,7 @@ def _tsne_rows(num_images, count_batch, *, tenth):
 
 
 MODES = {"attack": attack, "merge": merge, "transfer": transfer, "challenge": challenge,
-         "tSNE_logits": tsne_features}
+         "loss_histogram": loss_histogram, "tSNE_logits": tsne_features}
 
 
 def main() -> int:

@@ -40,6 +40,10 @@ LINE_STYLE = (("#000000", "o"), ("#E69F00", "s"), ("#0072B2", "^"), ("#009E73", 
               ("#CC79A7", "P"), ("#56B4E9", "X"), ("#999999", "*"))
 
 
+# As in the figure of Mosbach et al. 2018.
+_HISTOGRAM_BINS = 22
+
+
 class Curve(NamedTuple):
     """One line of a `Panel`: x, y float [points]; how it is drawn."""
 
@@ -130,6 +134,31 @@ def panels(path: str | os.PathLike, row: Sequence[Panel], title: str) -> None:
         Path(path).with_suffix(".csv"), ("panel", "curve", "x", "y"),
         ((panel.title, curve.label, x, y) for panel in row for curve in panel.curves
          for x, y in zip(np.asarray(curve.x).tolist(), np.asarray(curve.y).tolist(), strict=True)))
+
+
+@_plain
+def histogram(path: str | os.PathLike, values: np.ndarray, line: float, xlabel: str, title: str
+              ) -> None:
+    """Draws a histogram with counts on a logarithmic axis, and writes its bins beside the picture.
+
+    Args:
+      path: PNG file to write; the bins go to the same name with the suffix .csv.
+      values: float [n].
+      line: where a red line stands.
+      xlabel: what the values are.
+      title: above the picture.
+    """
+    figure, axes = _figure(6.0, 4.6)
+    # The line inside, or a picture whose values all lie on one side would not show which.
+    low, high = min(float(values.min()), line), max(float(values.max()), line)
+    counts, edges = np.histogram(values, _HISTOGRAM_BINS, (low, high if high > low else low + 1))
+    axes.stairs(counts, edges, fill=True, color="#0072B2")
+    axes.axvline(line, color="#D55E00", linewidth=1.6)
+    axes.set(yscale="log", xlabel=xlabel, ylabel="count", ylim=(0.7, None), title=title)
+    axes.grid(color="0.9")
+    _save(figure, path)
+    atomic.write_csv(Path(path).with_suffix(".csv"), ("from", "to", "count"),
+                     zip(edges[:-1].tolist(), edges[1:].tolist(), counts.tolist(), strict=True))
 
 
 @_plain

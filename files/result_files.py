@@ -81,6 +81,19 @@ def save_losses(folder: str | os.PathLike, losses: np.ndarray) -> None:
         np.save(file, np.asarray(losses, np.float32))
 
 
+def load_losses(folder: str | os.PathLike) -> np.ndarray:
+    """LOSSES of a folder, float32 [restarts, n]; InputError where there is none."""
+    path = Path(folder) / LOSSES
+    if not path.is_file():
+        raise InputError(f"expected {LOSSES} in {folder}, which --save_losses=True leaves. "
+                         "Received: no such file.")
+    losses = read_npy(path)
+    if losses.ndim != 2 or not losses.size or not np.isfinite(losses).all():
+        raise InputError(f"expected finite losses [restarts, images] in {path}. "
+                         f"Received: shape={losses.shape}.")
+    return losses
+
+
 def load_attack_results(folder: str | os.PathLike, images: bool = False) -> dict[str, np.ndarray]:
     """Reads and checks the result files of one attack, the original's included.
 

@@ -20,7 +20,7 @@ SWEEP_EPS = tuple(round(0.02 * k, 2) for k in range(1, 11))
 def define() -> None:
     """Flags of test_adv.py alone."""
     # The original's default, which does nothing useful there: it is answered with the modes.
-    flags.define_mode("train", "attack, merge, transfer, challenge or tSNE_logits")
+    flags.define_mode("train", "attack, merge, transfer, challenge, loss_histogram or tSNE_logits")
     flags.define_eval_batches(10)
     flags.define_path("eval_dir", "", "Accepted for the original's commands; not used.")
     flags.define_attack()
@@ -81,6 +81,10 @@ def _define_published():
         "--drop_broken=False.")
 
 
+    absl_flags.DEFINE_integer(
+        "image_index", 0, "Which image of the results --mode=loss_histogram draws, from 0.")
+
+
 def _define_setting(setting):
     """A number without a default is a list, so that a pair can be given for two stages."""
     if setting.choices:
@@ -119,7 +123,7 @@ def check() -> None:
         return _check_transfer()
     if F.mode == "challenge":
         return _check_challenge()
-    _refuse(f"--mode={F.mode}", ("budget",))
+    _refuse(f"--mode={F.mode}", ("budget", *(("image_index",) if F.mode != "loss_histogram" else ())))
     if F.transfer_from:
         raise InputError("--transfer_from needs --mode=transfer. Received: mode="
                          f"{F.mode}.")

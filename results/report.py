@@ -116,9 +116,9 @@ _PAIRING = """\
 
 LeNets on MNIST, attacked by PGD with the presets of the logit pairing paper (arXiv 1810.12042) on its
 1,000 draws of test images: ours in % [95 % interval] (published); ▼ where the published one lies above.
-Ours are trained far shorter (the authors' launch script has 100 epochs): clp and lsq 10 epochs, plain 5,
-the others 2, with a training attack of 10 steps of 0.04 in place of 40 of 0.01. No figure of these short
-trainings says what the published networks do.
+Ours are trained far shorter (the authors' launch script has 100 epochs): clp and lsq 10 epochs, plain
+5, the others 2, with a training attack of 10 steps of 0.04 in place of 40 of 0.01. No figure of these
+short trainings says what the published networks do.
 """
 
 

@@ -50,7 +50,7 @@ NEW = {
         "attack_initial_const": [], "jsma_pair": False, "num_restarts": 1, "attack_cost": "ce",
         "eps_sweep": [], "attack_chunk": 0, "jit_compile": False, "budget": "quick",
         "check_steps": False, "kappa_sweep": [], "pgd_preset": "", "published_subset": False,
-        "save_losses": False,
+        "save_losses": False, "image_index": 0,
         "cw_abort": "image", "cw_search_start": "anew", "project": "conflict",
         "attack_kernels": "files", "density_goal": "median",
         "density_form": "log", "distance_from": "attack1", "kernel_dir": "", "overwrite": False,

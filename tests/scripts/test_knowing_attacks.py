@@ -87,6 +87,15 @@ def test_pgd_with_restarts_tells_what_they_add(tiny, tmp_path):
     right = [saved[f"predicted_{when}"] == saved["label"] for when in ("before", "after")]
     assert accuracy == pytest.approx(100 * np.mean(right[0] & right[1]))
     assert (folder / "restarts.png").is_file()
+    command = (*NETWORK, tiny[0], "--mode=loss_histogram", "--attack_method=pgd")
+    shown = succeeded("test_adv", *command, "--image_index=5", cwd=tmp_path)
+    bins = (folder / "loss_histogram.csv").read_text().splitlines()
+    assert len(bins) == 23 and sum(int(row.split(",")[2]) for row in bins[1:]) == 3
+    above = np.count_nonzero(losses[:, 5] > np.log(10))
+    assert f"{above} of 3 restarts of image 5 lie above log 10" in shown.out
+    refused("test_adv", *command, "--image_index=200", cwd=tmp_path, words=[
+        "image_index must be below the 200 images"])
+    refused("test_adv", *command, "--save_pwd=elsewhere", cwd=tmp_path, words=["expected losses.npy"])
 
 
 def test_square_without_a_detector_knows_the_network_alone(tiny, tmp_path):
