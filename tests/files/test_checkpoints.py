@@ -23,7 +23,9 @@ OTHER = {"objective": "ce", "dataset": "mnist", "blocks_per_stage": 5, "image_sh
          "num_classes": 7, "optimizer": "adam", "batch_size": 32, "seed": 1,
          "sync_batch_norm": True, "mixed_precision": "bfloat16", "model": "mlp",
          "learning_rate": 0.001, "adam_epsilon": 1e-8, "weight_decay": 0.0, "lr_schedule": "cosine",
-         "training_objective": "at50", "objective_weights": (("head_loss", 0.5),)}
+         "training_objective": "at50", "objective_weights": (("head_loss", 0.5),),
+         "noise_std": 0.5, "attack_eps": 0.3, "attack_step_size": 0.01, "attack_iterations": 40,
+         "augment": False}
 EXPECTED = NetworkSpec(
     *(getattr(RUN, field.name) for field in dataclasses.fields(NetworkSpec)))
 

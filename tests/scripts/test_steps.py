@@ -162,8 +162,8 @@ def test_train_without_a_test_set_says_so(tmp_path):
 def test_sigint_saves_and_exits_with_130(tmp_path, monkeypatch):
     report = reporter.Reporter.report
 
-    def interrupt(self, step, cost):
-        report(self, step, cost)
+    def interrupt(self, step, cost, parts):
+        report(self, step, cost, parts)
         if step == 3:
             signal.raise_signal(signal.SIGINT)
 
