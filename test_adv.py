@@ -219,20 +219,19 @@ def _run_and_save(victim, job, work, folder, *, more_steps=False, whole_box=Fals
 
 def _tell_of_restarts(job, work, attacked, folder):
     """What restarts have added, on screen and as a picture; the losses where they are kept."""
-    number = job.settings.get("num_restarts", 1)
-    if number < 2 and "keep_losses" not in job.settings:
+    restarts = work.crafter.restarts
+    if restarts is None or (restarts.number < 2 and not restarts.losses):
         return
     curves, num_images = {}, len(work.labels)
     per_image = attacked.per_image
     for round_number, eps in enumerate(work.eps_values):
         found = sweep.of_restarts(work, round_number)
         rows = slice(round_number * num_images, (round_number + 1) * num_images)
-        dropped = "first_broken" in work.crafter.records
         wrong = per_image["predicted_before"][rows] != work.labels
         # Wrong before is broken from the start, whatever an attack on its prediction makes of it.
         curve = RestartCurve(np.where(wrong, 0, found["first_broken"]),
-                             np.where(wrong, number, found["num_broken"]), number,
-                             job.attack.num_steps(job.settings), dropped, int(wrong.sum()),
+                             np.where(wrong, restarts.number, found["num_broken"]), restarts.number,
+                             job.attack.num_steps(job.settings), restarts.drop, int(wrong.sum()),
                              float(found["seconds"].sum()))
         curves[f"eps {eps:g}"] = curve
         print(*curve.lines(), sep="\n")

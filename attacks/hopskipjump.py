@@ -65,10 +65,14 @@ def hopskipjump(logits_and_features_fn: Callable, x: tf.Tensor, *, labels: tf.Te
         def to_boundary(images):
             return decisions.bisect(answered_wrongly, norm, clean, images, halvings)
 
+        def num_queries_of(number):
+            return tf.cast(FIRST_QUERIES * tf.sqrt(tf.cast(number, x.dtype)), tf.int32)
+
+        def affordable(number, queries):
+            return queries + num_queries_of(number) + MOST_HALVINGS + halvings <= num_steps
+
         def walk(number, state):
-            number += 1
-            root = tf.sqrt(tf.cast(number, x.dtype))
-            num_queries = tf.cast(FIRST_QUERIES * root, tf.int32)
+            root, num_queries = tf.sqrt(tf.cast(number, x.dtype)), num_queries_of(number)
             image, distance = state["image"], decisions.size_of(norm, state["image"] - clean)
             radius = tf.where(number == 1, tf.cast(_FIRST_RADIUS * (clip_max - clip_min), x.dtype),
                               state["reached"] / size)
@@ -82,21 +86,22 @@ def hopskipjump(logits_and_features_fn: Callable, x: tf.Tensor, *, labels: tf.Te
             nearer = decisions.size_of(norm, new["image"] - clean) < decisions.size_of(
                 norm, state["nearest"] - clean)
             new["nearest"] = tf.where(nearer, new["image"], state["nearest"])
-            going_on = state["going_on"] & (
-                state["queries"] + num_queries + MOST_HALVINGS + halvings <= num_steps)
-            return number, {name: keep_rows(going_on, value, state[name])
-                            for name, value in new.items()} | {"going_on": going_on}
+            going_on = state["going_on"]
+            state = {name: keep_rows(going_on, value, state[name]) for name, value in new.items()}
+            return number + 1, state | {"going_on": going_on & affordable(number + 1, state["queries"])}
 
         natural = answered_wrongly(clean)
         start = _nearest_accepted(norm, clean, labels, accepted)
         # Where it is of no other class, or the forms of the scores differ from the scores.
         found = answered_wrongly(start) & ~natural
         image = keep_rows(found, to_boundary(start), clean)
-        state = {"image": image, "nearest": image,
-                 "reached": decisions.size_of(norm, start - clean), "going_on": found,
-                 "queries": 1 + tf.where(found, 1 + halvings, 0) * tf.ones_like(labels)}
+        queries = 1 + tf.where(found, 1 + halvings, 0)
+        # Asked before a step, not after: one that cannot be paid for is not computed.
+        state = {"image": image, "nearest": image, "queries": queries,
+                 "reached": decisions.size_of(norm, start - clean),
+                 "going_on": found & affordable(1, queries)}
         _, state = tf.while_loop(lambda number, state: tf.reduce_any(state["going_on"]), walk,
-                                 (0, state), parallel_iterations=1)
+                                 (1, state), parallel_iterations=1)
         return {"adversarial": state["nearest"], "evaded": found | natural,
                 "queries": state["queries"]}
 

@@ -50,7 +50,8 @@ def matching_pgd(logits_and_features_fn: Callable, x: tf.Tensor, *, labels: tf.T
     by_class = tf.transpose(tf.cast(kernels, x.dtype), [2, 0, 1])
 
     def carry(judged, labels, restart):
-        nearest = matching.by_distance(matching.distances(judged.features, by_class), labels)
+        nearest, _ = matching.others_first(
+            matching.distances(judged.features, by_class), tf.range(len(by_class)), labels)
         return {"target": tf.gather(nearest, restart % num_targets, batch_dims=1),
                 "kernel": tf.zeros_like(judged.features)}
 

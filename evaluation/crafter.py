@@ -61,7 +61,10 @@ class Crafter:
       chunk: images that share a gradient, or a forward pass; 0 of an attack without.
       part_size: images that are saved together.
       records: names of what results tell of each image, besides what they tell of every attack.
+      restarts: how often each image is started from, of all its target classes; None of a search.
     """
+
+    restarts: Restarts | None = None
 
     def __init__(self, network: Network, strategy: tf.distribute.Strategy,
                  attack: attacks.Attack, *, seed: int, settings: Mapping[str, Any] | None = None,
@@ -100,9 +103,9 @@ class Crafter:
         if "num_targets" in settings:
             wrong_classes, asked = network.model.outputs[0].shape[-1] - 1, settings["num_targets"]
             settings["num_targets"] = min(asked or wrong_classes, wrong_classes)
-        self._restarts = _restarts(settings, batch_size * len(strategy.extended.worker_devices))
-        if "restarts" in attack.takes and self._restarts.drop:
-            told = [name for name in ("cross_entropy",) if name in attack.returns]
+        self.restarts = _restarts(settings, batch_size * len(strategy.extended.worker_devices))
+        if "restarts" in attack.takes and self.restarts.drop:
+            told = ("cross_entropy",) * ("cross_entropy" in attack.returns)
             self.records = tuple(dict.fromkeys((*self.records, "restart", "first_broken", *told)))
         # What it is given of each row, besides the image.
         self._row_names = [name for name in _ROW_KEYWORDS if name in attack.takes]
@@ -178,7 +181,7 @@ class Crafter:
             return attack_rows(every, np.zeros_like(every), lambda rows: listener.rows_done(rows, None)
                                ) | {"iterations": np.full(len(x), self._iterations, np.int32)}
         result = worst_of_restarts(
-            attack_rows, x, self._restarts, settled=clean and clean.wrong, saver=saver,
+            attack_rows, x, self.restarts, settled=clean and clean.wrong, saver=saver,
             images_done=lambda images: listener.rows_done(images, None))
         return result | {"iterations": self._iterations * result.pop("num_restarts")}
 

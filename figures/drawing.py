@@ -38,8 +38,6 @@ _TSNE_PERPLEXITY = 30
 # Colours of Okabe and Ito, which colour-blind readers can tell apart; markers for those in grey.
 LINE_STYLE = (("#000000", "o"), ("#E69F00", "s"), ("#0072B2", "^"), ("#009E73", "v"), ("#D55E00", "D"),
               ("#CC79A7", "P"), ("#56B4E9", "X"), ("#999999", "*"))
-
-
 # As in the figure of Mosbach et al. 2018.
 _HISTOGRAM_BINS = 22
 

@@ -11,8 +11,9 @@ from errors import InputError
 OBJECTIVE_TAG = {"ce": "CE", "rce": "RCE"}
 OBJECTIVE_OF_TAG = {tag: objective for objective, tag in OBJECTIVE_TAG.items()}
 # The training objective whose tags do not name it.
-RESTARTS_PICTURE, LOSSES = "restarts.png", "losses.npy"
 PLAIN = "plain"
+# What attacks with restarts leave besides what every attack does.
+RESTARTS_PICTURE, LOSSES = "restarts.png", "losses.npy"
 # A head's tag, or that and a training objective: RCE, RCE_at50.
 _TAG = re.compile(rf"({'|'.join(OBJECTIVE_OF_TAG)})(?:_([a-z0-9]+(?:_[a-z0-9]+)*))?")
 # L2_distance is the original's name; what it writes there is a root mean square.

@@ -75,10 +75,8 @@ def save_attack_results(folder: str | os.PathLike, results: Mapping[str, np.ndar
 
 def save_losses(folder: str | os.PathLike, losses: np.ndarray) -> None:
     """Writes LOSSES: the cross entropy of each restart and image, float32 [restarts, n]."""
-    os.makedirs(folder, exist_ok=True)
-    with atomic.atomic_path(Path(folder) / LOSSES) as temporary, open(temporary, "wb") as file:
-        # To a file: to a path without its suffix NumPy would add one.
-        np.save(file, np.asarray(losses, np.float32))
+    with atomic.atomic_path(Path(folder) / LOSSES) as temporary:
+        np.save(temporary, np.asarray(losses, np.float32))
 
 
 def load_losses(folder: str | os.PathLike) -> np.ndarray:

@@ -27,13 +27,6 @@ def distances(points: tf.Tensor, by_class: tf.Tensor) -> tf.Tensor:
     return tf.transpose(nearest)
 
 
-def by_distance(of_classes: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-    """Classes in order of distances [n, L], the label's own last: int32 [n, L]."""
-    is_own = tf.one_hot(labels, of_classes.shape[-1], on_value=True, off_value=False, dtype=tf.bool)
-    return tf.argsort(tf.where(is_own, tf.constant(float("inf"), of_classes.dtype), of_classes),
-                      stable=True)
-
-
 def nearest(points: tf.Tensor, own: tf.Tensor) -> tf.Tensor:
     """Of the candidates [n, m, d] of each point [n, d] the nearest, [n, d]; carries no gradient."""
     distance = tf.reduce_sum(tf.math.squared_difference(points[:, None], own), axis=2)
