@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from defenses import SCORES
-from errors import InputError
 from files import atomic, provenance
 from files.judgements import evaluation_files
 from files.names import ALL_SCORES, OBJECTIVE_OF_TAG, challenge_dir
+from results import command
 from results.cells import DATASETS, HERE, NOT_RUN
 from results.collect import run_of
 
@@ -125,20 +125,15 @@ def _eps(eps):
     return f"{eps:g}" if round(eps, 4) == eps else f"{round(eps * 255)}/255"
 
 
+def _write(work):
+    found = collect(work)
+    atomic.write_json(PATH, found)
+    return f"{len(found['rows'])} rows: {PATH}\n"
+
+
 def main() -> int:
     """Collects from the folder that is named."""
-    if len(sys.argv) != 2 or not Path(sys.argv[1]).is_dir():
-        sys.stderr.write("error: expected the folder of results/attack_shipped.sh. "
-                         f"Received: {sys.argv[1:]}.\n")
-        return 1
-    try:
-        found = collect(Path(sys.argv[1]))
-    except InputError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 1
-    atomic.write_json(PATH, found)
-    sys.stdout.write(f"{len(found['rows'])} rows: {PATH}\n")
-    return 0
+    return command.run("attack_shipped.sh", _write)
 
 
 if __name__ == "__main__":

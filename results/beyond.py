@@ -16,13 +16,13 @@ import numpy as np
 from defenses import PUBLISHED_SCORES
 from defenses.kernels import KERNEL_BANDWIDTH, Kernels
 from defenses.scores import Reference
-from errors import InputError
 from evaluation import metrics
 from evaluation.rounds import rounds_of, successful
 from files import atomic, attack_results, provenance
 from files.attack_results import ORIGINAL_EPS_STEP
 from files.features import load_kernels
 from files.names import kernel_dir, results_dir
+from results import command
 from results.cells import BEYOND_DATASET, HERE, OBJECTIVES, SHOWN_ROUNDS, SWEPT, load_published
 from results.collect import Found, run_of
 
@@ -120,20 +120,15 @@ def deeper_table(found: dict[str, Any]) -> list[list[str]]:
     return table if len(table) > 1 else []
 
 
+def _write(work):
+    found = collect(work)
+    atomic.write_json(PATH, found)
+    return f"{len(found['deeper'])} and {len(found['seeds'])} rows: {PATH}\n"
+
+
 def main() -> int:
     """Collects from the folder that is named."""
-    if len(sys.argv) != 2 or not Path(sys.argv[1]).is_dir():
-        sys.stderr.write("error: expected the folder of results/reproduce.sh. "
-                         f"Received: {sys.argv[1:]}.\n")
-        return 1
-    try:
-        found = collect(Path(sys.argv[1]))
-    except InputError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 1
-    atomic.write_json(PATH, found)
-    sys.stdout.write(f"{len(found['deeper'])} and {len(found['seeds'])} rows: {PATH}\n")
-    return 0
+    return command.run("reproduce.sh", _write)
 
 
 if __name__ == "__main__":

@@ -19,13 +19,12 @@ from scipy.stats import binomtest
 from defenses import PUBLISHED_SCORES
 from defenses.kernels import KERNEL_BANDWIDTH, Kernels
 from defenses.scores import Reference
-from errors import InputError
 from evaluation import finding, metrics
 from evaluation.rounds import rounds_of, successful
 from files import atomic, attack_results, provenance
 from files.features import kernels_path, load_kernels
 from files.names import OBJECTIVE_TAG, kernel_dir, results_dir
-from results import pictures
+from results import command, pictures
 from results.cells import (
     ATTACKS,
     DATASETS,
@@ -211,21 +210,11 @@ def _percent(estimate):
     return [100 * number for number in estimate]
 
 
-def main() -> int:
-    """Collects every data set that has been run in the folder that is named."""
-    if len(sys.argv) != 2 or not Path(sys.argv[1]).is_dir():
-        sys.stderr.write("error: expected the folder of results/reproduce.sh. "
-                         f"Received: {sys.argv[1:]}.\n")
-        return 1
-    work = Path(sys.argv[1])
-    try:
-        # All before the first file is written: results of two networks leave the pages as they
-        # were.
-        collected = {dataset: collect(work, dataset) for dataset in DATASETS}
-        drawn = {dataset: pictures.find(work, dataset) for dataset in DATASETS}
-    except InputError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 1
+def _write(work):
+    # All before the first file is written: results of two networks leave the pages as they were.
+    collected = {dataset: collect(work, dataset) for dataset in DATASETS}
+    drawn = {dataset: pictures.find(work, dataset) for dataset in DATASETS}
+    said = ""
     for dataset, found in collected.items():
         if not found["cells"]:
             continue
@@ -233,8 +222,13 @@ def main() -> int:
         found["runs"] |= {name: run_of(record) for name, record in runs.items()}
         atomic.write_json(HERE / f"{dataset}.json", found)
         _replace_pictures(dataset, paths)
-        sys.stdout.write(f"{len(found['cells'])} cells: {HERE / dataset}.json\n")
-    return 0
+        said += f"{len(found['cells'])} cells: {HERE / dataset}.json\n"
+    return said
+
+
+def main() -> int:
+    """Collects every data set that has been run in the folder that is named."""
+    return command.run("reproduce.sh", _write)
 
 
 def _replace_pictures(dataset, paths):

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from errors import InputError
 from evaluation.success import share
 from files import atomic, provenance
+from results import command
 from results.cells import HERE, NOT_RUN
 from results.collect import run_of
 
@@ -116,20 +116,15 @@ def findings(found: dict[str, Any]) -> list[tuple[str, str]]:
          judged([("alp", "mid"), ("clp", "mid"), ("lsq", "mid")], lambda a, b, c: a > max(b, c)))]
 
 
+def _write(work):
+    found = collect(work)
+    atomic.write_json(PATH, found)
+    return f"{len(found['rows'])} rows: {PATH}\n"
+
+
 def main() -> int:
     """Collects from the folder that is named."""
-    if len(sys.argv) != 2 or not Path(sys.argv[1]).is_dir():
-        sys.stderr.write("error: expected the folder of results/logit_pairing.sh. "
-                         f"Received: {sys.argv[1:]}.\n")
-        return 1
-    try:
-        found = collect(Path(sys.argv[1]))
-    except InputError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 1
-    atomic.write_json(PATH, found)
-    sys.stdout.write(f"{len(found['rows'])} rows: {PATH}\n")
-    return 0
+    return command.run("logit_pairing.sh", _write)
 
 
 if __name__ == "__main__":
