@@ -340,6 +340,16 @@ def numbers(name: str, kind: type, smallest: float, *, above: bool = False) -> t
                      f"most {LARGEST_NUMBER:g}. Received: {name}={','.join(received)}.")
 
 
+def refuse(whom: str, names: Iterable[str]) -> None:
+    """Raises an InputError when one of these flags is given: numbers that do nothing would be taken
+    for those of the result."""
+    for name in names:
+        if FLAGS[name].present:
+            given = FLAGS[name].value
+            raise InputError(f"{whom} takes no --{name}. Received: {name}="
+                             f"{','.join(given) if isinstance(given, list) else given}.")
+
+
 def require(name: str) -> str:
     """Value of the string flag `name`; InputError when it is empty."""
     if not FLAGS[name].value:

@@ -14,6 +14,7 @@ from pathlib import Path
 import flags
 
 from options import attack as attack_options
+from options import landscape as landscape_options
 from options import network as network_options
 
 flags.start(__name__, network_options.define, network_options.define_keras, attack_options.define)
@@ -34,6 +35,7 @@ from evaluation import (
     finding,
     first_looks,
     judging,
+    landscape,
     second_looks,
     sweep,
     tries,
@@ -48,6 +50,7 @@ from evaluation.progress import Progress
 from evaluation.restart_curve import RestartCurve
 from evaluation.targets import choose_targets
 from figures import drawing
+from figures import landscape as landscapes
 from figures.attacked import draw_grid
 from figures.restarts import panel
 from files import attack_parts, attack_results, judgements, paths, provenance, result_files
@@ -66,12 +69,14 @@ class Victim:
       strategy: whose replicas share the images.
       image_set: the images there are.
       detector: by which the images are to be judged; None where none is given.
+      each: the networks of every --log_root, in a mode that draws each.
     """
 
     network: Network
     strategy: tf.distribute.Strategy
     image_set: inputs.ImageSet
     detector: detectors.Detector | None
+    each: dict[str, Network] = dataclasses.field(default_factory=dict)
 
     def images(self, target: str, num_batches: int, batch: int) -> np.ndarray:
         """Indices of the images of so many batches, int [n], for a kind of target."""
@@ -112,19 +117,32 @@ def _sweep(victim: Victim, job: Job, batch: int, folder: Path) -> sweep.Sweep:
     size = attack_parts.size_of_part(crafter.part_size, crafter.unit, len(x), F.num_shards)
     # Only where they are not the usual: a plain run's identity is that of before there were these.
     shards = {"num_shards": F.num_shards} if F.num_shards > 1 else {}
-    gpus = tf.config.list_logical_devices("GPU") and F.num_gpus
-    # Whatever decides the results: parts of another identity are refused.
-    parts = attack_parts.Parts(folder, {
-        "device": "GPU" if gpus else "CPU", "tensorflow": tf.__version__,
-        "attack_method": job.method, "dataset": F.dataset, "eps": eps_values,
-        "objective": network.head.name, "seed": F.seed, "target": job.target,
-        "num_images": len(indices), **job.identity(), **changed, **shards,
-        **network.digests(), "data_sha256": sha256(x, labels, indices)}, overwrite=F.overwrite)
+    _check_losses(crafter, len(indices))
+    parts = attack_parts.Parts(folder, _identity(victim, job, x, labels, indices) | changed | shards,
+                               overwrite=F.overwrite)
     pieces = attack_parts.cut(len(eps_values), len(x), size, F.num_shards)
     return sweep.Sweep(
         network=network, strategy=victim.strategy, x=x, labels=labels, image_index=indices,
         eps_values=eps_values, aim=job.aim, norm=job.norm, crafter=crafter, pieces=pieces, parts=parts,
         choose_targets=partial(victim.targets, job.classes, indices))
+
+
+def _identity(victim, job, x, labels, indices):
+    """Whatever decides the results: parts of another identity are refused."""
+    F, network = flags.FLAGS, victim.network
+    gpus = tf.config.list_logical_devices("GPU") and F.num_gpus
+    return {"device": "GPU" if gpus else "CPU", "tensorflow": tf.__version__,
+            "attack_method": job.method, "dataset": F.dataset, "eps": job.eps_values,
+            "objective": network.head.name, "seed": F.seed, "target": job.target,
+            "num_images": len(indices), **job.identity(), **network.digests(),
+            "data_sha256": sha256(x, labels, indices)}
+
+
+def _check_losses(crafter, num_images):
+    if flags.FLAGS.save_losses and crafter.restarts.number * num_images > attack_options.MOST_LOSSES:
+        raise InputError(f"save_losses keeps at most {attack_options.MOST_LOSSES:,} losses: give fewer "
+                         f"--num_restarts or images. Received: {crafter.restarts.number} restarts of "
+                         f"{num_images} images.")
 
 
 def _folder(victim, job):
@@ -335,6 +353,64 @@ def _judge(victim, root, tag):
     print(f"\nEvery figure with its 95 % interval: {path} and .csv")
 
 
+def heatmap(victim: Victim) -> None:
+    """--mode=heatmap: accuracy over step sizes and numbers of steps of PGD, from one start."""
+    F, job = flags.FLAGS, _job(victim)
+    folder, (eps,) = _folder(victim, job), job.eps_values
+    step_sizes, iterations = landscape_options.axes()
+    _check_pictures(folder, "heatmap", landscapes.HEATMAP_FILES)
+    indices = victim.images("", F.eval_batch_count, job.attack.count_batch)
+    indices = indices[:attack_options.num_images(job.attack) or None]
+    x, labels = to_network_input(victim.image_set.images[indices]), victim.image_set.labels[indices]
+    parts = attack_parts.Parts(folder, _identity(victim, job, x, labels, indices) | {
+        "mode": F.mode, "step_sizes": step_sizes, "iterations": iterations,
+        "attack_chunk": F.attack_chunk}, overwrite=F.overwrite)
+    before, right = landscape.heatmap(sweep.Subject(
+        network=victim.network, strategy=victim.strategy, x=x, labels=labels, image_index=indices,
+        eps_values=(eps,)), step_sizes, iterations, F.seed, parts, chunk=F.attack_chunk)
+    picture = landscapes.save_heatmap(folder, step_sizes, iterations, right,
+                                      f"{len(x)} images under PGD of one start, eps {eps:g}")
+    accuracy = right.mean(axis=1)
+    size, stop = np.unravel_index(accuracy.argmin(), accuracy.shape)
+    provenance.write(folder, "heatmap", flags=flags.as_dict(), metrics={
+        "num_images": len(x), "eps": eps, "lowest": float(accuracy.min()),
+        "network": victim.network.identity()})
+    parts.discard()
+    print(f"Accuracy falls from {100 * before.mean():.1f} % to {100 * accuracy.min():.1f} %, at step "
+          f"size {step_sizes[size]:.4g} after {iterations[stop]} steps. The heat map is in {picture}.")
+
+
+def _check_pictures(folder, name, files):
+    paths.require_folder(folder, "save_pwd" if flags.FLAGS.save_pwd else "")
+    provenance.refuse_others(folder, name, files)
+
+
+def loss_surface(victim: Victim) -> None:
+    """--mode=loss_surface: the loss over a square around one image, for each network of --log_root."""
+    F, images = flags.FLAGS, victim.image_set
+    folder = results_dir("loss_surface", F.dataset, victim.network.tag, F.save_pwd)
+    _check_pictures(folder, "loss_surface", landscapes.SURFACE_FILES)
+    if not 0 <= F.image_index < len(images.labels):
+        raise InputError(f"image_index must be below the {len(images.labels)} images there are. "
+                         f"Received: image_index={F.image_index}.")
+    image = to_network_input(images.images[F.image_index:F.image_index + 1])[0]
+    label, by_gradient = int(images.labels[F.image_index]), landscape_options.by_gradient()
+    offsets = np.linspace(-F.surface_radius, F.surface_radius, F.surface_grid)
+    surfaces = {}
+    for name, network in victim.each.items():
+        square = landscape.square_around(network, image, label, F.seed, by_gradient=by_gradient)
+        found = landscape.loss_surface(network.forward(victim.strategy), image, label, square, offsets)
+        surfaces[name], middle = found, found[F.surface_grid // 2, F.surface_grid // 2]
+        print(f"Cross entropy around image {F.image_index} of {name}: {found.min():.4g} to "
+              f"{found.max():.4g}, at the image {middle:.4g}.")
+    sides = ("sign of the gradient" if by_gradient else "random signs", "random signs")
+    picture = landscapes.save_surfaces(folder, surfaces, offsets, sides,
+                                       f"image {F.image_index}, class {label}")
+    provenance.write(folder, "loss_surface", flags=flags.as_dict(), metrics={
+        "networks": {name: network.identity() for name, network in victim.each.items()}})
+    print(f"The surface is in {picture}.")
+
+
 def loss_histogram(victim: Victim) -> None:
     """--mode=loss_histogram: the cross entropies of one image's restarts, of an earlier attack."""
     F, job = flags.FLAGS, _job(victim)
@@ -399,7 +475,8 @@ def _tsne_rows(num_images, count_batch, *, tenth):
 
 
 MODES = {"attack": attack, "merge": merge, "transfer": transfer, "challenge": challenge,
-         "loss_histogram": loss_histogram, "tSNE_logits": tsne_features}
+         "heatmap": heatmap, "loss_surface": loss_surface, "loss_histogram": loss_histogram,
+         "tSNE_logits": tsne_features}
 
 
 def main() -> int:
@@ -407,12 +484,13 @@ def main() -> int:
     F = flags.FLAGS
     mode = MODES[flags.check_choice("mode", MODES)]
     attack_options.check()
-    network, strategy, image_set = network_options.open_network()
+    each, opened = network_options.open_each() if mode is loss_surface else (
+        {}, network_options.open_network())
     # Words of the original here and in evaluation/: users search their logs for them.
-    if mode is not challenge:
+    if mode not in (challenge, loss_surface):
         print(f"attacking method is {F.attack_method}")
     print(f"mode is {F.mode}")
-    mode(Victim(network, strategy, image_set, _detector(network)))
+    mode(Victim(*opened, _detector(opened.network), each))
     return 0
 
 

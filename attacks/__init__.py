@@ -16,7 +16,7 @@ from errors import InputError
 
 # What an attack can be given besides the images; evaluation/crafter.py provides it.
 TAKES = ("logits", "features", "seed", "labels", "scores", "scores_if_given", "head_sign", "kernels",
-         "aimed_kernels", "accepted", "restarts")
+         "aimed_kernels", "accepted", "restarts", "targets_if_given")
 # What an attacker may know, and what to say of it.
 KNOWLEDGE = {
     "oblivious": "knows the network, not that there is a detector",
@@ -68,7 +68,8 @@ class Attack:
         keeps the worst. "scores": keyword slack_fn, the detector as an attack sees it
         (loops/knowing.py); "scores_if_given": where --against is given; "aimed_kernels": keyword
         kernels, all of that detector; "accepted": the keyword of that name, the normal images of the
-        run that it answers (loops/matching.py).
+        run that it answers (loops/matching.py); "targets_if_given": keyword target, a class of each
+        image, where --target names one.
       returns: names of what its function returns, if more than images.
       records: of what comes of each image, what results.npz tells besides what it tells of every
         attack.
@@ -118,6 +119,11 @@ class Attack:
     def runs_network(self) -> bool:
         """Whether its first argument is the network."""
         return "logits" in self.takes or "features" in self.takes
+
+    @property
+    def has_step_size(self) -> bool:
+        """Whether a flag sets the size of its steps."""
+        return "step_size" in [setting.keyword for setting in self.settings]
 
     # Imported on use: flags.py lists the rows, and --help must not wait for TensorFlow. The cache
     # writes to __dict__, past the __setattr__ that frozen=True forbids.
@@ -260,7 +266,8 @@ ATTACKS = {
     # Flags highden and specific run one class of the original, CarliniL2_specific: only numbers differ.
     "carliniL2_highden": Attack("carliniL2_highden", "white-box", **_WHITE_BOX),
     "carliniL2_specific": Attack("carliniL2_specific", "white-box hc", **_WHITE_BOX),
-    "pgd": Attack("pgd", "PGD", takes=("logits", "seed", "restarts"), climbs="cross_entropy",
+    "pgd": Attack("pgd", "PGD", takes=("logits", "seed", "restarts", "targets_if_given"),
+                  climbs="cross_entropy", targets=("none", "least_likely", "random"),
                   path="attacks.loops.ascent:path_length",
                   returns=("adversarial", "wrong", "merit", "cross_entropy"),
                   settings=(_STEPS, _STEP_SIZE, _RESTARTS, _DROP)),

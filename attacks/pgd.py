@@ -17,9 +17,9 @@ from attacks.random_noise import random_noise
 
 
 def pgd(logits_fn: Callable, x: tf.Tensor, *, eps: float | tf.Tensor, seed: int,
-        image_index: tf.Tensor, restart: tf.Tensor, num_steps: int = 40,
-        step_size: float | None = None, clip_min: float = -0.5, clip_max: float = 0.5,
-        chunk: int = GRADIENT_CHUNK) -> dict[str, tf.Tensor]:
+        image_index: tf.Tensor, restart: tf.Tensor, target: tf.Tensor | None = None,
+        num_steps: int = 40, step_size: float | None = None, clip_min: float = -0.5,
+        clip_max: float = 0.5, chunk: int = GRADIENT_CHUNK) -> dict[str, tf.Tensor]:
     """Sign steps from a random start within eps; the last point counts.
 
     As many parameters as the attack has numbers: each is a keyword, which a flag sets. One restart is
@@ -35,6 +35,7 @@ def pgd(logits_fn: Callable, x: tf.Tensor, *, eps: float | tf.Tensor, seed: int,
       image_index: int32 [n], which image of the data set each row is; with `seed` and `restart` it
         determines the start.
       restart: int32 [n], number of the start.
+      target: int32 [n], class whose cross entropy is descended; None: that of the label is ascended.
       num_steps: gradients per row.
       step_size: change of a pixel per step, which may exceed eps; None: 2.5·eps / num_steps.
       clip_min: lower edge of the box.
@@ -50,17 +51,22 @@ def pgd(logits_fn: Callable, x: tf.Tensor, *, eps: float | tf.Tensor, seed: int,
     step_size = tf.cast(TRAVEL * tf.cast(eps, tf.float64) / num_steps if step_size is None
                         else step_size, x.dtype)
 
-    def attack_chunk(clean, index, restart):
+    if target is not None:
+        step_size = -step_size
+
+    def attack_chunk(clean, index, restart, *target):
         label = tf.stop_gradient(predicted_one_hot(logits_fn(clean)))
+        climbed = tf.one_hot(target[0], label.shape[-1], dtype=label.dtype) if target else label
         ball = Ball("linf", clean, tf.cast(eps, clean.dtype), clip_min, clip_max)
         start = random_noise(clean, eps=eps, seed=seed, image_index=index, draw=restart,
                              clip_min=clip_min, clip_max=clip_max)
-        image = ascend_from(logits_fn, start, label, ball, num_steps=num_steps, step_size=step_size)
+        image = ascend_from(logits_fn, start, climbed, ball, num_steps=num_steps, step_size=step_size)
         # Unlike the cross entropy, the margin does not saturate.
         logits = logits_fn(image)
         own, other = own_and_other(logits, tf.argmax(label, axis=-1))
         return {"adversarial": image, "wrong": other > own, "merit": other - own,
                 "cross_entropy": tf.reduce_logsumexp(logits, axis=1) - own}
 
-    return in_chunks(attack_chunk, x, image_index, restart, chunk=chunk, outputs={
+    rows = (x, image_index, restart) if target is None else (x, image_index, restart, target)
+    return in_chunks(attack_chunk, *rows, chunk=chunk, outputs={
         "adversarial": x.dtype, "wrong": tf.bool, "merit": x.dtype, "cross_entropy": x.dtype})

@@ -18,7 +18,8 @@ from networks.running import ROWS_PER_GRADIENT, ChunkedFunction, device_kind
 
 CLIP_MIN, CLIP_MAX = -0.5, 0.5
 # What an attack takes of each row → its keyword.
-_ROW_KEYWORDS = {"seed": "image_index", "labels": "labels", "restarts": "restart"}
+_ROW_KEYWORDS = {"seed": "image_index", "labels": "labels", "restarts": "restart",
+                 "targets_if_given": "target"}
 # What an attack takes first → the method of `Network` that it is.
 _NETWORK_FUNCTIONS = {"logits": "logits", "features": "logits_and_features"}
 
@@ -108,7 +109,9 @@ class Crafter:
             told = ("cross_entropy",) * ("cross_entropy" in attack.returns)
             self.records = tuple(dict.fromkeys((*self.records, "restart", "first_broken", *told)))
         # What it is given of each row, besides the image.
-        self._row_names = [name for name in _ROW_KEYWORDS if name in attack.takes]
+        not_given = () if settings.pop("targeted", False) else ("targets_if_given",)
+        self._row_names = [name for name in _ROW_KEYWORDS
+                           if name in attack.takes and name not in not_given]
         # What every row is given alike.
         self._constant_names = ["eps"] * attack.uses_eps + ["accepted"] * self.takes_accepted
         drawn = {"seed": seed} if "seed" in attack.takes else {}
@@ -158,14 +161,17 @@ class Crafter:
         # A tensor: one trace for all eps of a sweep; float64, as attacks divide it before they round.
         constants = {} if eps is None else {"eps": tf.constant(eps, tf.float64)}
         if not self._attack.stages:
+            targets = [target.astype(np.int32) for target in targets]
             if self.takes_accepted:
                 constants["accepted"] = Accepted(*map(tf.constant, clean.accepted))
-            return self._call(x, image_index, constants, clean, saver, listener)
+            return self._call(x, image_index, constants, targets, clean, saver, listener)
         return self._searches(x, targets, constants, listener)
 
-    def _call(self, x, image_index, constants, clean, saver, listener):
+    def _call(self, x, image_index, constants, targets, clean, saver, listener):
         """The results of an attack that crafts its images at once."""
         of_rows = {"seed": image_index.astype(np.int32)}
+        if targets:
+            of_rows["targets_if_given"], = targets
         if clean:
             of_rows["labels"] = clean.labels.astype(np.int32)
 
@@ -183,7 +189,8 @@ class Crafter:
         result = worst_of_restarts(
             attack_rows, x, self.restarts, settled=clean and clean.wrong, saver=saver,
             images_done=lambda images: listener.rows_done(images, None))
-        return result | {"iterations": self._iterations * result.pop("num_restarts")}
+        told = {"target": targets[0]} if targets else {}
+        return result | told | {"iterations": self._iterations * result.pop("num_restarts")}
 
 
 def _check_classes(attack, network):

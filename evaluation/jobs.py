@@ -41,7 +41,8 @@ class Job:
     @property
     def classes(self) -> str:
         """The kind of target whose classes it is given; "" of an attack that finds them itself."""
-        return self.target if self.attack.stages else ""
+        row = self.attack
+        return self.target if row.stages or "targets_if_given" in row.takes else ""
 
     @property
     def norm(self) -> str:
@@ -60,6 +61,8 @@ class Job:
         settings = dict(self.settings)
         if self.target == "none":
             settings["targeted"] = False
+        if self.target and "targets_if_given" in self.attack.takes:
+            settings["targeted"] = True
         if self.target and not self.classes:
             settings["num_targets"] = attacks.NEAREST_TARGETS[self.target]
         if "aimed_kernels" in self.attack.takes:

@@ -7,7 +7,7 @@ tell which (F7 and F8 of shared/specs/ADAPTIVE.md, section 5).
 import numpy as np
 
 from evaluation.crafter import Crafter
-from evaluation.sweep import Subject, clean_of, outputs_of
+from evaluation.sweep import Sweep, clean_of, outputs_of
 from files.attack_results import Attacked
 
 # More would cost as much as the run itself.
@@ -16,7 +16,7 @@ MOST_IMAGES = 100
 WHOLE_BOX = 1.0
 
 
-def steps_gain(subject: Subject, attacked: Attacked, longer: Crafter) -> float:
+def steps_gain(subject: Sweep, attacked: Attacked, longer: Crafter) -> float:
     """By how much an attack of twice the steps raises the share of images won at the last eps.
 
     Args:
@@ -35,7 +35,7 @@ def steps_gain(subject: Subject, attacked: Attacked, longer: Crafter) -> float:
     return float(np.mean(_won_anew(subject, longer, subject.eps_values[-1])) - np.mean(before))
 
 
-def whole_box_success(subject: Subject, crafter: Crafter) -> float:
+def whole_box_success(subject: Sweep, crafter: Crafter) -> float:
     """The share of the first MOST_IMAGES images that the attack wins at WHOLE_BOX."""
     return float(np.mean(_won_anew(subject, crafter, WHOLE_BOX)))
 
@@ -46,6 +46,7 @@ def _won_anew(subject, crafter, eps):
     # Of all images, as in the run: what an attack may imitate does not depend on how many are tried.
     logits, features = forward(subject.x)
     made = crafter(subject.x[first], subject.image_index[first], eps=eps,
+                   targets=[targets[first] for targets in subject.choose_targets(logits)],
                    clean=clean_of(subject, crafter, logits, features).rows(first))
     return _won(subject, outputs_of(logits, features).rows(first),
                 outputs_of(*forward(made["adversarial"])))

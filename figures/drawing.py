@@ -9,7 +9,7 @@ styles, the canvas and the way of saving, and nothing of them is seen outside.
 
 import functools
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -40,6 +40,9 @@ LINE_STYLE = (("#000000", "o"), ("#E69F00", "s"), ("#0072B2", "^"), ("#009E73", 
               ("#CC79A7", "P"), ("#56B4E9", "X"), ("#999999", "*"))
 # As in the figure of Mosbach et al. 2018.
 _HISTOGRAM_BINS = 22
+# Of a heat map: numbers along an axis, and cells up to which each has its own.
+_MOST_TICKS = 10
+_MOST_NUMBERS = 60
 
 
 class Curve(NamedTuple):
@@ -157,6 +160,71 @@ def histogram(path: str | os.PathLike, values: np.ndarray, line: float, xlabel: 
     _save(figure, path)
     atomic.write_csv(Path(path).with_suffix(".csv"), ("from", "to", "count"),
                      zip(edges[:-1].tolist(), edges[1:].tolist(), counts.tolist(), strict=True))
+
+
+@_plain
+def heatmap(path: str | os.PathLike, columns: Sequence[float], rows: Sequence[int], values: np.ndarray,
+            title: str) -> None:
+    """Draws accuracy by step size and number of steps.
+
+    Args:
+      path: PNG file to write.
+      columns: step sizes, increasing.
+      rows: numbers of steps, increasing.
+      values: %, float [rows, columns]; up to a few dozen cells stand there as numbers, too.
+      title: above the picture.
+    """
+    figure, axes = _figure(7.4, 5.2)
+    mesh = axes.imshow(values, origin="lower", aspect="auto", cmap="viridis")
+    figure.colorbar(mesh, ax=axes, label="accuracy, %")
+    for axis, ticks, form in ((axes.xaxis, columns, "{:.3g}"), (axes.yaxis, rows, "{}")):
+        places = _spread(len(ticks))
+        axis.set_ticks(places, [form.format(ticks[place]) for place in places])
+    if values.size <= _MOST_NUMBERS:
+        middle = (values.min() + values.max()) / 2
+        for (row, column), value in np.ndenumerate(values):
+            axes.text(column, row, f"{value:.1f}", ha="center", va="center", fontsize="small",
+                      color="white" if value <= middle else "black")
+    axes.set(xlabel="step size, change of a pixel in [-0.5, 0.5]", ylabel="steps", title=title)
+    _save(figure, path)
+
+
+def _spread(number):
+    """At most _MOST_TICKS places, evenly among so many."""
+    return np.unique(np.linspace(0, number - 1, min(number, _MOST_TICKS)).round().astype(int))
+
+
+@_plain
+def surfaces(path: str | os.PathLike, found: Mapping[str, np.ndarray], offsets: np.ndarray,
+             sides: tuple[str, str], title: str) -> None:
+    """Draws a loss over a square as a surface above its contours, a panel for each network.
+
+    Args:
+      path: PNG file to write.
+      found: name of the panel → losses float [g, g], rows of one first offset.
+      offsets: float [g], of both sides.
+      sides: names of the two sides.
+      title: above the picture.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6.0 * len(found), 5.4), layout="constrained")
+    first, second = np.meshgrid(offsets, offsets, indexing="ij")
+    for number, (name, losses) in enumerate(found.items(), 1):
+        axes = figure.add_subplot(1, len(found), number, projection="3d")
+        # Each panel has its own scale: of robust networks all is flat on that of the others.
+        low, high = float(losses.min()), float(losses.max())
+        floor = low - 0.6 * ((high - low) or 1.0)
+        if high > low:
+            axes.contourf(first, second, losses, zdir="z", offset=floor, levels=16, cmap="viridis")
+        axes.plot_surface(first, second, losses, cmap="viridis", linewidth=0, rcount=len(offsets),
+                          ccount=len(offsets))
+        axes.set(xlabel=sides[0], ylabel=sides[1], zlabel="cross entropy", title=name,
+                 zlim=(floor, high if high > low else low + 1))
+        axes.xaxis.labelpad = axes.yaxis.labelpad = 8
+        axes.set_box_aspect(None, zoom=0.85)
+    figure.suptitle(title)
+    _save(figure, path)
 
 
 @_plain

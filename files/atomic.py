@@ -86,6 +86,12 @@ def write_json(path: str | os.PathLike, obj: Any) -> None:
         temporary.write_text(text + "\n", encoding="utf-8")
 
 
+def write_npy(path: str | os.PathLike, array: np.ndarray) -> None:
+    """Writes an array as .npy, whole or not at all."""
+    with atomic_path(path) as temporary:
+        np.save(temporary, array)
+
+
 def write_csv(path: str | os.PathLike, header: Sequence[str], rows: Iterable[Sequence]) -> None:
     """Writes one header line and `rows` as comma-separated values."""
     with atomic_path(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:

@@ -75,8 +75,7 @@ def save_attack_results(folder: str | os.PathLike, results: Mapping[str, np.ndar
 
 def save_losses(folder: str | os.PathLike, losses: np.ndarray) -> None:
     """Writes LOSSES: the cross entropy of each restart and image, float32 [restarts, n]."""
-    with atomic.atomic_path(Path(folder) / LOSSES) as temporary:
-        np.save(temporary, np.asarray(losses, np.float32))
+    atomic.write_npy(Path(folder) / LOSSES, np.asarray(losses, np.float32))
 
 
 def load_losses(folder: str | os.PathLike) -> np.ndarray:

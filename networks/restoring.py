@@ -94,6 +94,11 @@ def tf1_note(path: str, step: int, objective: str) -> str:
             f"tell its objective: --RCE_train decides, here for {objective.upper()}.")
 
 
+def folders_of(log_root: str) -> list[str]:
+    """The folders of a --log_root, separated by commas; a folder of this very name is one network."""
+    return [log_root] if os.path.isdir(log_root) else log_root.split(",")
+
+
 def restore(strategy: tf.distribute.Strategy, log_root: str, expected: NetworkSpec,
             note: Callable[[str], None] = lambda sentence: None) -> Network:
     """The network of the newest whole checkpoint in `log_root`; InputError when there is none.
@@ -102,8 +107,7 @@ def restore(strategy: tf.distribute.Strategy, log_root: str, expected: NetworkSp
     should know of the checkpoints that were found, a sentence each.
     """
     members = []
-    # A folder of this very name is one network.
-    for folder in [log_root] if os.path.isdir(log_root) else log_root.split(","):
+    for folder in folders_of(log_root):
         path = checkpoints.require_whole(folder, note)
         network = build_network(strategy, expected)
         record = load_weights(network, path, expected, note)

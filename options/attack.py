@@ -12,15 +12,19 @@ from errors import InputError
 from evaluation.budgets import BUDGETS
 from files import paths
 from files.names import ALL_SCORES
+from options import landscape
 
 # The original's sweep of test_adv.py, used when --eps is not given.
 SWEEP_EPS = tuple(round(0.02 * k, 2) for k in range(1, 11))
+# float32: 800 MB.
+MOST_LOSSES = 200_000_000
 
 
 def define() -> None:
     """Flags of test_adv.py alone."""
     # The original's default, which does nothing useful there: it is answered with the modes.
-    flags.define_mode("train", "attack, merge, transfer, challenge, loss_histogram or tSNE_logits")
+    flags.define_mode("train", "attack, merge, transfer, challenge, heatmap, loss_surface, "
+                      "loss_histogram or tSNE_logits")
     flags.define_eval_batches(10)
     flags.define_path("eval_dir", "", "Accepted for the original's commands; not used.")
     flags.define_attack()
@@ -44,6 +48,7 @@ def define() -> None:
     for setting in attacks.settings().values():
         _define_setting(setting)
     _define_published()
+    landscape.define()
     flags.define_kernel_dir()
     _define_detector()
     absl_flags.DEFINE_string(
@@ -79,10 +84,6 @@ def _define_published():
     absl_flags.DEFINE_bool(
         "save_losses", False, "Leave the cross entropy of every restart and image in losses.npy; with "
         "--drop_broken=False.")
-
-
-    absl_flags.DEFINE_integer(
-        "image_index", 0, "Which image of the results --mode=loss_histogram draws, from 0.")
 
 
 def _define_setting(setting):
@@ -123,7 +124,10 @@ def check() -> None:
         return _check_transfer()
     if F.mode == "challenge":
         return _check_challenge()
-    _refuse(f"--mode={F.mode}", ("budget", *(("image_index",) if F.mode != "loss_histogram" else ())))
+    flags.refuse(f"--mode={F.mode}", ("budget", *(
+        name for name, modes in landscape.MODES_OF.items() if F.mode not in modes)))
+    if F.mode == "loss_surface":
+        return landscape.check_surface()
     if F.transfer_from:
         raise InputError("--transfer_from needs --mode=transfer. Received: mode="
                          f"{F.mode}.")
@@ -135,7 +139,18 @@ def check() -> None:
         flags.warn(f"--eps does nothing for {F.attack_method}, as in the original.")
     _check_steps(attack, settings(attack))
     _check_losses(attack)
+    _check_restarts(attack)
     _check_detector(attack)
+    if F.mode == "heatmap":
+        landscape.check_heatmap(attack, len(eps_values(attack)))
+
+
+def _check_restarts(attack):
+    from evaluation.restarts import MANY_RESTARTS  # NumPy, which --help does not need
+
+    number, num_eps = settings(attack).get("num_restarts", 1), len(eps_values(attack))
+    if number > MANY_RESTARTS and num_eps > 1:
+        flags.warn(f"{number} restarts at each of {num_eps} values of eps; --eps takes one.")
 
 
 def _check_steps(attack, keywords):
@@ -153,7 +168,7 @@ def _check_steps(attack, keywords):
 def _check_losses(attack):
     F = flags.FLAGS
     if F.published_subset:
-        _refuse("--published_subset", ("eval_batch_count",))
+        flags.refuse("--published_subset", ("eval_batch_count",))
         if F.detector:
             raise InputError("--published_subset and --detector exclude each other: a detector leaves "
                              "out the images that it was fitted on. Received: both.")
@@ -174,10 +189,10 @@ def preset(attack: attacks.Attack) -> presets.Preset | None:
     F = flags.FLAGS
     if not F.pgd_preset:
         return None
-    if "step_size" not in [setting.keyword for setting in attack.settings]:
+    if not attack.has_step_size:
         raise InputError("pgd_preset sets the step size, which only pgd has. Received: attack_method="
                          f"{F.attack_method}, pgd_preset={F.pgd_preset!r}.")
-    _refuse("--pgd_preset", ("eps_sweep",))
+    flags.refuse("--pgd_preset", ("eps_sweep",))
     return presets.get(F.pgd_preset, F.dataset)
 
 
@@ -197,9 +212,9 @@ def _check_challenge():
                          "Received: detector=''.")
     if not 0 < F.eps <= 1:
         raise InputError(f"eps must lie in (0, 1]. Received: eps={F.eps}.")
-    _refuse("challenge", ("attack_method", "target", "against", "kernel_dir", "num_shards",
+    flags.refuse("challenge", ("attack_method", "target", "against", "kernel_dir", "num_shards",
                           "check_steps", "transfer_from", "pgd_preset", "published_subset",
-                          "save_losses",
+                          "save_losses", *landscape.MODES_OF,
                           *(name for name in attacks.settings() if name != "attack_norm")))
 
 
@@ -209,20 +224,10 @@ def _check_transfer():
     if not F.transfer_from:
         raise InputError("transfer needs --transfer_from, the folder of results that are to be tried. "
                          "Received: transfer_from=''.")
-    _refuse("transfer", ("eps", "eps_sweep", "target", "against", "against_rate", "kernel_dir",
+    flags.refuse("transfer", ("eps", "eps_sweep", "target", "against", "against_rate", "kernel_dir",
                          "num_shards", "eval_batch_count", "budget", "check_steps", "pgd_preset",
-                         "published_subset", "save_losses",
+                         "published_subset", "save_losses", *landscape.MODES_OF,
                          *attacks.settings()))
-
-
-def _refuse(whom, names):
-    """Raises an InputError when one of these flags is given: numbers that do nothing would be taken
-    for those of the result."""
-    for name in names:
-        if flags.FLAGS[name].present:
-            given = flags.FLAGS[name].value
-            raise InputError(f"{whom} takes no --{name}. Received: {name}="
-                             f"{','.join(given) if isinstance(given, list) else given}.")
 
 
 def check_transferred(method: str) -> None:
@@ -243,7 +248,7 @@ def _check_detector(attack):
     if not aims:
         without = "" if "scores_if_given" not in attack.takes else " without --against"
         of_threshold = "kernels" in attack.takes and density()[1] is not None
-        _refuse(F.attack_method + without, ("against",) if of_threshold else (
+        flags.refuse(F.attack_method + without, ("against",) if of_threshold else (
             "against", "against_rate"))
 
 
@@ -292,14 +297,15 @@ def _as_published(attack, keywords):
 def _check_sweep():
     """What a sweep over confidences decides itself."""
     # Of several confidences the smallest change counts, and that is one of the clean image.
-    _refuse("--kappa_sweep", ("attack_confidence", "distance_from"))
+    flags.refuse("--kappa_sweep", ("attack_confidence", "distance_from"))
     return {"distance_from_clean": True}
 
 
 def _refuse_others(attack):
     own = {setting.flag for setting in attack.settings}
     others = [name for name in attacks.settings() if name not in own]
-    _refuse(flags.FLAGS.attack_method, others + ([] if "kernels" in attack.takes else ["kernel_dir"]))
+    flags.refuse(flags.FLAGS.attack_method,
+                 others + ([] if "kernels" in attack.takes else ["kernel_dir"]))
 
 
 def _keywords(setting, stages):
@@ -332,15 +338,17 @@ def _keywords(setting, stages):
 def target(attack: attacks.Attack, num_classes: int) -> str:
     """Kind of target, "" where the attack leaves no choice; InputError where it has no such kind."""
     given = flags.FLAGS.target
-    if given and not attack.target:
+    if given and not attack.targets:
         raise InputError(f"{flags.FLAGS.attack_method} takes no --target. Received: target={given!r}.")
     number = flags.whole(given)
-    is_class = attack.stages > 0 and number is not None and number < num_classes
+    by_class = attack.stages > 0 or "targets_if_given" in attack.takes
+    is_class = by_class and number is not None and number < num_classes
     if given and given not in attack.targets and not is_class:
-        classes = f" or a class below {num_classes}" * (attack.stages > 0)
+        classes = f" or a class below {num_classes}" * by_class
         raise InputError(f"target of {flags.FLAGS.attack_method} must be one of "
                          f"[{', '.join(attack.targets)}]{classes}. Received: target={given!r}.")
-    return given or attack.target
+    # Of an attack that may be left without classes "none" is its default.
+    return "" if given == "none" and not attack.target else given or attack.target
 
 
 def eps_values(attack: attacks.Attack) -> tuple[float | None, ...]:

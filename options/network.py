@@ -80,12 +80,13 @@ class Opened(NamedTuple):
     image_set: inputs.ImageSet
 
 
-def open_network(split: str = "test", path: str | None = None) -> Opened:
+def open_network(split: str = "test", path: str | None = None, log_root: str = "") -> Opened:
     """The network of the flags, restored or a Keras model from its file, and images for it.
 
     Args:
       split: of the data set.
       path: as of `data.inputs.load`; None: --eval_data_path.
+      log_root: of the checkpoint; "": --log_root.
 
     Raises:
       InputError: flags that contradict each other, no network there, or images it does not take.
@@ -106,9 +107,27 @@ def open_network(split: str = "test", path: str | None = None) -> Opened:
         return _with_classes(_open_file(strategy, image_set), strategy, image_set)
     from networks import restoring  # TensorFlow, which define() does not need
 
-    network = restoring.restore(strategy, F.log_root, spec_of_flags(
+    network = restoring.restore(strategy, log_root or F.log_root, spec_of_flags(
         image_set.images.shape[1:], image_set.num_classes, units), flags.warn)
     return Opened(network, strategy, image_set)
+
+
+def open_each() -> tuple[dict[str, "Network"], Opened]:
+    """The networks of all folders of --log_root, by folder and not as one ensemble, and what
+    `open_network` gives of the first; of a file of Keras that one, by its path."""
+    F = flags.FLAGS
+    if names_a_file():
+        opened = open_network()
+        return {F.model: opened.network}, opened
+    from networks import restoring  # TensorFlow
+
+    first, *others = restoring.folders_of(flags.require("log_root"))
+    opened = open_network(log_root=first)
+    spec = spec_of_flags(opened.image_set.images.shape[1:], opened.image_set.num_classes,
+                         blocks_per_stage())
+    return {first: opened.network, **{
+        folder: restoring.restore(opened.strategy, folder, spec, flags.warn) for folder in others}
+    }, opened
 
 
 def spec_of_flags(image_shape: tuple[int, int, int], num_classes: int, units: int) -> NetworkSpec:

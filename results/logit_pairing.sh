@@ -20,29 +20,34 @@ train() { # network, flags
         --checkpoint_every=1000 "$@"
 }
 
-attack() { # network, preset, flags
-    local network=$1 preset=$2
-    shift 2
-    [[ -f attacked/$network/$preset/test_adv_run.json ]] && return
+attack() { # network, preset, folder, flags
+    local network=$1 preset=$2 folder=attacked/$1/$3
+    shift 3
+    [[ -f $folder/test_adv_run.json ]] && return
     "$python" "$code/test_adv.py" --dataset=mnist --eval_data_path="$data/data_test.bin" --model=lenet \
         --log_root="networks/$network" --mode=attack --attack_method=pgd --pgd_preset="$preset" \
-        --save_pwd="attacked/$network/$preset" "$@"
+        --save_pwd="$folder" "$@"
 }
 
 # Two epochs with a training attack of a quarter of the published steps: the published one, 40 × 0.01, takes
 # four times as long.
 short=(--total_steps=469 --train_attack_iterations=10 --train_attack_step_size=0.04)
-train clp --objective=clp --total_steps=2344
-train lsq --objective=lsq --total_steps=2344
+# Apparent robustness takes time to appear: how far it is there after every 1,000 steps.
+for network in clp lsq; do
+    for steps in ${MEASURED:-1000 2000 3000 4000 5000 6000}; do
+        train $network --objective=$network --total_steps="$steps"
+        attack $network baseline baseline_"$steps" --published_subset=True
+    done
+done
 train plain --objective=plain --total_steps=1172
 for network in at50 alp at50_alp; do
     train $network --objective=$network "${short[@]}"
 done
 for preset in baseline mid; do
     for network in plain clp lsq at50 alp at50_alp; do
-        attack $network $preset --published_subset=True
+        attack $network $preset $preset --published_subset=True
     done
 done
 for network in clp lsq at50; do
-    attack $network lite
+    attack $network lite lite
 done

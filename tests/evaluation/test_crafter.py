@@ -179,6 +179,27 @@ def test_another_chunk_or_xla_changes_last_bits_at_most(cpu, name):
         assert np.mean(np.abs(other - results[0]) > 1e-5) < 0.01
 
 
+def test_pgd_with_a_target_climbs_towards_it(networks, cpu):
+    network = networks[cpu]
+    targets = (LABELS + 1) % 10
+
+    def crafted(**more):
+        given = {} if not more else {"targets": [targets]}
+        return Crafter(network, cpu, attacks.get("pgd"), seed=0, settings={"num_steps": 5, **more})(
+            IMAGES, INDEX, eps=0.3, **given)
+
+    aimed, free = crafted(targeted=True), crafted()
+    np.testing.assert_array_equal(aimed["target"], targets)
+    assert "target" not in free and np.abs(aimed["adversarial"] - IMAGES).max() <= 0.3 + 1e-6
+
+    def target_loss(images):
+        logits = network.forward(cpu)(images)[0]
+        return tf.nn.sparse_softmax_cross_entropy_with_logits(targets, logits).numpy()
+
+    assert np.all(target_loss(aimed["adversarial"]) < target_loss(IMAGES))
+    assert target_loss(aimed["adversarial"]).mean() < target_loss(free["adversarial"]).mean()
+
+
 # --- The gradient before the attack ---
 
 

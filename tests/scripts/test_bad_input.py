@@ -298,7 +298,8 @@ def test_unknown_dataset(work, script):
 
 @pytest.mark.parametrize(("script", "allowed"), [
     ("train", "train"), ("test_nor", "train, eval"),
-    ("test_adv", "attack, merge, transfer, challenge, loss_histogram, tSNE_logits"),
+    ("test_adv", "attack, merge, transfer, challenge, heatmap, loss_surface, loss_histogram, "
+                 "tSNE_logits"),
     ("others", "kernel_para, tSNE_logits, export_bin, export_png, info, import_checkpoint, "
                "export_checkpoint, export_model, export_pretrained"),
     ("detect", "auc, select_kernel, select_kernel_for_attack, median_for_attack, fit, evaluate, "

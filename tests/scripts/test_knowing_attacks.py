@@ -98,6 +98,29 @@ def test_pgd_with_restarts_tells_what_they_add(tiny, tmp_path):
     refused("test_adv", *command, "--save_pwd=elsewhere", cwd=tmp_path, words=["expected losses.npy"])
 
 
+def test_pictures_of_what_surrounds_images(tiny, tmp_path):
+    shown = succeeded("test_adv", *NETWORK, tiny[0], "--mode=heatmap", "--attack_method=pgd",
+                      "--eval_batch_count=1", "--eps=0.1", "--heatmap_step_sizes=0.01,0.05",
+                      "--heatmap_iterations=1,2,4", cwd=tmp_path)
+    folder = tmp_path / "pgd_digits/RCE"
+    accuracy = np.load(folder / "heatmap.npy")
+    assert accuracy.shape == (2, 3) and f"to {100 * accuracy.min():.1f} %" in shown.out
+    assert len((folder / "heatmap.csv").read_text().splitlines()) == 7
+    assert (folder / "heatmap.png").is_file() and not (folder / "parts").exists()
+    command = (*NETWORK, f"{tiny[0]},{tiny[0].partition('=')[2]}/.", "--mode=loss_surface")
+    shown = succeeded("test_adv", *command, "--surface_grid=5", "--image_index=3", cwd=tmp_path)
+    folder = tmp_path / "loss_surface_digits/RCE"
+    first, second = (np.load(folder / f"surface_{k}.npy") for k in (0, 1))
+    np.testing.assert_array_equal(first, second)
+    assert first.shape == (5, 5) and shown.out.count("Cross entropy around image 3 of") == 2
+    assert len((folder / "surface.csv").read_text().splitlines()) == 51
+    assert (folder / "surface.png").is_file()
+    refused("test_adv", *command, "--image_index=99999", cwd=tmp_path, words=[
+        "image_index must be below"])
+    (folder / "loss_surface_run.json").unlink()
+    refused("test_adv", *command, cwd=tmp_path, words=["expected no surface.csv in"])
+
+
 def test_square_without_a_detector_knows_the_network_alone(tiny, tmp_path):
     succeeded("test_adv", *NETWORK, tiny[0], *FEW, "--attack_method=square", cwd=tmp_path)
     folder = tmp_path / "square_digits/RCE"
