@@ -84,7 +84,9 @@ class Crafter:
         self.part_size = max(attack.part_size, least)
         # More rows than a part has would be padding, but where restarts of one image fill them.
         least = max(least, self.chunk) if "restarts" in attack.takes else least
-        batch_size = min(max(batch_size or attack.batch_size, least), self.part_size)
+        # Further starts of an image that leaves within the call are in vain: one chunk has the fewest.
+        usual = least if _leaves_broken(settings) else attack.batch_size
+        batch_size = min(max(batch_size or usual, least), self.part_size)
         self._unit = self.chunk or default_chunk(attack, strategy)
         first = [getattr(network, _NETWORK_FUNCTIONS[name]) for name in attack.takes
                  if name in _NETWORK_FUNCTIONS]
@@ -216,10 +218,17 @@ def _gradients_per_image(attack, settings):
 def _restarts(settings, rows_per_call):
     """Takes what is the runner's, not the attack's, out of the settings."""
     # Each class that an image is to reach has starts of its own.
+    drop = _leaves_broken(settings)
     number = settings.pop("num_restarts", 1) * settings.get("num_targets", 1)
-    drop = settings.pop("drop_broken", None)
-    return Restarts(number, number > MANY_RESTARTS if drop is None else drop, rows_per_call,
-                    settings.pop("keep_losses", False))
+    settings.pop("drop_broken", None)
+    return Restarts(number, drop, rows_per_call, settings.pop("keep_losses", False))
+
+
+def _leaves_broken(settings):
+    """Whether an image is left alone once a restart has broken it."""
+    drop = settings.get("drop_broken")
+    number = settings.get("num_restarts", 1) * (settings.get("num_targets") or 1)
+    return number > MANY_RESTARTS if drop is None else drop
 
 
 def input_gradients(network: Network, x: np.ndarray, *,
