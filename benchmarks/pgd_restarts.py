@@ -96,7 +96,7 @@ def bars_of_restarts(strategy):
     rate = NUM_FEW * RESTARTS_OF_FEW * NUM_STEPS / median["few"]
     for name in ("first raw", "second raw"):
         raw = GRADIENT_CHUNK * NUM_STEPS / median[name]
-        print(f"{name} gradients {raw:,.0f}/s; PGD of {GRADIENT_CHUNK} images {queued / raw:.3f} of it, "
+        print(f"{name} gradients {raw:,.0f}/s; PGD of {GRADIENT_CHUNK} images {queued / raw:.3f}, "
               f"{RESTARTS_OF_FEW} starts of {NUM_FEW} images {rate / raw:.3f}")
 
     both = {drop: our_pgd(strategy, network, x, eps=EPS_OF_DROPPING, drop_broken=drop,

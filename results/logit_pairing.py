@@ -20,6 +20,8 @@ from results.collect import run_of
 
 PATH = HERE / "logit_pairing.json"
 ATTACKS = ("baseline", "mid", "strongest", "lite")
+# Networks under baseline on their way, after so many steps.
+MEASURED, MEASURED_STEPS = ("clp", "lsq"), range(1000, 6001, 1000)
 # Accuracy (%) on clean images, and under baseline, mid and strongest; MNIST, from the README of the
 # authors' code, mid from Mosbach et al. 2018 (arXiv 1810.12042). Of two rows mid is of another version.
 PUBLISHED = {
@@ -29,23 +31,29 @@ PUBLISHED = {
     "at100": (98.9, 95.2, None, 88.0)}
 
 
-def collect(work: Path) -> dict[str, Any]:
+def collect(work: Path, kept: dict[str, Any] | None = None) -> dict[str, Any]:
     """Rows and the runs behind them.
 
     Args:
       work: folder of results/logit_pairing.sh.
+      kept: what was collected before; of it stay the networks that `work` does not have.
 
     Returns:
-      {"rows": [...], "runs": {name: run}}. A row has "network", "what" ("clean" or one of ATTACKS),
-      "num_right" and "n"; of a clean one also "steps" and the training attack's "iterations".
+      {"rows": [...], "runs": {name: run}}. A row has "network", "what" ("clean", one of ATTACKS or
+      "baseline_<steps>"), "num_right" and "n"; of a clean one also "steps" and the training attack's
+      "iterations".
     """
     rows, runs = [], {}
     for network in PUBLISHED:
         training = provenance.read(work / "networks" / network / "train", "train")
         if training is None:
+            old = [row for row in (kept or {"rows": []})["rows"] if row["network"] == network]
+            rows += old
+            names = {f"train_{network}", *(f"{row['what']}_{network}" for row in old)}
+            runs |= {name: run for name, run in (kept or {"runs": {}})["runs"].items() if name in names}
             continue
         runs[f"train_{network}"] = run_of(training) | {"steps": training["metrics"]["step"]}
-        for attack in ATTACKS:
+        for attack in (*ATTACKS, *(f"baseline_{steps}" for steps in MEASURED_STEPS)):
             record = provenance.read(work / "attacked" / network / attack, "test_adv")
             if record is None:
                 continue
@@ -84,6 +92,14 @@ def table_rows(found: dict[str, Any]) -> list[list[str]]:
     return table
 
 
+def rows_by_steps(found: dict[str, Any]) -> list[list[str]]:
+    """Head and rows: accuracy under baseline after so many training steps."""
+    of = {(row["network"], row["what"]): row for row in found["rows"]}
+    return [["steps", *MEASURED], *(
+        [f"{steps:,}", *(_cell(of.get((network, f"baseline_{steps}")), None) for network in MEASURED)]
+        for steps in MEASURED_STEPS)]
+
+
 def _cell(row, published):
     beside = "" if published is None else f" ({published:g})"
     if row is None:
@@ -117,7 +133,7 @@ def findings(found: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def _write(work):
-    found = collect(work)
+    found = collect(work, load())
     atomic.write_json(PATH, found)
     return f"{len(found['rows'])} rows: {PATH}\n"
 

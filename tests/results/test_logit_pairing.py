@@ -23,6 +23,18 @@ def test_rows_are_of_the_run_records(tmp_path):
     assert found["rows"] == [row("clp", "mid", 29, num_restarts=1),
                              row("clp", "clean", 9845, 10_000, steps=2344, iterations=0)]
     assert set(found["runs"]) == {"train_clp", "mid_clp"}
+    # Of a network that was trained anew nothing old stays.
+    kept = {"rows": [row("lsq", "mid", 5), row("clp", "lite", 7)],
+            "runs": {name: {} for name in ("mid_lsq", "train_lsq", "lite_clp")}}
+    more = logit_pairing.collect(tmp_path, kept)
+    assert more["rows"] == [*found["rows"], row("lsq", "mid", 5)]
+    assert set(more["runs"]) == {"train_clp", "mid_clp", "train_lsq", "mid_lsq"}
+
+
+def test_what_was_measured_on_the_way():
+    rows = logit_pairing.rows_by_steps({"rows": [row("clp", "baseline_3000", 258)]})
+    assert rows[0] == ["steps", "clp", "lsq"] and len(rows) == 7
+    assert rows[3] == ["3,000", "25.8 [23.2, 28.6]", "not run"]
 
 
 def test_ours_stand_beside_the_published():
