@@ -95,9 +95,9 @@ class Victim:
 def _crafter(victim, job, num_images):
     """The attack with the numbers of a job, and what else decides its results, as JSON values."""
     F = flags.FLAGS
-    size = min(F.attack_batch_size or job.attack.batch_size, num_images)
     crafter = Crafter(victim.network, victim.strategy, job.attack, seed=F.seed, settings=job.keywords(),
-                      batch_size=size, chunk=F.attack_chunk, jit_compile=F.jit_compile)
+                      batch_size=F.attack_batch_size, most_rows=num_images, chunk=F.attack_chunk,
+                      jit_compile=F.jit_compile)
     # They change last bits: parts are of another run.
     changed = {"attack_chunk": F.attack_chunk, "jit_compile": F.jit_compile}
     return crafter, {name: value for name, value in changed.items() if value}
@@ -365,9 +365,11 @@ def heatmap(victim: Victim) -> None:
     parts = attack_parts.Parts(folder, _identity(victim, job, x, labels, indices) | {
         "mode": F.mode, "step_sizes": step_sizes, "iterations": iterations,
         "attack_chunk": F.attack_chunk}, overwrite=F.overwrite)
-    before, right = landscape.heatmap(sweep.Subject(
-        network=victim.network, strategy=victim.strategy, x=x, labels=labels, image_index=indices,
-        eps_values=(eps,)), step_sizes, iterations, F.seed, parts, chunk=F.attack_chunk)
+    subject = sweep.Subject(network=victim.network, strategy=victim.strategy, x=x, labels=labels,
+                            image_index=indices, eps_values=(eps,))
+    first_looks.look(subject, job.attack, flags.warn)
+    before, right = landscape.heatmap(
+        subject, step_sizes, iterations, F.seed, parts, chunk=F.attack_chunk)
     picture = landscapes.save_heatmap(folder, step_sizes, iterations, right,
                                       f"{len(x)} images under PGD of one start, eps {eps:g}")
     accuracy = right.mean(axis=1)

@@ -54,6 +54,7 @@ class Crafter:
       settings: keywords of the attack, and of one with restarts "num_restarts", "drop_broken" and
         "keep_losses", of `Restarts`; None of the second: from MANY_RESTARTS on.
       batch_size: images per call; 0 is the attack's own. No influence on results.
+      most_rows: images there are, which no call exceeds; 0: not known.
       chunk: images that share a gradient; 0 is what suits the device. Another one changes last bits.
       jit_compile: whether XLA compiles the network and its gradients.
 
@@ -69,7 +70,8 @@ class Crafter:
 
     def __init__(self, network: Network, strategy: tf.distribute.Strategy,
                  attack: attacks.Attack, *, seed: int, settings: Mapping[str, Any] | None = None,
-                 batch_size: int = 0, chunk: int = 0, jit_compile: bool = False):
+                 batch_size: int = 0, most_rows: int = 0, chunk: int = 0,
+                 jit_compile: bool = False):
         _check_classes(attack, network)
         self._attack, self.name = attack, attack.file
         self.records = attack.records
@@ -86,7 +88,8 @@ class Crafter:
         least = max(least, self.chunk) if "restarts" in attack.takes else least
         # Further starts of an image that leaves within the call are in vain: one chunk has the fewest.
         usual = least if _leaves_broken(settings) else attack.batch_size
-        batch_size = min(max(batch_size or usual, least), self.part_size)
+        batch_size = min(batch_size or usual, most_rows or self.part_size)
+        batch_size = min(max(batch_size, least), self.part_size)
         self._unit = self.chunk or default_chunk(attack, strategy)
         first = [getattr(network, _NETWORK_FUNCTIONS[name]) for name in attack.takes
                  if name in _NETWORK_FUNCTIONS]

@@ -96,7 +96,8 @@ def _walk(logits_fn, x, image_index, step_size, *, eps, gaps, seed, chunk):
                 image, num_steps=tf.constant(gaps)[stop], step_size=step_size, low=ball.low,
                 high=ball.high)
             own, other = own_and_other(logits_fn(image), tf.argmax(label, axis=-1))
-            return stop + 1, image, wrong.write(stop, other > own)
+            # Written so that NaN is no robustness.
+            return stop + 1, image, wrong.write(stop, ~(own >= other))
 
         wrong = tf.while_loop(
             lambda stop, *_: stop < len(gaps), look,

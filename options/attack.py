@@ -169,6 +169,9 @@ def _check_losses(attack):
     F = flags.FLAGS
     if F.published_subset:
         flags.refuse("--published_subset", ("eval_batch_count",))
+        if flags.whole(F.target) is not None:
+            raise InputError("--published_subset takes no class as --target: images of that class are "
+                             f"among the draws. Received: target={F.target}.")
         if F.detector:
             raise InputError("--published_subset and --detector exclude each other: a detector leaves "
                              "out the images that it was fitted on. Received: both.")

@@ -53,6 +53,7 @@ def test_without_one_pgd_is_what_it_was():
     (["--pgd_preset=mid", "--attack_method=bim"], "pgd_preset sets the step size, which only pgd has"),
     (["--pgd_preset=mid", "--eps_sweep=0.1,0.2"], "--pgd_preset takes no --eps_sweep"),
     (["--published_subset", "--eval_batch_count=2"], "--published_subset takes no --eval_batch_count"),
+    (["--published_subset", "--target=3"], "--published_subset takes no class as --target"),
     (["--published_subset", "--detector=d.npz"], "--published_subset and --detector exclude each"),
     (["--save_losses", "--eps=0.1"], "save_losses needs --drop_broken=False: broken points would"),
     (["--save_losses", "--drop_broken=False"], "save_losses needs one --eps"),
