@@ -86,6 +86,14 @@ class Victim:
                                     self.detector and self.detector.fitted_images)
         return order[:flags.num_images(num_batches, batch, len(order), "all of them are attacked once")]
 
+    def chosen(self, job: Job, batch: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """What a job attacks: indices int [n], network inputs float32 [n, h, w, c], labels int [n]; an
+        --eval_batch_count is `batch` images."""
+        indices = self.images(job.target, flags.FLAGS.eval_batch_count, batch)
+        indices = indices[:attack_options.num_images(job.attack) or None]
+        return (indices, to_network_input(self.image_set.images[indices]),
+                self.image_set.labels[indices])
+
     def targets(self, target: str, indices: np.ndarray, logits: np.ndarray) -> list[np.ndarray]:
         """Target classes of a kind for the images int [n], whose clean logits [n, L] are given."""
         labels = self.image_set.labels[indices]
@@ -106,11 +114,8 @@ def _crafter(victim, job, num_images):
 def _sweep(victim: Victim, job: Job, batch: int, folder: Path) -> sweep.Sweep:
     """The sweep of a job, whose results go to a folder; an --eval_batch_count is `batch` images."""
     F, network, eps_values = flags.FLAGS, victim.network, job.eps_values
-    indices = victim.images(job.target, F.eval_batch_count, batch)
-    indices = indices[:attack_options.num_images(job.attack) or None]
+    indices, x, labels = victim.chosen(job, batch)
     crafter, changed = _crafter(victim, job, len(indices))
-    x = to_network_input(victim.image_set.images[indices])
-    labels = victim.image_set.labels[indices]
     print(f"Num of sample per eps is {len(labels)}")
     # Before hours of crafting whose results it is to take.
     _check_output(folder)
@@ -150,8 +155,12 @@ def _folder(victim, job):
     return results_dir(job.variant, F.dataset, victim.network.tag, F.save_pwd)
 
 
-def _check_output(folder):
+def _require(folder):
     paths.require_folder(folder, "save_pwd" if flags.FLAGS.save_pwd else "")
+
+
+def _check_output(folder):
+    _require(folder)
     flags.refuse_to_overwrite_inputs(folder, result_files.WRITTEN)
 
 
@@ -359,9 +368,7 @@ def heatmap(victim: Victim) -> None:
     folder, (eps,) = _folder(victim, job), job.eps_values
     step_sizes, iterations = landscape_options.axes()
     _check_pictures(folder, "heatmap", landscapes.HEATMAP_FILES)
-    indices = victim.images("", F.eval_batch_count, job.attack.count_batch)
-    indices = indices[:attack_options.num_images(job.attack) or None]
-    x, labels = to_network_input(victim.image_set.images[indices]), victim.image_set.labels[indices]
+    indices, x, labels = victim.chosen(job, job.attack.count_batch)
     parts = attack_parts.Parts(folder, _identity(victim, job, x, labels, indices) | {
         "mode": F.mode, "step_sizes": step_sizes, "iterations": iterations,
         "attack_chunk": F.attack_chunk}, overwrite=F.overwrite)
@@ -383,8 +390,15 @@ def heatmap(victim: Victim) -> None:
 
 
 def _check_pictures(folder, name, files):
-    paths.require_folder(folder, "save_pwd" if flags.FLAGS.save_pwd else "")
+    _require(folder)
     provenance.refuse_others(folder, name, files)
+
+
+def _check_image_index(number, what):
+    index = flags.FLAGS.image_index
+    if not 0 <= index < number:
+        raise InputError(f"image_index must be below the {number} images {what}. "
+                         f"Received: image_index={index}.")
 
 
 def loss_surface(victim: Victim) -> None:
@@ -392,9 +406,7 @@ def loss_surface(victim: Victim) -> None:
     F, images = flags.FLAGS, victim.image_set
     folder = results_dir("loss_surface", F.dataset, victim.network.tag, F.save_pwd)
     _check_pictures(folder, "loss_surface", landscapes.SURFACE_FILES)
-    if not 0 <= F.image_index < len(images.labels):
-        raise InputError(f"image_index must be below the {len(images.labels)} images there are. "
-                         f"Received: image_index={F.image_index}.")
+    _check_image_index(len(images.labels), "there are")
     image = to_network_input(images.images[F.image_index:F.image_index + 1])[0]
     label, by_gradient = int(images.labels[F.image_index]), landscape_options.by_gradient()
     offsets = np.linspace(-F.surface_radius, F.surface_radius, F.surface_grid)
@@ -418,9 +430,7 @@ def loss_histogram(victim: Victim) -> None:
     F, job = flags.FLAGS, _job(victim)
     folder = _folder(victim, job)
     losses = result_files.load_losses(folder)
-    if not 0 <= F.image_index < losses.shape[1]:
-        raise InputError(f"image_index must be below the {losses.shape[1]} images of {folder}. "
-                         f"Received: image_index={F.image_index}.")
+    _check_image_index(losses.shape[1], f"of {folder}")
     own = losses[:, F.image_index]
     # From here on the label has less than an equal share, so that another class wins.
     line = float(np.log(victim.image_set.num_classes))

@@ -87,9 +87,10 @@ class Crafter:
         # More rows than a part has would be padding, but where restarts of one image fill them.
         least = max(least, self.chunk) if "restarts" in attack.takes else least
         # Further starts of an image that leaves within the call are in vain: one chunk has the fewest.
-        usual = least if _leaves_broken(settings) else attack.batch_size
-        batch_size = min(batch_size or usual, most_rows or self.part_size)
-        batch_size = min(max(batch_size, least), self.part_size)
+        number, drop = _restarts(settings, network)
+        usual = least if drop else attack.batch_size
+        most = min(most_rows or self.part_size, self.part_size)
+        batch_size = max(min(batch_size or usual, most), min(least, self.part_size))
         self._unit = self.chunk or default_chunk(attack, strategy)
         first = [getattr(network, _NETWORK_FUNCTIONS[name]) for name in attack.takes
                  if name in _NETWORK_FUNCTIONS]
@@ -106,17 +107,16 @@ class Crafter:
             # Parts and shards are cut in multiples of it, or chunks would be filled up at every cut.
             self._unit = self._searches.unit
             return
-        if "num_targets" in settings:
-            wrong_classes, asked = network.model.outputs[0].shape[-1] - 1, settings["num_targets"]
-            settings["num_targets"] = min(asked or wrong_classes, wrong_classes)
-        self.restarts = _restarts(settings, batch_size * len(strategy.extended.worker_devices))
+        self.restarts = Restarts(number, drop, batch_size * len(strategy.extended.worker_devices),
+                                 settings.pop("keep_losses", False))
         if "restarts" in attack.takes and self.restarts.drop:
             told = ("cross_entropy",) * ("cross_entropy" in attack.returns)
             self.records = tuple(dict.fromkeys((*self.records, "restart", "first_broken", *told)))
         # What it is given of each row, besides the image.
-        not_given = () if settings.pop("targeted", False) else ("targets_if_given",)
-        self._row_names = [name for name in _ROW_KEYWORDS
-                           if name in attack.takes and name not in not_given]
+        taken = set(attack.takes)
+        if not settings.pop("targeted", False):
+            taken.discard("targets_if_given")
+        self._row_names = [name for name in _ROW_KEYWORDS if name in taken]
         # What every row is given alike.
         self._constant_names = ["eps"] * attack.uses_eps + ["accepted"] * self.takes_accepted
         drawn = {"seed": seed} if "seed" in attack.takes else {}
@@ -218,30 +218,27 @@ def _gradients_per_image(attack, settings):
     return attack.num_steps(settings) or 1
 
 
-def _restarts(settings, rows_per_call):
-    """Takes what is the runner's, not the attack's, out of the settings."""
+def _restarts(settings, network):
+    """Starts of an image, and whether it leaves once one has broken it: takes what is the runner's, not
+    the attack's, out of the settings, and leaves there as many targets as there are."""
+    if "num_targets" in settings:
+        wrong_classes = network.model.outputs[0].shape[-1] - 1
+        settings["num_targets"] = min(settings["num_targets"] or wrong_classes, wrong_classes)
     # Each class that an image is to reach has starts of its own.
-    drop = _leaves_broken(settings)
     number = settings.pop("num_restarts", 1) * settings.get("num_targets", 1)
-    settings.pop("drop_broken", None)
-    return Restarts(number, drop, rows_per_call, settings.pop("keep_losses", False))
+    drop = settings.pop("drop_broken", None)
+    return number, number > MANY_RESTARTS if drop is None else drop
 
 
-def _leaves_broken(settings):
-    """Whether an image is left alone once a restart has broken it."""
-    drop = settings.get("drop_broken")
-    number = settings.get("num_restarts", 1) * (settings.get("num_targets") or 1)
-    return number > MANY_RESTARTS if drop is None else drop
-
-
-def input_gradients(network: Network, x: np.ndarray, *,
-                    cross_entropy: bool) -> np.ndarray:
+def input_gradients(network: Network, x: np.ndarray, *, cross_entropy: bool,
+                    labels: np.ndarray | None = None) -> np.ndarray:
     """What the gradient attacks climb, at the clean images.
 
     Args:
       network: the network under attack.
       x: float32 [n, h, w, c].
-      cross_entropy: of the predicted class; False: its logit minus the next one's.
+      cross_entropy: of a class; False: the predicted one's logit minus the next one's.
+      labels: the classes int [n] of the cross entropy; None: the predicted ones.
 
     Returns:
       float32 like x.
@@ -252,7 +249,8 @@ def input_gradients(network: Network, x: np.ndarray, *,
             tape.watch(images)
             logits = network.logits(images)
             if cross_entropy:
-                loss = tf.nn.sparse_softmax_cross_entropy_with_logits(tf.argmax(logits, -1), logits)
+                loss = tf.nn.sparse_softmax_cross_entropy_with_logits(
+                    tf.argmax(logits, -1) if labels is None else labels, logits)
             else:
                 # Unlike the cross entropy it does not saturate.
                 loss = tf.reduce_sum(tf.math.top_k(logits, 2).values * [1.0, -1.0], axis=-1)

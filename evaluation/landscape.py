@@ -11,10 +11,10 @@ import tensorflow as tf
 from scipy.special import logsumexp
 from tqdm import tqdm
 
-from attacks.loops.ascent import in_chunks, own_and_other, predicted_one_hot, sign_ascent
+from attacks.loops.ascent import ascend_from, in_chunks, own_and_other, predicted_one_hot
 from attacks.loops.balls import Ball
 from attacks.random_noise import random_noise
-from evaluation.crafter import CLIP_MAX, CLIP_MIN
+from evaluation.crafter import CLIP_MAX, CLIP_MIN, input_gradients
 from evaluation.sweep import Subject
 from files.attack_parts import Parts, cut
 from networks.network import Network
@@ -87,14 +87,12 @@ def _walk(logits_fn, x, image_index, step_size, *, eps, gaps, seed, chunk):
     def walk_chunk(clean, index):
         label = tf.stop_gradient(predicted_one_hot(logits_fn(clean)))
         ball = Ball("linf", clean, tf.cast(eps, clean.dtype), CLIP_MIN, CLIP_MAX)
-        start = ball.project(random_noise(clean, eps=eps, seed=seed, image_index=index,
-                                          clip_min=CLIP_MIN, clip_max=CLIP_MAX))
+        start = random_noise(clean, eps=eps, seed=seed, image_index=index, clip_min=CLIP_MIN,
+                             clip_max=CLIP_MAX)
 
         def look(stop, image, wrong):
-            image = sign_ascent(
-                lambda images: tf.nn.softmax_cross_entropy_with_logits(label, logits_fn(images)),
-                image, num_steps=tf.constant(gaps)[stop], step_size=step_size, low=ball.low,
-                high=ball.high)
+            image = ascend_from(logits_fn, image, label, ball, num_steps=tf.constant(gaps)[stop],
+                                step_size=step_size)
             own, other = own_and_other(logits_fn(image), tf.argmax(label, axis=-1))
             # Written so that NaN is no robustness.
             return stop + 1, image, wrong.write(stop, ~(own >= other))
@@ -126,18 +124,8 @@ def square_around(network: Network, image: np.ndarray, label: int, seed: int, *,
     drawn = np.random.default_rng(seed).choice(np.float32([-1, 1]), (2, *image.shape))
     if not by_gradient:
         return drawn[0], drawn[1]
-    return np.sign(_gradient(network, image, label)), drawn[1]
-
-
-def _gradient(network, image, label):
-    @tf.function
-    def gradient(images):
-        with tf.GradientTape() as tape:
-            tape.watch(images)
-            loss = tf.nn.sparse_softmax_cross_entropy_with_logits([label], network.logits(images))
-        return tape.gradient(loss, images)
-
-    return gradient(tf.constant(image[None])).numpy()[0]
+    gradients = input_gradients(network, image[None], cross_entropy=True, labels=np.array([label]))
+    return np.sign(gradients[0]), drawn[1]
 
 
 def loss_surface(forward: Callable, image: np.ndarray, label: int,

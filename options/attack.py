@@ -215,10 +215,10 @@ def _check_challenge():
                          "Received: detector=''.")
     if not 0 < F.eps <= 1:
         raise InputError(f"eps must lie in (0, 1]. Received: eps={F.eps}.")
-    flags.refuse("challenge", ("attack_method", "target", "against", "kernel_dir", "num_shards",
-                          "check_steps", "transfer_from", "pgd_preset", "published_subset",
-                          "save_losses", *landscape.MODES_OF,
-                          *(name for name in attacks.settings() if name != "attack_norm")))
+    flags.refuse("challenge", (
+        "attack_method", "target", "against", "kernel_dir", "num_shards", "check_steps",
+        "transfer_from", "pgd_preset", "published_subset", "save_losses", *landscape.MODES_OF,
+        *(name for name in attacks.settings() if name != "attack_norm")))
 
 
 def _check_transfer():
@@ -227,10 +227,10 @@ def _check_transfer():
     if not F.transfer_from:
         raise InputError("transfer needs --transfer_from, the folder of results that are to be tried. "
                          "Received: transfer_from=''.")
-    flags.refuse("transfer", ("eps", "eps_sweep", "target", "against", "against_rate", "kernel_dir",
-                         "num_shards", "eval_batch_count", "budget", "check_steps", "pgd_preset",
-                         "published_subset", "save_losses", *landscape.MODES_OF,
-                         *attacks.settings()))
+    flags.refuse("transfer", (
+        "eps", "eps_sweep", "target", "against", "against_rate", "kernel_dir", "num_shards",
+        "eval_batch_count", "budget", "check_steps", "pgd_preset", "published_subset", "save_losses",
+        *landscape.MODES_OF, *attacks.settings()))
 
 
 def check_transferred(method: str) -> None:

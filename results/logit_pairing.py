@@ -45,31 +45,43 @@ def collect(work: Path, kept: dict[str, Any] | None = None) -> dict[str, Any]:
     """
     rows, runs = [], {}
     for network in PUBLISHED:
-        training = provenance.read(work / "networks" / network / "train", "train")
-        if training is None:
-            old = [row for row in (kept or {"rows": []})["rows"] if row["network"] == network]
-            rows += old
-            names = {f"train_{network}", *(f"{row['what']}_{network}" for row in old)}
-            runs |= {name: run for name, run in (kept or {"runs": {}})["runs"].items() if name in names}
-            continue
-        runs[f"train_{network}"] = run_of(training) | {"steps": training["metrics"]["step"]}
-        for attack in (*ATTACKS, *(f"baseline_{steps}" for steps in MEASURED_STEPS)):
-            record = provenance.read(work / "attacked" / network / attack, "test_adv")
-            if record is None:
-                continue
-            runs[f"{attack}_{network}"] = run_of(record)
-            metrics = record["metrics"]
-            num, told = metrics["num_per_eps"], metrics["rounds"][0]
-            rows.append({"network": network, "what": attack, "n": num,
-                         "num_right": round(told["precision_adv"] * num),
-                         "num_restarts": metrics["num_restarts"]})
-        # Of all 10,000, not of the 1,000 that were attacked.
-        flags = training["flags"]
-        rows.append({"network": network, "what": "clean", "n": 10_000,
-                     "num_right": round(training["metrics"]["test_precision"] * 10_000),
-                     "steps": training["metrics"]["step"],
-                     "iterations": flags["train_attack_iterations"] or 0})
+        own = _of_network(work, network) or _kept(kept, network)
+        rows += own[0]
+        runs |= own[1]
     return {"rows": rows, "runs": runs}
+
+
+def _of_network(work, network):
+    """Rows and runs of a network; None where it was not trained."""
+    training = provenance.read(work / "networks" / network / "train", "train")
+    if training is None:
+        return None
+    rows, runs = [], {f"train_{network}": run_of(training) | {"steps": training["metrics"]["step"]}}
+    for attack in (*ATTACKS, *(f"baseline_{steps}" for steps in MEASURED_STEPS)):
+        record = provenance.read(work / "attacked" / network / attack, "test_adv")
+        if record is None:
+            continue
+        runs[f"{attack}_{network}"] = run_of(record)
+        metrics = record["metrics"]
+        num, told = metrics["num_per_eps"], metrics["rounds"][0]
+        rows.append({"network": network, "what": attack, "n": num,
+                     "num_right": round(told["precision_adv"] * num),
+                     "num_restarts": metrics["num_restarts"]})
+    # Of all 10,000, not of the 1,000 that were attacked.
+    rows.append({"network": network, "what": "clean", "n": 10_000,
+                 "num_right": round(training["metrics"]["test_precision"] * 10_000),
+                 "steps": training["metrics"]["step"],
+                 "iterations": training["flags"]["train_attack_iterations"] or 0})
+    return rows, runs
+
+
+def _kept(kept, network):
+    """What was collected of a network before."""
+    if kept is None:
+        return [], {}
+    rows = [row for row in kept["rows"] if row["network"] == network]
+    names = {f"train_{network}", *(f"{row['what']}_{network}" for row in rows)}
+    return rows, {name: run for name, run in kept["runs"].items() if name in names}
 
 
 def load(folder: Path = HERE) -> dict[str, Any]:
