@@ -367,31 +367,39 @@ def heatmap(victim: Victim) -> None:
     F, job = flags.FLAGS, _job(victim)
     folder, (eps,) = _folder(victim, job), job.eps_values
     step_sizes, iterations = landscape_options.axes()
-    _check_pictures(folder, "heatmap", landscapes.HEATMAP_FILES)
+    _require(folder)
     indices, x, labels = victim.chosen(job, job.attack.count_batch)
     parts = attack_parts.Parts(folder, _identity(victim, job, x, labels, indices) | {
         "mode": F.mode, "step_sizes": step_sizes, "iterations": iterations,
         "attack_chunk": F.attack_chunk}, overwrite=F.overwrite)
+    identities = [victim.network.identity()]
+    _check_pictures(folder, landscapes.HEATMAP_FILES, identities, goes_on=bool(parts.names()))
     subject = sweep.Subject(network=victim.network, strategy=victim.strategy, x=x, labels=labels,
                             image_index=indices, eps_values=(eps,))
     first_looks.look(subject, job.attack, flags.warn)
     before, right = landscape.heatmap(
         subject, step_sizes, iterations, F.seed, parts, chunk=F.attack_chunk)
-    picture = landscapes.save_heatmap(folder, step_sizes, iterations, right,
-                                      f"{len(x)} images under PGD of one start, eps {eps:g}")
+    landscapes.save_heatmap(folder, step_sizes, iterations, right)
     accuracy = right.mean(axis=1)
     size, stop = np.unravel_index(accuracy.argmin(), accuracy.shape)
-    provenance.write(folder, "heatmap", flags=flags.as_dict(), metrics={
-        "num_images": len(x), "eps": eps, "lowest": float(accuracy.min()),
-        "network": victim.network.identity()})
+    provenance.write(folder, F.mode, flags=flags.as_dict(), metrics={
+        "num_images": len(x), "eps": eps, "lowest": float(accuracy.min()), "networks": identities})
     parts.discard()
+    # Last of all: numbers and record are safe by now.
+    picture = folder / "heatmap.png"
+    drawing.heatmap(picture, step_sizes, iterations, 100 * accuracy.T,
+                    f"{len(x)} images under PGD of one start, eps {eps:g}")
     print(f"Accuracy falls from {100 * before.mean():.1f} % to {100 * accuracy.min():.1f} %, at step "
           f"size {step_sizes[size]:.4g} after {iterations[stop]} steps. The heat map is in {picture}.")
 
 
-def _check_pictures(folder, name, files):
-    _require(folder)
-    provenance.refuse_others(folder, name, files)
+def _check_pictures(folder, files, identities, *, goes_on=False):
+    """Refuses to replace what is of no run of this mode, or of another network's."""
+    F = flags.FLAGS
+    if not goes_on:
+        provenance.refuse_others(folder, F.mode, files)
+    if not F.overwrite:
+        provenance.refuse_other_networks(folder, F.mode, identities)
 
 
 def _check_image_index(number, what):
@@ -405,7 +413,9 @@ def loss_surface(victim: Victim) -> None:
     """--mode=loss_surface: the loss over a square around one image, for each network of --log_root."""
     F, images = flags.FLAGS, victim.image_set
     folder = results_dir("loss_surface", F.dataset, victim.network.tag, F.save_pwd)
-    _check_pictures(folder, "loss_surface", landscapes.SURFACE_FILES)
+    identities = [network.identity() for network in victim.each.values()]
+    _require(folder)
+    _check_pictures(folder, landscapes.SURFACE_FILES, identities)
     _check_image_index(len(images.labels), "there are")
     image = to_network_input(images.images[F.image_index:F.image_index + 1])[0]
     label, by_gradient = int(images.labels[F.image_index]), landscape_options.by_gradient()
@@ -417,11 +427,11 @@ def loss_surface(victim: Victim) -> None:
         surfaces[name], middle = found, found[F.surface_grid // 2, F.surface_grid // 2]
         print(f"Cross entropy around image {F.image_index} of {name}: {found.min():.4g} to "
               f"{found.max():.4g}, at the image {middle:.4g}.")
+    landscapes.save_surfaces(folder, surfaces, offsets)
+    provenance.write(folder, F.mode, flags=flags.as_dict(), metrics={"networks": identities})
+    picture = folder / "surface.png"
     sides = ("sign of the gradient" if by_gradient else "random signs", "random signs")
-    picture = landscapes.save_surfaces(folder, surfaces, offsets, sides,
-                                       f"image {F.image_index}, class {label}")
-    provenance.write(folder, "loss_surface", flags=flags.as_dict(), metrics={
-        "networks": {name: network.identity() for name, network in victim.each.items()}})
+    drawing.surfaces(picture, surfaces, offsets, sides, f"image {F.image_index}, class {label}")
     print(f"The surface is in {picture}.")
 
 

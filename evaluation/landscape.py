@@ -14,14 +14,15 @@ from tqdm import tqdm
 from attacks.loops.ascent import ascend_from, in_chunks, own_and_other, predicted_one_hot
 from attacks.loops.balls import Ball
 from attacks.random_noise import random_noise
+from evaluation import checks
 from evaluation.crafter import CLIP_MAX, CLIP_MIN, input_gradients
 from evaluation.sweep import Subject
 from files.attack_parts import Parts, cut
 from networks.network import Network
 from networks.running import ROWS_PER_GRADIENT, ChunkedFunction, device_kind
 
-# Images of a surface in memory at once.
-_ROWS_AT_ONCE = 2000
+# Pixels of a surface's images in memory at once: 2,000 images of MNIST, 6 MB.
+_PIXELS_AT_ONCE = 2000 * 28 * 28
 
 
 def heatmap(subject: Subject, step_sizes: Sequence[float], iterations: Sequence[int], seed: int,
@@ -120,11 +121,15 @@ def square_around(network: Network, image: np.ndarray, label: int, seed: int, *,
 
     Returns:
       Two arrays float32 like image.
+
+    Raises:
+      InputError: there is no gradient, and it is asked for.
     """
     drawn = np.random.default_rng(seed).choice(np.float32([-1, 1]), (2, *image.shape))
     if not by_gradient:
         return drawn[0], drawn[1]
     gradients = input_gradients(network, image[None], cross_entropy=True, labels=np.array([label]))
+    checks.check_gradients(gradients)
     return np.sign(gradients[0]), drawn[1]
 
 
@@ -145,8 +150,9 @@ def loss_surface(forward: Callable, image: np.ndarray, label: int,
     first, second = np.meshgrid(offsets, offsets, indexing="ij")
     pairs = np.stack([first.ravel(), second.ravel()], axis=1).astype(np.float32)
     found = []
-    for start in range(0, len(pairs), _ROWS_AT_ONCE):
-        images = image + np.tensordot(pairs[start:start + _ROWS_AT_ONCE], np.stack(square), axes=1)
+    rows = max(1, _PIXELS_AT_ONCE // image.size)
+    for start in range(0, len(pairs), rows):
+        images = image + np.tensordot(pairs[start:start + rows], np.stack(square), axes=1)
         logits = forward(images)[0].astype(np.float64)
         found.append(logsumexp(logits, axis=1) - logits[:, label])
     return np.concatenate(found).reshape(len(offsets), len(offsets))

@@ -76,7 +76,8 @@ def _plain(draw):
         environment.import_quietly("matplotlib")
         from matplotlib import style
 
-        with style.context("default", after_reset=True):
+        # Names of folders stand in titles: a pair of $ in one is no formula.
+        with style.context(["default", {"text.parse_math": False}], after_reset=True):
             return draw(*args, **keywords)
 
     return drawn

@@ -9,7 +9,7 @@ import platform
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +98,23 @@ def refuse_others(folder: str | os.PathLike, name: str, files: Iterable[str]) ->
     if taken:
         raise InputError(f"expected no {taken} in {folder} yet but with the {name}_run.json of the run "
                          "that made it; without, it is kept: move it. Received: one.")
+
+
+def refuse_other_networks(folder: str | os.PathLike, name: str,
+                          networks: Sequence[Mapping[str, Any]]) -> None:
+    """Raises an InputError when the run record `name` in a folder tells of a network, in its metrics
+    "networks", that is none of these."""
+    record = read(folder, name)
+    told = record["metrics"].get("networks") if record else None
+    for found in told if isinstance(told, list) else []:
+        if not isinstance(found, dict):
+            raise InputError(f"expected networks in {folder}/{name}_run.json. Received: {found!r}.")
+        digests = [digest_that_differs(found, network) for network in networks]
+        if all(digests):
+            raise InputError(
+                f"{folder} holds the {name} of another network, with {DIGESTS[digests[0]]} of SHA-256 "
+                f"{shown(found, digests[0])}: give --overwrite=True to replace it, or another "
+                f"--save_pwd. Received: a network with {shown(networks[0], digests[0])}.")
 
 
 def _version(package):

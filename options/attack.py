@@ -139,7 +139,8 @@ def check() -> None:
         flags.warn(f"--eps does nothing for {F.attack_method}, as in the original.")
     _check_steps(attack, settings(attack))
     _check_losses(attack)
-    _check_restarts(attack)
+    if F.mode in ("attack", "merge"):
+        _check_restarts(attack)
     _check_detector(attack)
     if F.mode == "heatmap":
         landscape.check_heatmap(attack, len(eps_values(attack)))

@@ -53,7 +53,8 @@ def check_heatmap(attack: attacks.Attack, num_eps: int) -> None:
                          f"{flags.FLAGS.attack_method}.")
     # Steps and their size are what it goes through, from one start.
     flags.refuse("heatmap", ("attack_step_size", "attack_iterations", "num_restarts", "drop_broken",
-                             "save_losses", "target", "num_shards", "check_steps", "jit_compile"))
+                             "save_losses", "target", "num_shards", "check_steps", "jit_compile",
+                             "attack_batch_size"))
     if num_eps > 1:
         raise InputError("heatmap needs one --eps, or a --pgd_preset that has one. Received: a sweep.")
     axes()
@@ -76,7 +77,8 @@ def check_surface() -> None:
     flags.refuse("loss_surface", (
         "attack_method", "eps", "eps_sweep", "target", "against", "against_rate", "kernel_dir",
         "num_shards", "eval_batch_count", "check_steps", "transfer_from", "pgd_preset",
-        "published_subset", "save_losses", "detector", "jit_compile", *attacks.settings()))
+        "published_subset", "save_losses", "detector", "jit_compile", "attack_batch_size",
+        "attack_chunk", *attacks.settings()))
     flags.check_choice("surface_directions", _DIRECTIONS)
     flags.check_number("surface_radius", 0.0, above=True)
     if flags.check_at_least("surface_grid", 3) % 2 == 0:

@@ -121,7 +121,11 @@ def open_each() -> tuple[dict[str, "Network"], Opened]:
         return {F.model: opened.network}, opened
     from networks import restoring  # TensorFlow
 
-    first, *others = restoring.folders_of(flags.require("log_root"))
+    folders = restoring.folders_of(flags.require("log_root"))
+    if len(set(folders)) < len(folders):
+        raise InputError("log_root must be different folders, separated by commas. "
+                         f"Received: log_root={F.log_root!r}.")
+    first, *others = folders
     opened = open_network(log_root=first)
     spec = spec_of_flags(opened.image_set.images.shape[1:], opened.image_set.num_classes,
                          blocks_per_stage())

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from errors import InputError
 from evaluation.success import share
 from files import atomic, provenance
 from results import command
@@ -42,12 +43,18 @@ def collect(work: Path, kept: dict[str, Any] | None = None) -> dict[str, Any]:
       {"rows": [...], "runs": {name: run}}. A row has "network", "what" ("clean", one of ATTACKS or
       "baseline_<steps>"), "num_right" and "n"; of a clean one also "steps" and the training attack's
       "iterations".
+
+    Raises:
+      InputError: `work` has no network, or attacks of one network that were made of several.
     """
     rows, runs = [], {}
     for network in PUBLISHED:
         own = _of_network(work, network) or _kept(kept, network)
         rows += own[0]
         runs |= own[1]
+    if not any((work / "networks" / network).is_dir() for network in PUBLISHED):
+        raise InputError(f"expected networks of results/logit_pairing.sh in {work}/networks. "
+                         "Received: none.")
     return {"rows": rows, "runs": runs}
 
 
@@ -56,8 +63,9 @@ def _of_network(work, network):
     training = provenance.read(work / "networks" / network / "train", "train")
     if training is None:
         return None
+    _refuse_a_mixture(work / "attacked" / network, network)
     rows, runs = [], {f"train_{network}": run_of(training) | {"steps": training["metrics"]["step"]}}
-    for attack in (*ATTACKS, *(f"baseline_{steps}" for steps in MEASURED_STEPS)):
+    for attack in (*ATTACKS, *map(_on_the_way, MEASURED_STEPS)):
         record = provenance.read(work / "attacked" / network / attack, "test_adv")
         if record is None:
             continue
@@ -73,6 +81,24 @@ def _of_network(work, network):
                  "steps": training["metrics"]["step"],
                  "iterations": training["flags"]["train_attack_iterations"] or 0})
     return rows, runs
+
+
+def _refuse_a_mixture(folder, network):
+    """Attacks of one checkpoint must be of one, those of others on its way of others."""
+    def weights(attack):
+        record = provenance.read(folder / attack, "test_adv")
+        return record and record["metrics"].get("network", {}).get("weights_sha256")
+
+    attacked = {weights(attack) for attack in ATTACKS} - {None}
+    on_the_way = [found for found in map(weights, map(_on_the_way, MEASURED_STEPS)) if found]
+    if len(attacked) > 1 or len(set(on_the_way)) < len(on_the_way):
+        raise InputError(f"expected the attacks in {folder} to be of one network, and those after "
+                         "fewer steps of as many: remove the older ones. "
+                         f"Received: a mixture of {network}.")
+
+
+def _on_the_way(steps):
+    return f"baseline_{steps}"
 
 
 def _kept(kept, network):
@@ -108,7 +134,7 @@ def rows_by_steps(found: dict[str, Any]) -> list[list[str]]:
     """Head and rows: accuracy under baseline after so many training steps."""
     of = {(row["network"], row["what"]): row for row in found["rows"]}
     return [["steps", *MEASURED], *(
-        [f"{steps:,}", *(_cell(of.get((network, f"baseline_{steps}")), None) for network in MEASURED)]
+        [f"{steps:,}", *(_cell(of.get((network, _on_the_way(steps))), None) for network in MEASURED)]
         for steps in MEASURED_STEPS)]
 
 

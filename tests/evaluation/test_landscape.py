@@ -7,11 +7,13 @@ import pytest
 import tensorflow as tf
 
 import attacks
+from errors import InputError
 from evaluation import landscape
 from evaluation.crafter import Crafter
 from evaluation.sweep import Subject
 from files.attack_parts import Parts
 from networks import restoring
+from networks.network import Network
 from networks.spec import NetworkSpec
 
 RNG = np.random.default_rng(0)
@@ -64,9 +66,24 @@ def test_a_killed_heat_map_goes_on(network, cpu, tmp_path, monkeypatch):
     np.testing.assert_array_equal(found[1], expected[1])
 
 
+class Rounded:
+    """A head behind which no gradient is left."""
+
+    @staticmethod
+    def attack_logits(logits):
+        return tf.round(logits * 0)
+
+
+def test_a_side_along_no_gradient_is_refused(network):
+    flat = Network(network.model, Rounded)
+    with pytest.raises(InputError, match="the network must have input gradients"):
+        landscape.square_around(flat, IMAGES[0], 6, 2, by_gradient=True)
+    landscape.square_around(flat, IMAGES[0], 6, 2, by_gradient=False)
+
+
 @pytest.mark.parametrize("by_gradient", [True, False])
 def test_the_surface_is_the_loss_at_each_point(network, cpu, monkeypatch, by_gradient):
-    monkeypatch.setattr(landscape, "_ROWS_AT_ONCE", 4)
+    monkeypatch.setattr(landscape, "_PIXELS_AT_ONCE", 4 * 64)
     image, offsets = IMAGES[0], np.linspace(-0.2, 0.2, 5)
     square = landscape.square_around(network, image, 6, 2, by_gradient=by_gradient)
     surface = landscape.loss_surface(network.forward(cpu), image, 6, square, offsets)

@@ -202,3 +202,9 @@ def test_plots_import_no_matplotlib_and_keep_no_global_state(tmp_path):
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True,
                           check=True)
     assert done.stdout == "False\n"
+
+
+def test_a_pair_of_dollars_in_a_name_is_no_formula(tmp_path):
+    drawing.surfaces(tmp_path / "surface.png", {"runs/$x_{$": np.eye(3)}, np.linspace(-1, 1, 3),
+                     ("a", "b"), "$x_{$")
+    assert (tmp_path / "surface.png").is_file()

@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+from errors import InputError
 from files import provenance
 from results import logit_pairing
 from tests.helpers.script_runner import ROOT
@@ -54,6 +55,30 @@ def test_statements_are_judged_by_the_rows(lite, judged):
     rows += [row(network, "lite", lite) for network in ("clp", "lsq")]
     found = dict(logit_pairing.findings({"rows": rows}))
     assert list(found.values()) == [judged, "not run", "not run"]
+
+
+def attacked(folder, name, weights):
+    provenance.write(folder / "attacked/clp" / name, "test_adv", flags={}, metrics={
+        "num_per_eps": 1000, "rounds": [{"precision_adv": 0.029}], "num_restarts": 1,
+        "network": {"weights_sha256": weights}})
+
+
+@pytest.mark.parametrize("names", [("mid", "baseline"), ("baseline_1000", "baseline_2000")])
+def test_attacks_of_a_mixture_of_networks_are_refused(tmp_path, names):
+    with pytest.raises(InputError, match=r"expected networks of results/logit_pairing\.sh in"):
+        logit_pairing.collect(tmp_path)
+    provenance.write(tmp_path / "networks/clp/train", "train", flags={"train_attack_iterations": None},
+                     metrics={"step": 2344, "test_precision": 0.9845})
+    on_the_way = names[0].startswith("baseline_")
+    for name, weights in zip(names, "ab", strict=True):
+        attacked(tmp_path, name, weights)
+    if on_the_way:
+        assert len(logit_pairing.collect(tmp_path)["rows"]) == 3
+        attacked(tmp_path, names[1], "a")
+    with pytest.raises(InputError, match="Received: a mixture of clp"):
+        logit_pairing.collect(tmp_path)
+    attacked(tmp_path, names[1], "b" if on_the_way else "a")
+    assert len(logit_pairing.collect(tmp_path)["rows"]) == 3
 
 
 def test_a_folder_that_is_not_there_is_refused():

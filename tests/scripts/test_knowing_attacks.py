@@ -107,6 +107,15 @@ def test_pictures_of_what_surrounds_images(tiny, tmp_path):
     assert accuracy.shape == (2, 3) and f"to {100 * accuracy.min():.1f} %" in shown.out
     assert len((folder / "heatmap.csv").read_text().splitlines()) == 7
     assert (folder / "heatmap.png").is_file() and not (folder / "parts").exists()
+    record = folder / "heatmap_run.json"
+    other = json.loads(record.read_text())
+    other["metrics"]["networks"][0]["weights_sha256"] = "0" * 64
+    record.write_text(json.dumps(other))
+    again = (*NETWORK, tiny[0], "--mode=heatmap", "--attack_method=pgd", "--eval_batch_count=1",
+             "--eps=0.1", "--heatmap_step_sizes=0.05", "--heatmap_iterations=2")
+    refused("test_adv", *again, cwd=tmp_path, words=["holds the heatmap of another network, with"])
+    succeeded("test_adv", *again, "--overwrite=True", cwd=tmp_path)
+    assert np.load(folder / "heatmap.npy").shape == (1, 1)
     command = (*NETWORK, f"{tiny[0]},{tiny[0].partition('=')[2]}/.", "--mode=loss_surface")
     shown = succeeded("test_adv", *command, "--surface_grid=5", "--image_index=3", cwd=tmp_path)
     folder = tmp_path / "loss_surface_digits/RCE"
@@ -115,10 +124,14 @@ def test_pictures_of_what_surrounds_images(tiny, tmp_path):
     assert first.shape == (5, 5) and shown.out.count("Cross entropy around image 3 of") == 2
     assert len((folder / "surface.csv").read_text().splitlines()) == 51
     assert (folder / "surface.png").is_file()
+    succeeded("test_adv", *NETWORK, tiny[0], "--mode=loss_surface", "--surface_grid=3", cwd=tmp_path)
+    assert not (folder / "surface_1.npy").exists()
+    refused("test_adv", *NETWORK, f"{tiny[0]},{tiny[0].partition('=')[2]}", "--mode=loss_surface",
+            cwd=tmp_path, words=["log_root must be different folders"])
     refused("test_adv", *command, "--image_index=99999", cwd=tmp_path, words=[
         "image_index must be below"])
     (folder / "loss_surface_run.json").unlink()
-    refused("test_adv", *command, cwd=tmp_path, words=["expected no surface.csv in"])
+    refused("test_adv", *command, cwd=tmp_path, words=["expected no surface_0.npy in"])
 
 
 def test_square_without_a_detector_knows_the_network_alone(tiny, tmp_path):
