@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 
 CROP_PADDING = 2  # zero pixels on each side before the random crop: 32x32 is cropped from 36x36
+NUM_CROPS = 2 * (2 * CROP_PADDING + 1) ** 2  # rows × columns × flips
+NO_CROP = 2 * (CROP_PADDING * (2 * CROP_PADDING + 1) + CROP_PADDING)  # that of the image itself
 _SHUFFLE_KEY = 498247692  # any number with mixed bits
 # Draws of one step that are to have nothing in common: no step comes near these.
 _KEY_STRIDES = {"normal": 2**40, "uniform": 2**41}
@@ -95,14 +97,12 @@ def train_dataset(
                 # One number an image holds row, column and flip. The algorithm is named: left to
                 # TensorFlow it may depend on the device, and the same seed would augment otherwise
                 # there.
-                [batch_size], [seed, step], 0, 2 * (2 * CROP_PADDING + 1) ** 2, tf.int32, "philox"
+                [batch_size], [seed, step], 0, NUM_CROPS, tf.int32, "philox"
             )
-            batch = _crop_and_flip(batch, tf.reshape(draws, [num_replicas, local])[replica])
+            batch = crop_and_flip(batch, tf.reshape(draws, [num_replicas, local])[replica])
         # Scaled last, as in the original: zeros of the padding are black, not grey, and until here
         # bytes are moved, a quarter of the floats.
-        if batch.dtype == tf.uint8:
-            batch = tf.cast(batch, tf.float32) / 255.0
-        batch = moved(batch - 0.5, "normal", (0.0, noise_std), step, replica)
+        batch = moved(scaled(batch), "normal", (0.0, noise_std), step, replica)
         # Around the noisy image, which is the one that is trained on.
         start = moved(batch, "uniform", (-start_eps, start_eps), step, replica)
         return (batch, tf.gather(labels, rows), *([start] if start_eps else []))
@@ -122,6 +122,15 @@ def train_dataset(
     return dataset.map(make_batch).prefetch(2 * len(ids)).with_options(options)
 
 
+def scaled(images: "tf.Tensor") -> "tf.Tensor":
+    """Network inputs float32 in [-0.5, 0.5] of images as stored: uint8, or float32 in [0, 1]."""
+    import tensorflow as tf
+
+    if images.dtype == tf.uint8:
+        images = tf.cast(images, tf.float32) / 255.0
+    return images - 0.5
+
+
 def _shuffled(positions: "tf.Tensor", size: int, seed: int) -> "tf.Tensor":
     """Maps sample positions int64 [b] to image rows int64 [b], one permutation per epoch."""
     import tensorflow as tf
@@ -136,15 +145,15 @@ def _shuffled(positions: "tf.Tensor", size: int, seed: int) -> "tf.Tensor":
     )
 
 
-def _crop_and_flip(images: "tf.Tensor", draws: "tf.Tensor") -> "tf.Tensor":
-    """Shifts and flips images [b, h, w, c] by draws int32 [b] in [0, 2 * 5 * 5).
+def crop_and_flip(images: "tf.Tensor", draws: "tf.Tensor") -> "tf.Tensor":
+    """Shifts and flips images [b, h, w, c] by draws int32 [b] in [0, NUM_CROPS).
 
     Equal to cropping at (row, column) from the image zero-padded by 2 on each side, then flipping
     left to right: two gathers for the whole batch.
     """
     import tensorflow as tf
 
-    height, width = images.shape[1:3]
+    height, width = tf.unstack(tf.shape(images)[1:3])
     pad = [CROP_PADDING, CROP_PADDING]
     padded = tf.pad(images, [[0, 0], pad, pad, [0, 0]])
     offsets = 2 * CROP_PADDING + 1

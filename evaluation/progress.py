@@ -9,6 +9,9 @@ from tqdm import tqdm
 
 from attacks import Attack
 
+# Points of a stream between two lines.
+_LINE_EVERY = 10
+
 
 class Silent(contextlib.nullcontext):
     """Tells nobody; what `Progress` is otherwise."""
@@ -108,3 +111,39 @@ class Progress(Silent):
 
     def _seconds(self):
         return time.perf_counter() - self._started
+
+
+class StreamProgress:
+    """Points of a stream: a line every ten, and a bar where the output is a terminal.
+
+    Args:
+      title: which stream.
+      number: of points.
+      note: told the lines.
+    """
+
+    def __init__(self, title: str, number: int, note: Callable[[str], None]):
+        self._title, self._number, self._note = title, number, note
+        self._told = []
+        self._bar = tqdm(total=number, desc=title, unit="point", disable=None)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._bar.close()
+
+    def point_done(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """One point more, as `evaluation.streams.answer` tells of it."""
+        right = arrays["label"] == np.array([arrays[name] for name in ("predicted", "webnn", "deepnn")])
+        self._told.append((*right.ravel(), arrays["seconds"].item()))
+        shares = 100 * np.mean(self._told, axis=0)
+        self._bar.set_postfix(right=f"{shares[0]:.1f} %", refresh=False)
+        self._bar.update(1)
+        done = len(self._told)
+        if done % _LINE_EVERY and done < self._number:
+            return
+        a_point = shares[3] / 100
+        self._note(f"{self._title}, {done} of {self._number}: right {shares[0]:.1f} %, WebNN "
+                   f"{shares[1]:.1f} %, DeepNN {shares[2]:.1f} %; {a_point:.1f} s a point, "
+                   f"{a_point * (self._number - done) / 60:.1f} min left")

@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import numpy as np
@@ -157,17 +157,17 @@ def score_rounds(subject: Subject, craft: Callable, records: Sequence[str] = (),
     forward = subject.network.forward(subject.strategy)
     logits, features = _checked_outputs(forward, subject.x)
     clean = outputs_of(logits, features)
-    x_adv, outputs, per_image, averages = [], [], [], []
+    x_adv, outputs, image_rows, averages = [], [], [], []
     for number, eps in enumerate(subject.eps_values):
         # By the clean images: every eps aims at the same classes.
         crafted = craft(number, logits, features, Listener(partial(progress.rows_done, eps),
                                                            progress.stage_done))
         x_adv.append(crafted["adversarial"])
         outputs.append(outputs_of(*forward(crafted["adversarial"])))
-        per_image.append(_per_image(eps, subject, clean, outputs[-1], crafted)
+        image_rows.append(per_image(eps, subject, clean, outputs[-1], crafted)
                          | {name: crafted[name] for name in records}
                          | _evades_rounded(subject, forward, crafted["adversarial"], eps))
-        averages.append(_averages(eps, subject.labels, clean, outputs[-1], per_image[-1])
+        averages.append(_averages(eps, subject.labels, clean, outputs[-1], image_rows[-1])
                         | _evaded(subject, clean, outputs[-1])
                         | {"seconds": float(crafted["seconds"].sum())})
         progress.round_done(averages[-1])
@@ -176,7 +176,7 @@ def score_rounds(subject: Subject, craft: Callable, records: Sequence[str] = (),
     return Attacked(
         np.concatenate([subject.labels] * num_rounds), np.concatenate([subject.x] * num_rounds),
         np.concatenate(x_adv), attack_results.joined([clean] * num_rounds),
-        attack_results.joined(outputs), _joined(per_image)), averages
+        attack_results.joined(outputs), _joined(image_rows)), averages
 
 
 def craft_pieces(work: Sweep, pieces: Sequence[attack_parts.Piece], progress=NOBODY) -> None:
@@ -261,8 +261,9 @@ def outputs_of(logits: np.ndarray, features: np.ndarray) -> Outputs:
     return Outputs(confidence(logits), non_me(logits), features, np.argmax(logits, axis=-1))
 
 
-def _per_image(eps, subject, clean, attacked, crafted):
-    """The arrays of `result_files.PER_IMAGE` of one round."""
+def per_image(eps: float | None, subject: Subject, clean: Outputs, attacked: Outputs,
+              crafted: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The arrays of `result_files.PER_IMAGE` of one round, of what `craft` of `score_rounds` gives."""
     x, labels = subject.x, subject.labels
     change = (crafted["adversarial"] - x).reshape(len(x), -1)
     # An attack that does not judge its own success has it where the class is wrong.

@@ -18,6 +18,7 @@ from files.names import transferred
 
 # What else of a source's results.npz says how its images were made.
 _KEPT = ("target", "iterations")
+NONE_LEFT_OUT = np.zeros(0, np.uint64)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,20 +71,28 @@ def load(folder: str | os.PathLike, image_set: ImageSet, network: Mapping[str, o
     Raises:
       InputError: no such results, those of this very network, or of other images.
     """
+    source = read(folder, image_set, "transfer_from", left_out)
+    if provenance.digest_that_differs(source.network, network) is None:
+        raise InputError("transfer_from must hold the results of another network. Received: "
+                         f"transfer_from={str(folder)!r}, of this one.")
+    return dataclasses.replace(
+        source, variant=transferred(source.variant, source.network["weights_sha256"]))
+
+
+def read(folder: str | os.PathLike, image_set: ImageSet, flag: str,
+         left_out: np.ndarray = NONE_LEFT_OUT) -> Source:
+    """As `load`, of whatever network and under the attack's own name; `flag` named the folder."""
     folder = Path(folder)
     record = provenance.read(folder, "test_adv")
     found = record and record["metrics"].get("network")
     if not found:
-        raise InputError("transfer_from must be a folder of results that this version of test_adv.py "
-                         f"wrote, with test_adv_run.json. Received: transfer_from={str(folder)!r}.")
-    if provenance.digest_that_differs(found, network) is None:
-        raise InputError("transfer_from must hold the results of another network. Received: "
-                         f"transfer_from={str(folder)!r}, of this one.")
+        raise InputError(f"{flag} must be a folder of results that this version of test_adv.py "
+                         f"wrote, with test_adv_run.json. Received: {flag}={str(folder)!r}.")
     metrics = record["metrics"]
     results = attack_results.load(found["objective"], folder)
     images = result_files.load_adversarial_images(folder)
     num = results.num_per_eps
-    here = _places(image_set, results.image_digests[:num], folder)
+    here = _places(image_set, results.image_digests[:num], folder, flag)
     if images.shape != (results.num_rows, *image_set.images.shape[1:]) or (
             not np.all((images >= CLIP_MIN) & (images <= CLIP_MAX))):
         raise InputError(f"expected {results.num_rows} images of {image_set.images.shape[1:]} in "
@@ -96,21 +105,21 @@ def load(folder: str | os.PathLike, image_set: ImageSet, network: Mapping[str, o
     rounds = [_round(images, results.per_image, start + taken)
               for start in range(0, results.num_rows, num)]
     attack = record["flags"]["attack_method"]
-    return Source(attack, transferred(metrics.get("variant", attack), found["weights_sha256"]),
-                  metrics.get("norm", ""), found, results.eps_values,
+    return Source(attack, metrics.get("variant", attack), metrics.get("norm", ""), found,
+                  results.eps_values,
                   # Theirs, from which they are distant by eps: float images may differ below a level.
                   result_files.open_normal_images(folder)[taken].astype(np.float32),
                   image_set.labels[here[taken]], here[taken], rounds)
 
 
-def _places(image_set, digests, folder):
+def _places(image_set, digests, folder, flag):
     """Where images with these digests lie in a data set, int [n]."""
     own = digests_of(to_network_input(image_set.images))
     order = np.argsort(own, kind="stable")
     places = np.searchsorted(own[order], digests).clip(max=len(own) - 1)
     same = own[order[places]] == digests
     if not same.all():
-        raise InputError(f"transfer_from must hold results of the images that this run is given. "
+        raise InputError(f"{flag} must hold results of the images that this run is given. "
                          f"Received: {folder}, of which {np.count_nonzero(~same)} of {len(same)} are "
                          "others.")
     return order[places]

@@ -105,6 +105,13 @@ def challenge_dir(budget: str, norm: str, dataset: str,
     return Path(save_pwd or "_".join(["challenge", budget, *(["l2"] if norm == "l2" else []), dataset]))
 
 
+def defended_dir(variant: str, dataset: str, network: str, defender: str,
+                 save_pwd: str | os.PathLike | None = None) -> Path:
+    """Folder of what came of a defender under an attack: `save_pwd` itself, else
+    `rmc_<variant>_<dataset>/<tag>/<defender>`."""
+    return Path(save_pwd or attack_dir(f"rmc_{variant}", dataset) / tag_of_network(network) / defender)
+
+
 def kernel_dir(dataset: str) -> Path:
     """Folder of training features and kernels, `kernel_para_<dataset>`."""
     return Path(f"kernel_para_{dataset}")

@@ -10,6 +10,9 @@ from collections.abc import Callable, Mapping
 from errors import InputError
 from networks.recipes import Recipe
 
+# What `network.Network.features_of` knows: the features themselves, or the pooled batch norm that opens
+# the last stage of a ResNet.
+FEATURE_LAYERS = ("final", "stage3")
 BATCH_NORM, DROPOUT, CONVOLUTIONS = "batch norm", "dropout", "convolutions"
 # Layers → the keyword of a builder that makes them otherwise.
 _KEYWORDS = {BATCH_NORM: "batch_norm", DROPOUT: "dropout", CONVOLUTIONS: "mixed_precision"}

@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import keras
 import numpy as np
@@ -15,9 +15,12 @@ from data.pixels import to_network_input
 from errors import InputError
 from files import names
 from files.arrays import sha256
-from networks import heads
+from networks import FEATURE_LAYERS, heads
 from networks.running import ChunkedFunction
 from networks.spec import NetworkSpec, Opening
+
+# The batch norm that opens the last stage of a ResNet, before its ReLU.
+_STAGE3 = "unit_3_0.residual_only_activation.init_bn"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,6 +56,18 @@ class Network:
         # Inference mode also in attacks: on batch statistics an image's result would depend on others.
         raw_logits, features = self.model(images, training=False)
         return self.head.attack_logits(raw_logits), features
+
+    def features_of(self, layer: str) -> Callable[[tf.Tensor], tf.Tensor]:
+        """From network inputs [n, h, w, c] to features float32 [n, d] of one of
+        `networks.FEATURE_LAYERS`; an InputError where the network lacks it."""
+        if layer == FEATURE_LAYERS[0]:
+            return lambda images: self.model(images, training=False)[1]
+        if _STAGE3 not in {one.name for one in self.model.layers}:
+            raise InputError(f"rmc_feature_layer={layer} needs --model=resnet. "
+                             f"Received: model={self.expected.model!r}.")
+        inner = keras.Model(self.model.inputs, self.model.get_layer(_STAGE3).output)
+        return lambda images: tf.reduce_mean(
+            tf.cast(inner(images, training=False), tf.float32), axis=[1, 2])
 
     def variables(self) -> dict[str, tf.Variable]:
         """Weights and moving averages by name, as checkpoints call them."""

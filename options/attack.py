@@ -58,9 +58,7 @@ def define() -> None:
         "they raise what is won.")
     flags.define_path("transfer_from", "", "Folder of the results of an attack on another "
                       "network, which --mode=transfer tries on this one.")
-    absl_flags.DEFINE_bool("overwrite", False, "Delete unfinished parts of another run and replace "
-                           "results of another network.")
-    _define_shards()
+    define_shards()
 
 
 def _define_detector():
@@ -100,12 +98,15 @@ def _define_setting(setting):
         absl_flags.DEFINE_float(setting.flag, setting.default, setting.help)
 
 
-def _define_shards():
+def define_shards() -> None:
+    """--overwrite, --num_shards and --shard_index."""
+    absl_flags.DEFINE_bool("overwrite", False, "Delete unfinished parts of another run and replace "
+                           "results of another network.")
     absl_flags.DEFINE_integer(
         "num_shards", 1,
-        "Runs of --mode=attack that share one attack, each with its --shard_index; --mode=merge joins "
-        "what they leave in <results>/parts. Runs elsewhere leave it in a folder of their own: copy "
-        "the files of all into one first, no two parts have one name.")
+        "Runs that share one job, each with its --shard_index; --mode=merge joins what they leave in "
+        "<results>/parts. Runs elsewhere leave it in a folder of their own: copy the files of all into "
+        "one first, no two parts have one name.")
     absl_flags.DEFINE_integer("shard_index", 0, "Which of --num_shards this run is, from 0.")
 
 

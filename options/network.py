@@ -80,13 +80,15 @@ class Opened(NamedTuple):
     image_set: inputs.ImageSet
 
 
-def open_network(split: str = "test", path: str | None = None, log_root: str = "") -> Opened:
+def open_network(split: str = "test", path: str | None = None, log_root: str = "",
+                 image_set: inputs.ImageSet | None = None) -> Opened:
     """The network of the flags, restored or a Keras model from its file, and images for it.
 
     Args:
       split: of the data set.
       path: as of `data.inputs.load`; None: --eval_data_path.
       log_root: of the checkpoint; "": --log_root.
+      image_set: images that are there already; None: those of `split`.
 
     Raises:
       InputError: flags that contradict each other, no network there, or images it does not take.
@@ -101,8 +103,9 @@ def open_network(split: str = "test", path: str | None = None, log_root: str = "
     else:
         flags.require("log_root")
     strategy = devices.make_strategy(F.num_gpus, F.num_cpu_replicas)
-    image_set = inputs.load(F.dataset, F.eval_data_path if path is None else path, split,
-                            data_dir=F.data_dir, num_classes=F.num_classes, any_size=is_file)
+    image_set = image_set or inputs.load(
+        F.dataset, F.eval_data_path if path is None else path, split, data_dir=F.data_dir,
+        num_classes=F.num_classes, any_size=is_file)
     if is_file:
         return _with_classes(_open_file(strategy, image_set), strategy, image_set)
     from networks import restoring  # TensorFlow, which define() does not need

@@ -16,7 +16,7 @@ from networks import NETWORKS
 from training import OBJECTIVES
 
 ROOT = Path(__file__).resolve().parents[2]
-SCRIPTS = {"train", "test_nor", "test_adv", "others", "detect"}
+SCRIPTS = {"train", "test_nor", "test_adv", "others", "detect", "rmc"}
 GROUND = {"errors", "environment"}
 # Room → the rooms it may import besides itself and the ground; one of lower level each.
 ROOMS = {
