@@ -3,11 +3,15 @@ SHELL := bash
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := $(CURDIR)/.venv/bin
 
-.PHONY: demo test test-slow lint bench reproduce report clean
+.PHONY: demo demo-rmc test test-slow lint bench reproduce report clean
 
 # Quick, after the installation: about two minutes on two cores. What is trained already stays.
 demo: .venv/installed
 	bash demo.sh $(BIN)/python
+
+# Under three minutes as well: runtime masking and cleansing beside its controls.
+demo-rmc: .venv/installed
+	bash demo_rmc.sh $(BIN)/python
 
 # Most tests trace graphs, which takes one core each: as many files at once as there are cores.
 PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses=4 --dist loadfile
@@ -29,6 +33,7 @@ bench: .venv/installed
 	$(BIN)/python -m benchmarks.scaling
 	$(BIN)/python -m benchmarks.pipeline
 	$(BIN)/python -m benchmarks.detection
+	$(BIN)/python -m benchmarks.adaptation
 
 # Takes long and goes on where it was. See results/reproduce.sh for DATA, WORK and SETTINGS.
 reproduce: .venv/installed

@@ -22,7 +22,8 @@ from data import inputs
 from data.pixels import to_network_input
 from defenses.rmc.defender import Defender
 from errors import InputError
-from evaluation import augmenting, defended, defended_results
+from evaluation import augmenting, defended, defended_results, defended_table
+from figures import rmc as pictures
 from files import attack_parts, paths, provenance
 from files import rmc as rmc_files
 from files.arrays import sha256
@@ -143,6 +144,7 @@ def evaluate() -> None:
         return
     _save(output, chosen, found, told)
     parts.discard()
+    _draw(output, chosen, found, defender, opened)
 
 
 def _chosen(opened, craft):
@@ -177,7 +179,47 @@ def _save(output, chosen, found, told):
     print(f"Results are in {output}; --mode=table sets them beside their controls.")
 
 
-MODES = {"augment": augment, "merge": merge, "features": features, "eval": evaluate}
+def _draw(output, chosen, found, defender, opened):
+    """Accuracy over the streams beside that of the controls, and queries with their nearest rows."""
+    augmented, name = defender.augmented, rmc_options.defender_name().replace("_", " ")
+    path = output / "stream.png"
+    pictures.draw_stream(path, f"{name} under {chosen.variant}", {
+        pictures.STREAM_TITLES[number]: runs
+        for number, runs in defended_table.beside(output, augmented.sha256).items()})
+    forward = opened.network.forward_stored(opened.strategy)
+    queries = _queries(found[max(found)], augmented, lambda images: forward(images)[0].argmax(axis=-1))
+    drawn = pictures.draw_nearest(output / "nearest.png", queries,
+                                  "queries and their nearest rows of the augmented set")
+    print(f"Pictures: {path}{f' and {output}/nearest.png' if drawn else ''}.")
+
+
+def _queries(answered, augmented, classes):
+    """The first points, each with its nearest rows and what the network as it was trained says of
+    these."""
+    nearest = answered.arrays["nearest"][:pictures.MOST_QUERIES]
+    predicted = classes(augmented.images[nearest.ravel()]).reshape(nearest.shape)
+    first_clean = len(augmented.labels) - augmented.num_clean
+    return [pictures.Query(
+        answered.images[i], answered.arrays["label"][i], answered.arrays["predicted"][i],
+        to_network_input(augmented.images[rows]), augmented.labels[rows], predicted[i],
+        rows >= first_clean) for i, rows in enumerate(nearest)]
+
+
+def table() -> None:
+    """--mode=table: every finished evaluation with the augmented set beside its controls."""
+    F, folder = flags.FLAGS, rmc_options.folder()
+    roots = defended_table.roots(F.dataset, F.save_pwd)
+    runs = defended_table.find(roots, rmc_files.load(folder).sha256, flags.warn)
+    if not runs:
+        raise InputError(f"expected results of rmc.py --mode=eval with the augmented set in {folder}. "
+                         f"Received: none in {F.save_pwd or f'rmc_*_{F.dataset}'}.")
+    rows = defended_table.format_rows(defended_table.lines(runs))
+    text = f"{defended_table.CAUTION}\n\n{defended_table.markdown(rows)}\n"
+    path = rmc_files.save_table(folder, text, rows)
+    print(f"{text}\nThe table is in {path} and .csv.")
+
+
+MODES = {"augment": augment, "merge": merge, "features": features, "eval": evaluate, "table": table}
 
 
 def main() -> None:

@@ -83,7 +83,8 @@ class Augmentation:
 
 
 def craft(work: Augmentation, pieces: Sequence[attack_parts.Piece],
-          rows_done: Callable[[int], None] = lambda rows: None) -> None:
+          rows_done: Callable[[int], None] = lambda rows: None,
+          crafters: dict[int, Crafter] | None = None) -> None:
     """Crafts and saves pieces.
 
     Each attacks the network's own prediction, from a random start; the last point counts.
@@ -96,11 +97,12 @@ def craft(work: Augmentation, pieces: Sequence[attack_parts.Piece],
       work: all that is to be crafted.
       pieces: those to craft now.
       rows_done: told how many images more are done.
+      crafters: of each block, traced once; further calls may be given the same ones.
 
     Raises:
       InputError: images that are unfit, or a network that returns probabilities.
     """
-    crafters = {}
+    crafters = {} if crafters is None else crafters
     for piece in pieces:
         number = piece.round_number
         if number not in crafters:

@@ -10,7 +10,7 @@ import numpy as np
 from errors import InputError
 from evaluation import streams, sweep
 from evaluation.defended import Answered, Chosen
-from evaluation.success import Share, share
+from evaluation.success import share, shown
 from files import attack_results, provenance, result_files
 from files import rmc as rmc_files
 
@@ -76,11 +76,6 @@ def lines(chosen: Chosen, found: Mapping[int, Answered]) -> list[str]:
                         ", ".join(f"{name.replace('_', ' ')} {shown(share(right))}"
                                   for name, right in one.afterwards._asdict().items()))
     return told
-
-
-def shown(counted: Share) -> str:
-    """A share in per cent with its 95 % interval."""
-    return (f"{100 * counted.value:.1f} % [{100 * counted.low:.1f}, {100 * counted.high:.1f}]")
 
 
 def refuse_others(folder: str | os.PathLike, told: Mapping[str, Any], *, goes_on: bool) -> None:

@@ -36,6 +36,11 @@ class Share(NamedTuple):
     n: int
 
 
+def shown(counted: Share) -> str:
+    """A share in per cent with its 95 % interval."""
+    return (f"{100 * counted.value:.1f} % [{100 * counted.low:.1f}, {100 * counted.high:.1f}]")
+
+
 @dataclasses.dataclass(frozen=True)
 class Tried:
     """An attack at one eps, as the detector answers its images.

@@ -54,6 +54,7 @@ class Curve(NamedTuple):
     colour: str
     marker: str
     line: str = "-"
+    width: float = 1.6
 
 
 class Panel(NamedTuple):
@@ -121,7 +122,7 @@ def panels(path: str | os.PathLike, row: Sequence[Panel], title: str) -> None:
             # Long lines need no marker at every point; those of a ROC curve lie anywhere, there the
             # distance on the picture counts.
             axes.plot(curve.x, curve.y, color=curve.colour, marker=curve.marker, linestyle=curve.line,
-                      markersize=4.5, linewidth=1.6, label=curve.label,
+                      markersize=4.5, linewidth=curve.width, label=curve.label,
                       markevery=0.12 if panel.is_roc else max(1, len(curve.x) // 10))
         axes.set(title=panel.title, xlabel=panel.xlabel, ylabel=panel.ylabel, ylim=panel.ylim,
                  **({"xlim": panel.ylim, "aspect": "equal"} if panel.is_roc else {}),
@@ -300,6 +301,27 @@ def image_grid(path: str | os.PathLike, normal: np.ndarray, adversarial: np.ndar
         row[0].set_ylabel(name)
     for cell, text in zip(axes[0], column_titles, strict=False):
         cell.set_title(text, fontsize="small")
+    figure.suptitle(title)
+    _save(figure, path)
+
+
+@_plain
+def tiles(path: str | os.PathLike, images: np.ndarray, texts: Sequence[Sequence[str]], title: str
+          ) -> None:
+    """Draws images in rows and columns, a text of a few lines above each.
+
+    Args:
+      path: PNG file to write.
+      images: float [rows, columns, height, width, 1 or 3], network inputs in [-0.5, 0.5].
+      texts: [rows, columns].
+      title: above the picture.
+    """
+    rows, columns = images.shape[:2]
+    figure, grid = _figure(1.3 * columns, 0.9 + 1.8 * rows, rows, columns)
+    for axes, image, text in zip(np.ravel(grid), images.reshape(-1, *images.shape[2:]), np.ravel(texts),
+                                 strict=True):
+        _draw_image(axes, image)
+        axes.set_title(text, fontsize="small")
     figure.suptitle(title)
     _save(figure, path)
 

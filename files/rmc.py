@@ -8,7 +8,7 @@ import dataclasses
 import functools
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -212,3 +212,12 @@ def load_points(folder: str | os.PathLike) -> dict[str, np.ndarray]:
         raise InputError(f"expected numbers {', '.join(POINTS)} of each point in {path}. "
                          f"Received: arrays={sorted(arrays)}.")
     return arrays
+
+
+def save_table(folder: str | os.PathLike, text: str, rows: Sequence[Sequence[str]]) -> Path:
+    """Writes table.md, which holds `text`, and table.csv, the rows; the path of the first."""
+    path = Path(folder) / "table.md"
+    with atomic.atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    atomic.write_csv(path.with_suffix(".csv"), rows[0], rows[1:])
+    return path

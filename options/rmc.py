@@ -9,6 +9,7 @@ import flags
 
 from absl import flags as absl_flags
 
+import attacks
 from data import DATASETS
 from defenses.rmc import CALIBRATIONS, NEIGHBORS, STATES
 from defenses.rmc.neighbors import FEWEST
@@ -189,7 +190,7 @@ def _check_attack():
     flags.check_at_least("attack_iterations", 1)
     flags.check_at_least("rmc_rounds", 1)
     knows = F.rmc_attack != TRANSFER
-    if F.attack_method != "pgd" and not F.rmc_from:
+    if not attacks.get(F.attack_method).has_step_size and not F.rmc_from:
         raise InputError("rmc.py crafts pgd alone: attack with test_adv.py and give its folder as "
                          f"--rmc_from. Received: attack_method={F.attack_method!r}.")
     if knows and F.rmc_from:

@@ -8,8 +8,9 @@ import html
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from evaluation.defended_table import CAUTION
 from files.names import ALL_SCORES
-from results import attackers
+from results import attackers, rmc
 from results.cells import DATASETS, HERE, NOT_RUN
 from results.tables import accuracy_table, auc_table, shape_table, table
 
@@ -45,8 +46,10 @@ _WIDTH, _BAR, _GROUP, _LEFT, _FULL = 400, 14, 58, 4, 330
 _WHO = {"oblivious": "does not know the detector", "adaptive": "knows the detector"}
 
 
-def page(found: Mapping[str, Any], attacked: Mapping[str, Any]) -> str:
-    """The text of index.html; `found` is of `cells.load`, `attacked` of `attackers.load`."""
+def page(found: Mapping[str, Any], attacked: Mapping[str, Any],
+         defended: Mapping[str, Any] | None = None) -> str:
+    """The text of index.html; `found` is of `cells.load`, `attacked` of `attackers.load`, `defended` of
+    `rmc.load`."""
     rows = attackers.table_rows(attacked["rows"])
     parts = [
         f"<h1>{_TITLE}</h1>",
@@ -56,7 +59,7 @@ def page(found: Mapping[str, Any], attacked: Mapping[str, Any]) -> str:
         _chart(attacked["rows"]),
         _table("Images answered wrongly (%), by who knows what and by score",
                table(rows[0], rows[1:])) if rows else f"<p>{NOT_RUN}</p>",
-        *_warnings(attacked.get("warnings", ())),
+        *_warnings(attacked.get("warnings", ())), *_defended(defended),
         "<h2>Accuracy on normal images</h2>", _table("Accuracy", accuracy_table(found)),
         "<h2>Published tables and ours</h2>", f"<p>{_AUC_NOTE}</p>"]
     for dataset in found:
@@ -69,6 +72,17 @@ def page(found: Mapping[str, Any], attacked: Mapping[str, Any]) -> str:
             '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
             f"<title>{_TITLE}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n"
             + "\n".join(parts) + "\n</body>\n</html>\n")
+
+
+def _defended(defended):
+    """The networks that adapt to each image, apart from those that do not."""
+    if not defended or not defended["rows"]:
+        return []
+    head, *rows = rmc.table_rows(defended)
+    return ["<h2>Runtime masking and cleansing, beside its controls</h2>",
+            f"<p><strong>{_text(CAUTION)}</strong></p>",
+            _table("A defended ResNet-8 on MNIST", table(head, rows)),
+            _runs("Runtime masking and cleansing", defended["runs"])]
 
 
 def _text(value):
