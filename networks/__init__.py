@@ -82,6 +82,10 @@ _CIFAR = Recipe("mom", 0.1, 1.0, weight_decay=0.001, batch_size=100, epochs=60, 
 # Of the logit pairing code: Adam 0.001 with epsilon 1e-6, 10 epochs of batches of 256, a constant rate.
 _PAIRING = Recipe("adam", 0.001, 1e-6, weight_decay=0.0, batch_size=256, epochs=10, falls=(),
                   augment=False)
+# Of the targets of the data-generation networks: Adam 0.001 with Keras's epsilon, a constant rate, no
+# crops.
+_TARGET = Recipe("adam", 0.001, 1e-7, weight_decay=0.0, batch_size=128, epochs=20, falls=(),
+                 augment=False)
 
 NETWORKS: dict[str, Architecture] = {
     row.name: row
@@ -97,6 +101,9 @@ NETWORKS: dict[str, Architecture] = {
         Architecture("lenet", "networks.lenet:build_lenet", {1: Variant((CONVOLUTIONS,), _PAIRING)}),
         Architecture("resnet20_wide", "networks.resnet20_wide:build_resnet20_wide",
                      {3: Variant((BATCH_NORM, CONVOLUTIONS), _PAIRING)}),
+        Architecture("mnist_5x30", "networks.mnist_5x30:build_mnist_5x30", {1: Variant((), _TARGET)}),
+        Architecture("cifar_cnn", "networks.cifar_cnn:build_cifar_cnn", {3: Variant(
+            (CONVOLUTIONS,), dataclasses.replace(_TARGET, batch_size=32, epochs=10))}),
     )
 }
 
