@@ -37,7 +37,7 @@ from files.features import (
 )
 from files.images import save_bin, save_pngs
 from files.names import CHECKPOINT_FILES, kernel_dir, normal_tsne_dir
-from networks import get_network, heads, portable, restoring, title_of
+from networks import get_network, heads, importing, portable, restoring, title_of
 from networks.network import count_correct
 from networks.spec import spec_of
 from options import devices
@@ -213,6 +213,40 @@ def _imported_run(path, structure):
         total_steps=structure.step, seed=F.seed)
 
 
+def import_keras() -> None:
+    """Weights that Keras saved elsewhere as a checkpoint of ours."""
+    folder, path = flags.require("log_root"), flags.require("weights")
+    paths.require_folder(folder, "log_root")
+    taken = checkpoints.latest(folder)
+    if taken:
+        raise InputError("log_root must not hold a checkpoint yet. "
+                         f"Received: log_root={folder!r}, with {os.path.basename(taken)}.")
+    run = _keras_run()
+    network, optimizer = _training_state(run, lambda model: importing.load_weights(model, path))
+    _make(folder, "log_root")
+    saved = checkpoints.Checkpoints(folder, run, network, optimizer).save(0)
+    _record(folder, path, 0)
+    print(f"Imported {path} as {saved}: {run.model} for {run.dataset}, objective {run.objective}.")
+
+
+def _keras_run():
+    """The run record of weights that were trained elsewhere: what the recipe says, and no step."""
+    F = flags.FLAGS
+    spec, row = get_spec(F.dataset), get_network(F.model)
+    if spec.image_shape is None:
+        raise InputError("dataset must be one whose image shape is fixed. "
+                         f"Received: dataset={F.dataset!r}.")
+    recipe = row.variant(spec.image_shape[-1]).recipe
+    trained = {"optimizer": F.Optimizer, "batch_size": TF1_BATCH_SIZE}
+    if recipe:
+        trained = {"optimizer": recipe.optimizer, "batch_size": recipe.batch_size,
+                   "augment": recipe.augment, **recipe.numbers(recipe.optimizer)}
+    return checkpoints.TrainingRun(
+        dataset=F.dataset, image_shape=spec.image_shape, num_classes=spec.num_classes,
+        blocks_per_stage=network_options.blocks_per_stage(), objective=heads.name_of(F.RCE_train),
+        lr_boundaries=(), total_steps=0, seed=F.seed, model=F.model, **trained)
+
+
 def export_checkpoint() -> None:
     """Our newest checkpoint under the original's names, for its tf.train.Saver."""
     log_root = flags.require("log_root")
@@ -278,10 +312,11 @@ def _check_convertible(model):
                          f"Received: {model=}.")
 
 
-def _training_state(run):
-    """Variables by name of a network and of its optimizer, as train.py makes them for `run`."""
+def _training_state(run, change=lambda model: None):
+    """Variables by name of a network, changed, and of its optimizer, as train.py makes them."""
     strategy = devices.make_strategy(flags.FLAGS.num_gpus, flags.FLAGS.num_cpu_replicas)
     network = restoring.build_network(strategy, run)
+    change(network.model)
     optimizer = optimizers.build_for(run, strategy, network.model)
     return named_variables(network.model), named_variables(optimizer)
 
@@ -302,13 +337,14 @@ def _output_dir(log_root, *written):
     return folder
 
 
-def _make(folder):
-    """Makes --output_dir, once there is something to write in it; InputError where that fails."""
+def _make(folder, name="output_dir"):
+    """Makes the folder of a flag, once there is something to write in it; InputError where that
+    fails."""
     try:
         os.makedirs(folder, exist_ok=True)
     except OSError as error:
-        raise InputError("output_dir must be a folder, or one that can be made. "
-                         f"Received: output_dir={folder!r} ({error.strerror}).") from error
+        raise InputError(f"{name} must be a folder, or one that can be made. "
+                         f"Received: {name}={folder!r} ({error.strerror}).") from error
 
 
 def _record(folder, path, step):
@@ -319,10 +355,12 @@ def _record(folder, path, step):
 
 MODES = {"kernel_para": kernel_para, "tSNE_logits": tsne_features, "export_bin": export_bin,
          "export_png": export_png, "info": info, "import_checkpoint": import_checkpoint,
+         "import_keras": import_keras,
          "export_checkpoint": export_checkpoint, "export_model": export_model,
          "export_pretrained": export_pretrained}
 # Those that need a checkpoint, which a network of another hand has not.
-OF_CHECKPOINTS = ("info", "import_checkpoint", "export_checkpoint", "export_model", "export_pretrained")
+OF_CHECKPOINTS = ("info", "import_checkpoint", "import_keras", "export_checkpoint", "export_model",
+                  "export_pretrained")
 
 
 def main() -> int:

@@ -11,7 +11,7 @@ def define() -> None:
     """Flags of others.py alone."""
     flags.define_mode(
         "train", "kernel_para, tSNE_logits, export_bin, export_png, info, import_checkpoint, "
-        "export_checkpoint, export_model or export_pretrained")
+        "import_keras, export_checkpoint, export_model or export_pretrained")
     # These are accepted for the original's commands: nothing here reads total_steps or eval_once.
     flags.define_total_steps(100000)
     flags.define_lr_decay()
@@ -27,3 +27,5 @@ def define() -> None:
     absl_flags.DEFINE_integer("num_images", 10, "Images that export_png writes, from the first on.")
     absl_flags.DEFINE_string(
         "data_note", "", "What the model card of export_pretrained says of the data, e.g. where from.")
+    flags.define_path("weights", "", "Weights for import_keras: HDF5 of Keras 2, or a .keras.",
+                      paths.FILE)
