@@ -7,10 +7,16 @@ It reads the files that test_adv.py and others.py left; the scores themselves ar
     python detect.py --dataset=mnist --mode=select_kernel_for_attack            # 100 of them, and
     python detect.py --dataset=mnist --mode=median_for_attack                   # their densities
 
-and --mode=fit, evaluate, figures and apply: a detector with thresholds, judged, and put to use. Only
-NumPy is imported at the start; SciPy and Matplotlib where they are needed, TensorFlow by apply alone.
+and --mode=fit, evaluate, figures and apply: a detector with thresholds, judged, and put to use. What
+rmc.py left of a network that it defends comes by its folder, and is never mixed with others:
+
+    python detect.py --dataset=mnist --save_pwd=rmc_pgd_mnist/CE/sequential_nearest
+
+Only NumPy is imported at the start; SciPy and Matplotlib where they are needed, TensorFlow by apply
+alone.
 """
 
+import dataclasses
 from functools import partial
 from pathlib import Path
 
@@ -34,49 +40,71 @@ from files.features import KERNEL_MODES, save_kernels
 from files.names import head_of_tag
 from options import network as network_options
 
+# Scores that need no features, and so no kernels.
+_WITHOUT_FEATURES = ("confidence", "non_me")
+
 
 def auc(dataset: str, tag: str, kernel_folder: Path) -> None:
     """--mode=auc: the AUCs of an attack: printed, as JSON, and the ROC curves of one round."""
     F = flags.FLAGS
-    folder = detection_options.auc_folder(dataset)
+    wanted = detection_options.wanted(dataset, either=True)
+    attack, folder = wanted.attack, detection_options.auc_folder(dataset)
     paths.require_folder(folder)
-    provenance.refuse_others(folder, "detect", judgements.auc_files(F.attack_method, dataset))
-    found = _checked_results(dataset, tag, kernel_folder)
+    provenance.refuse_others(folder, "detect", judgements.auc_files(attack, dataset))
+    found = _checked_results(wanted, tag)
+    names = _told_scores(found)
     # Found for all before a score is computed, and saved after the last: an error leaves nothing
     # half done.
-    kernels = {results.tag: fitting.find_kernels(
-        kernel_folder, results.tag, detection_options.draw(), flags.warn) for results in found}
+    kernels = _kernels_of(found, kernel_folder) if set(names) - {*_WITHOUT_FEATURES} else {}
     rounds = {}
     for results in found:
-        reference = Reference(kernels[results.tag][0])
+        reference = Reference(kernels[results.tag][0]) if kernels else None
         with finding.naming(f"{results.folder}, kernels of {kernel_folder}"):
-            rounds[results.tag] = rounds_of(F.attack_method, results, PUBLISHED_SCORES, reference,
-                                            rows=_counted(results))
+            rounds[results.tag] = rounds_of(attack, results, names, reference, rows=_counted(results))
     tables = {name: judging.auc_table(scored, F.eps_round, matlab_ties=F.matlab_ties)
               for name, scored in rounds.items()}
     for name, (drawn, num_features) in kernels.items():
         if num_features:
             _save_kernels(kernel_folder, name, drawn.features, f"{num_features} training features")
-    what = f"{F.attack_method} on {dataset}"
+    what = f"{attack} on {dataset}"
+    told = {results.label: tables[results.tag] for results in found}
     print(f"AUC (%) of normal against adversarial images: {what}\n")
-    print(judging.format_aucs(tables) + "\n")
-    path = judgements.save_aucs(folder, F.attack_method, dataset, PUBLISHED_SCORES, tables)
-    provenance.write(folder, "detect", flags=flags.as_dict(), metrics={"auc": tables})
+    print(judging.format_aucs(told) + "\n")
+    path = judgements.save_aucs(folder, attack, dataset, names, told)
+    provenance.write(folder, "detect", flags=flags.as_dict(), metrics={"auc": told})
     print(f"AUCs: {path}")
-    _draw_roc(folder / f"roc_{F.attack_method}_{dataset}.png", what, rounds, tables)
+    defended = [results.label for results in found if results.defense]
+    _draw_roc(folder / f"roc_{attack}_{dataset}.png", ", ".join([what, *defended]), rounds, tables)
 
 
-def _checked_results(dataset, tag, kernel_folder):
+def _checked_results(wanted, tag):
     """All input is checked before anything is written, and what is slow to find comes last."""
-    F, wanted = flags.FLAGS, detection_options.wanted(dataset)
     eps_round = flags.check_at_least("eps_round", 0)
     found = [finding.load(*place, wanted) for place in finding.find(
-        F.attack_method, dataset, tag, F.save_pwd).items()]
+        flags.FLAGS.attack_method, wanted.dataset, tag, wanted.save_pwd).items()]
+    finding.check_one_kind(found)
     for results in found:
-        finding.check_features(results, kernel_folder)
         with finding.naming(results.folder):
             check_rounds(results, eps_round)
     return found
+
+
+def _told_scores(found):
+    """Names of the scores that --mode=auc tells of results; says which it leaves out."""
+    if flags.FLAGS.defended or not found[0].defense:
+        return PUBLISHED_SCORES
+    others = [SCORES[name].title for name in PUBLISHED_SCORES if name not in _WITHOUT_FEATURES]
+    flags.warn(f"{', '.join(others)} is left out: kernels of the network as it was trained do not "
+               f"belong to the features of {' and '.join(results.label for results in found)}; "
+               "--defended=True takes them all the same.")
+    return _WITHOUT_FEATURES
+
+
+def _kernels_of(found, kernel_folder):
+    for results in found:
+        finding.check_features(results, kernel_folder)
+    return {results.tag: fitting.find_kernels(kernel_folder, results.tag, detection_options.draw(),
+                                              flags.warn) for results in found}
 
 
 def _counted(results):
@@ -130,6 +158,7 @@ def _save_kernels(folder, tag, array, source, kind="kernels"):
 def fit(dataset: str, tag: str, kernel_folder: Path) -> None:
     """--mode=fit: a detector for each network, fitted on the normal images of an attack's results."""
     F, how, wanted = flags.FLAGS, detection_options.fit(), detection_options.wanted(dataset)
+    detection_options.require_own("detector")
     detection_options.check_new_detector(kernel_folder)
     folders = finding.find(F.attack_method, dataset, tag, F.save_pwd)
     if F.detector and len(folders) > 1:
@@ -140,14 +169,17 @@ def fit(dataset: str, tag: str, kernel_folder: Path) -> None:
         results = finding.load(name, folder, wanted)
         found, _ = fitting.find_kernels(kernel_folder, name, detection_options.draw(), flags.warn)
         with finding.naming(f"{folder}, kernels of {kernel_folder}"):
-            fitted[name] = fitting.fit(results, found, kernel_folder, how)
+            detector, scores = fitting.fit(results, found, kernel_folder, how)
+        fitted[name] = (dataclasses.replace(detector, network=results.defended_network), scores,
+                        results.label)
     # Saved when all are fitted: an error in one leaves the detectors that were there.
-    for name, (detector, scores) in fitted.items():
+    for name, (detector, scores, label) in fitted.items():
         path = detection_options.detector_path(kernel_folder, name)
         detectors.save(path, detector)
-        print(f"Fitted on {len(detector.fitted_on)} normal images of {folders[name]}: {path}")
+        whose = f", {label}" if label != name else ""
+        print(f"Fitted on {len(detector.fitted_on)} normal images of {folders[name]}{whose}: {path}")
         print(judging.format_thresholds(detector))
-        for sentence in fitting.ties(name, detector, scores):
+        for sentence in fitting.ties(label, detector, scores):
             flags.warn(sentence)
 
 
@@ -156,6 +188,7 @@ def evaluate(dataset: str, tag: str, kernel_folder: Path) -> None:
     F, folder = flags.FLAGS, detection_options.output_folder(dataset)
     paths.require_folder(folder, "output_dir" if F.output_dir else "")
     wanted = detection_options.wanted(dataset, all_attacks=True, variants=True)
+    detection_options.require_own("output_dir")
     for name, detector in finding.fitted_detectors(tag, kernel_folder, F.detector).items():
         provenance.refuse_others(folder, f"evaluation_{name}", judgements.evaluation_files(name))
         found = list(finding.judged(wanted, name, detector))
@@ -165,12 +198,15 @@ def evaluate(dataset: str, tag: str, kernel_folder: Path) -> None:
         words, told = verdicts.told([evidence.run_of(results, tries.of_results(
             results, scored, detector), detector) for _, results, scored in found], detector)
         rows = judging.evaluate(rounds, detector, seed=F.seed, matlab_ties=F.matlab_ties)
-        print(f"\n{name} on {dataset}, attackers who know the detector and who do not\n\n{words}")
-        print(f"\n{name} on {dataset}, images that are right when normal and wrong when adversarial\n")
+        # All are of this detector's network, defended or not.
+        label, defense = found[0][1].label, found[0][1].defense
+        print(f"\n{label} on {dataset}, attackers who know the detector and who do not\n\n{words}")
+        print(f"\n{label} on {dataset}, images that are right when normal and wrong when adversarial\n")
         # One rate fits the screen, the strictest; the files hold all.
         print(judging.format_rows(rows, min(detector.false_refusal_rates.tolist())))
-        path = judgements.save_evaluation(folder, name, rows, told)
-        provenance.write(folder, f"evaluation_{name}", flags=flags.as_dict(), metrics={})
+        more = {"defense": defense} if defense else {}
+        path = judgements.save_evaluation(folder, name, rows, told | more)
+        provenance.write(folder, f"evaluation_{name}", flags=flags.as_dict(), metrics=more)
         print(f"\nEvery figure with its 95 % interval: {path} and .csv")
 
 
@@ -180,10 +216,12 @@ def figures(dataset: str, tag: str, kernel_folder: Path) -> None:
     wanted = detection_options.wanted(dataset, all_attacks=True, variants=True)
     folder = detection_options.output_folder(dataset)
     paths.require_folder(folder, "output_dir" if F.output_dir else "")
+    detection_options.require_own("output_dir")
     fitted = finding.fitted_detectors(tag, kernel_folder, F.detector)
-    attacked, tried = {}, {name: [] for name in fitted}
+    attacked, tried, labels = {}, {name: [] for name in fitted}, dict(zip(fitted, fitted, strict=True))
     for name, detector in fitted.items():
         for attack, results, rounds in finding.judged(wanted, name, detector):
+            labels[name] = results.label
             tried[name] += tries.of_results(results, rounds, detector)
             # What was aimed at a detector says little of AUCs.
             if attack in wanted.attacks:
@@ -196,7 +234,7 @@ def figures(dataset: str, tag: str, kernel_folder: Path) -> None:
     networks = {head_of_tag(name): detector.network for name, detector in fitted.items()}
     names = detection_options.network_names(dataset, networks.values())
     drawn = detection.drawings(attacked, fitted, names, F.seed, beside) | attackers.drawings(
-        {name: verdicts.rows(rounds, fitted[name]) for name, rounds in tried.items()}, names)
+        {labels[name]: verdicts.rows(rounds, fitted[name]) for name, rounds in tried.items()}, names)
     if not drawn:
         raise InputError("expected results of several eps, or with images that are right when normal "
                          "and wrong when adversarial. Received: neither.")
@@ -217,14 +255,15 @@ def apply(_: str, tag: str, kernel_folder: Path) -> None:
     if not F.detector and not tag:
         raise InputError("objective_tag must be RCE or CE where no --detector is given. "
                          "Received: objective_tag=''.")
+    path = detection_options.detector_path(kernel_folder, tag)
+    finding.check_trained(path, detectors.load(path))
     _tell_what_is_left_out(F.images, names)
     environment.import_quietly("tensorflow")  # which nothing else here needs
     from defenses import deployed
 
     answer = deployed.load_detector(
-        detection_options.detector_path(kernel_folder, tag), log_root=F.log_root, model=F.model,
-        trust_model=network_options.trusts_model(), score=score,
-        false_refusal_rate=detection_options.rates()[0])(images)
+        path, log_root=F.log_root, model=F.model, trust_model=network_options.trusts_model(),
+        score=score, false_refusal_rate=detection_options.rates()[0])(images)
     judgements.save_answers(F.answers, names, answer)
     print(judging.format_answers(names, answer))
     print(f"{answer.accepted.sum()} of {len(names)} answered, {score} at least {answer.threshold:.6g}: "

@@ -1,7 +1,7 @@
 """Which flaws of `evaluation/flaws.py` the results of attacks show, and which nobody could look for.
 
-Keys of a run record (metrics of test_adv_run.json) that are read. All may be absent: what they tell is
-then not checked, and said to be so.
+Keys of a run record (metrics of test_adv_run.json; rmc_run.json has none of them) that are read. All
+may be absent: what they tell is then not checked, and said to be so.
 
   against, against_rate, detector_sha256   what was aimed at
   num_steps          gradients per image and start
@@ -27,10 +27,9 @@ import numpy as np
 
 import attacks
 from defenses.detector import Detector
-from evaluation import flaws, known_robustness
+from evaluation import flaws, known_robustness, tries
 from evaluation.soundness import Caveat
 from evaluation.success import ATTACKERS, Tried, budgets, worst_case
-from files import provenance
 from files.attack_results import AttackResults
 from files.names import ALL_SCORES
 
@@ -76,12 +75,11 @@ def run_of(results: AttackResults, tried: Sequence[Tried], detector: Detector) -
       tried: of the same those images that are judged, as `evaluation.tries.of_results`.
       detector: that judges.
     """
-    record = provenance.read(results.folder, "test_adv") or {"metrics": {}, "flags": {}}
+    attack, metrics = tries.told_of(results)
     kept = ~np.isin(results.image_digests, detector.fitted_images)
     columns = {name: array[kept] for name, array in (results.per_image or {}).items()}
     first = np.flatnonzero(kept[:results.num_per_eps])
-    return Run(tried[0].variant, attacks.ATTACKS.get(record["flags"].get("attack_method")),
-               record["metrics"], tried, columns, results.normal.rows(first).features)
+    return Run(tried[0].variant, attack, metrics, tried, columns, results.normal.rows(first).features)
 
 
 def look(runs: Sequence[Run], detector: Detector) -> tuple[list[Caveat], set[str]]:

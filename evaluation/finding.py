@@ -38,6 +38,7 @@ class Wanted:
       num_per_eps: rows per round; 0: what the run record says.
       warn: is told what is left out or odd, in a sentence.
       every: whether attacks count that were told to do something, in folders of their own, too.
+      defended: whether the networks are to be defended ones, of rmc.py, or to be none; None: either.
     """
 
     dataset: str
@@ -48,6 +49,7 @@ class Wanted:
     num_per_eps: int = 0
     warn: Callable[[str], None] = lambda sentence: None
     every: bool = False
+    defended: bool | None = False
 
 
 @contextlib.contextmanager
@@ -92,19 +94,23 @@ def find(attack: str, dataset: str, tag: str = "",
 
 
 def _recorded_tag(folder):
-    record = provenance.read(folder, "test_adv")
+    record = attack_results.read_record(folder)
     if record is None or "RCE_train" not in record["flags"]:
         raise InputError("objective_tag must be RCE or CE where no test_adv_run.json tells whose "
                          f"files they are: save_pwd={str(folder)!r}. Received: objective_tag=''.")
     # Records of older versions name no network: theirs was trained plainly.
-    network = record["metrics"].get("network") or {}
+    network = record["metrics"].get("network")
+    # What is damaged is told when the results are loaded.
+    network = network if isinstance(network, dict) else {}
     head = "rce" if record["flags"]["RCE_train"] else "ce"
     return tag_of(head, network.get("training_objective", PLAIN))
 
 
 def load(tag: str, folder: Path, wanted: Wanted) -> AttackResults:
-    """The results of an attack in a folder; tells how many NaN they hold."""
+    """The results of an attack in a folder; tells how many NaN they hold. InputError also where the
+    network is defended and must not be, or the other way."""
     results = attack_results.load(tag, folder, wanted.num_per_eps)
+    check_defended(folder, results.defense, wanted.defended)
     if results.num_nan:
         wanted.warn(f"{results.num_nan} NaN in entropy_nor and entropy_adv of {folder} count as the "
                     "highest non-ME, as in the original.")
@@ -158,7 +164,8 @@ def judged(wanted: Wanted, tag: str, detector: detectors.Detector, work: Path | 
     for attack, folder in finished(wanted, tag, work):
         results = load(tag, folder, wanted)
         require_network(results.network, folder / "test_adv_run.json")
-        check_network(results, detector.network, "the detector")
+        check_same_network("results", folder, results.defended_network, detector.network,
+                           "the detector")
         with naming(folder):
             # By their pixels: a place in a file says nothing once the file comes in another order.
             if np.isin(results.image_digests, detector.fitted_images).all():
@@ -244,6 +251,46 @@ def check_features(results: AttackResults,
     return network
 
 
+def check_defended(folder: str | os.PathLike, defense: Mapping[str, Any] | None,
+                   defended: bool | None) -> None:
+    """Raises an InputError where the results in a folder are of a defended network and are to be of
+    none, or the other way.
+
+    Args:
+      folder: of the results.
+      defense: of their network.
+      defended: as of `Wanted`.
+    """
+    if defended is None or bool(defense) == defended:
+        return
+    if defense:
+        raise InputError(f"{folder} holds the results of a network{attack_results.under(defense)}, "
+                         "which is no longer the one that was trained: give --defended=True to judge "
+                         "it. Received: defended=False.")
+    raise InputError(f"{folder} holds the results of a network as it was trained: --defended=True "
+                     "takes those of rmc.py alone, from the folder of --save_pwd. "
+                     "Received: defended=True.")
+
+
+def check_one_kind(found: Sequence[AttackResults]) -> None:
+    """Raises an InputError when some of these results are of defended networks and others are not."""
+    kinds = {bool(results.defense): results for results in found}
+    if len(kinds) > 1:
+        raise InputError("expected results of defended networks or of others, not side by side "
+                         f"{kinds[True].label} in {kinds[True].folder} and {kinds[False].label} in "
+                         f"{kinds[False].folder}: give --objective_tag. Received: both.")
+
+
+def check_trained(path: str | os.PathLike, detector: detectors.Detector) -> None:
+    """Raises an InputError when the detector in a file is of a defended network: the network that would
+    answer for new images is the one as it was trained."""
+    defense = detector.network.get("defense")
+    if defense:
+        raise InputError(f"expected a detector of a network as it was trained at {path}, as that one "
+                         "answers for new images. "
+                         f"Received: one of a network{attack_results.under(defense)}.")
+
+
 def check_network(results: AttackResults, network: Mapping[str, Any] | None, whose: str) -> None:
     """Raises an InputError when both networks are known, and the results are of another.
 
@@ -272,6 +319,23 @@ def check_same_network(what: str, folder: str | os.PathLike, found: Mapping[str,
         raise InputError(f"expected {what} in {folder} of the network of {whose}, with "
                          f"{provenance.DIGESTS[digest]} of SHA-256 {provenance.shown(wanted, digest)}. "
                          f"Received: {what} of {provenance.shown(found, digest)}.")
+    if found and wanted:
+        _check_same_defense(what, folder, found.get("defense"), wanted.get("defense"), whose)
+
+
+def _check_same_defense(what, folder, found, wanted, whose):
+    """A network that adapts is another one than as it was trained, or as it adapts otherwise."""
+    if found == wanted:
+        return
+    words = [attack_results.under(defense).strip() or "as it was trained"
+             for defense in (wanted, found)]
+    if found and wanted:
+        # Names alone may be the same.
+        key = next(key for key in {**wanted, **found} if wanted.get(key) != found.get(key))
+        words = [f"{told} with {key}={str(defense.get(key))[:20]}"
+                 for told, defense in zip(words, (wanted, found), strict=True)]
+    raise InputError(f"expected {what} in {folder} of the network of {whose}, {words[0]}. "
+                     f"Received: {what} of it {words[1]}.")
 
 
 def require_network(network: Mapping[str, Any] | None, path: str | os.PathLike) -> None:

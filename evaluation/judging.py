@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from defenses import PUBLISHED_SCORES, SCORES, thresholds
+from defenses import SCORES, thresholds
 from defenses import detector as detectors
 from evaluation import metrics
 from evaluation.rounds import SUBSETS, Round
@@ -160,28 +160,32 @@ def format_aucs(tables: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
     """The AUCs (%) of one or two networks side by side, one line per eps, within 100 columns.
 
     Args:
-      tables: tag of the network → rows of `auc_table`.
+      tables: what the network is called → rows of `auc_table`, all of the same scores.
 
     Returns:
       Lines of text; "n/a" where no image counts, "-" where a network lacks the eps.
     """
-    head = _columns("n", [SCORES[name].title for name in PUBLISHED_SCORES])
-    lines = [" " * 6 + "".join(f" | {tag:<{len(head)}}" for tag in tables).rstrip(),
-             f"{'eps':>6}" + f" | {head}" * len(tables)]
-    for eps in dict.fromkeys(row["eps"] for table in tables.values() for row in table):
+    rows = [row for table in tables.values() for row in table]
+    names = list(rows[0]["auc"])
+    head = _columns("n", [SCORES[name].title for name in names])
+    # What a defended network is called may be longer than its columns.
+    width = max(len(head), *map(len, tables))
+    lines = [" " * 6 + "".join(f" | {title:<{width}}" for title in tables).rstrip(),
+             (f"{'eps':>6}" + f" | {head:<{width}}" * len(tables)).rstrip()]
+    for eps in dict.fromkeys(row["eps"] for row in rows):
         line = f"{eps_text(eps):>6}"
         for table in tables.values():
             row = next((row for row in table if row["eps"] == eps), None)
-            line += " | " + _format_row(row)
-        lines.append(line)
+            line += f" | {_format_row(row, names):<{width}}"
+        lines.append(line.rstrip())
     return "\n".join(lines)
 
 
-def _format_row(row):
+def _format_row(row, names):
     if row is None:
-        return _columns("-", ["-"] * len(PUBLISHED_SCORES))
+        return _columns("-", ["-"] * len(names))
     return _columns(row["n"], ["n/a" if math.isnan(row["auc"][name]) else
-                               f"{100 * row['auc'][name]:.2f}" for name in PUBLISHED_SCORES])
+                               f"{100 * row['auc'][name]:.2f}" for name in names])
 
 
 def _columns(first, others):

@@ -7,6 +7,7 @@ import dataclasses
 import functools
 import hashlib
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,11 @@ _ORIGINAL_ROUNDS = 10
 ORIGINAL_EPS_STEP = 0.02
 # --attack_cost of files without a run record, and where it is not given.
 USUAL_COST = "ce"
+# Run records beside result files: of a network as it was trained, and of one that rmc.py defends.
+_TRAINED, _DEFENDED = "test_adv", "rmc"
+# --rmc_stream of a folder that is but half of what is judged → what it holds.
+_HALVES = {"clean": "clean images only", "adv": "attacked images only"}
+_WHOLE = "both"
 # Images whose grey levels are held at a time.
 _CHUNK_IMAGES = 1000
 
@@ -111,6 +117,8 @@ class AttackResults:
       num_per_eps: rows per round.
       network: which network was attacked, JSON values; None where no run record tells.
       cost: which cost the attack raises or lowers, "ce" or "rce" (--attack_cost).
+      defense: what defended the network while it answered, JSON values of rmc.py; None of a network as
+        it was trained. Its outputs are then those of the network as it had become.
     """
 
     tag: str
@@ -122,6 +130,18 @@ class AttackResults:
     num_per_eps: int
     network: Mapping[str, Any] | None
     cost: str = USUAL_COST
+    defense: Mapping[str, Any] | None = None
+
+    @property
+    def label(self) -> str:
+        """What lines and titles call the network: its tag, and what defends it."""
+        return self.tag + under(self.defense)
+
+    @property
+    def defended_network(self) -> Mapping[str, Any] | None:
+        """`network` and, where there is one, its "defense": what a detector fitted on these results
+        belongs to."""
+        return self.network if self.defense is None else {**self.network, "defense": self.defense}
 
     @property
     def head(self) -> str:
@@ -191,6 +211,57 @@ def digests_of(images: np.ndarray) -> np.ndarray:
     return np.frombuffer(b"".join(digests), np.uint64)
 
 
+def under(defense: Mapping[str, Any] | None) -> str:
+    """What follows the name of a network: " under rmc sequential nearest"; "" without a defense."""
+    return f" under {defense['name']} {defense['state']} {defense['neighbors']}" if defense else ""
+
+
+def read_record(folder: str | os.PathLike) -> dict[str, Any] | None:
+    """The run record of the results in a folder, its "name" that of the script that wrote it; None for
+    the original's files.
+
+    Raises:
+      InputError: it is damaged, there are two, or a defended network answered one side alone.
+    """
+    found = {name: record for name in (_TRAINED, _DEFENDED)
+             if (record := provenance.read(folder, name)) is not None}
+    if len(found) > 1:
+        # Of one of the two the files have been replaced, and nothing tells which.
+        raise InputError(f"{folder} holds run records of two: move {_TRAINED}_run.json or "
+                         f"{_DEFENDED}_run.json, whichever is not of the files beside it. "
+                         "Received: both.")
+    for name, record in found.items():
+        if name == _DEFENDED:
+            _check_defended(record, folder)
+        return record | {"name": name}
+    return None
+
+
+def defense_of(record: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """What defended the network of the results that a record of `read_record` is of; None where nothing
+    did."""
+    return record["metrics"]["defense"] if record["name"] == _DEFENDED else None
+
+
+def _check_defended(record, folder):
+    """What is said and printed of a defended network before its results are looked at."""
+    defense, variant, stream = (record["metrics"].get(name)
+                                for name in ("defense", "variant", "stream"))
+    _refuse_wrong(folder, _DEFENDED, {
+        "defense": (isinstance(defense, dict) and all(
+            _is_name(defense.get(key)) for key in ("name", "state", "neighbors")), defense),
+        "variant": (_is_name(variant), variant),
+        "stream": (isinstance(stream, str) and stream in (_WHOLE, *_HALVES), stream)})
+    if stream != _WHOLE:
+        raise InputError(f"{folder} holds {_HALVES[stream]} (--rmc_stream={stream}): detect.py needs "
+                         f"both. Received: rmc_stream={stream!r}.")
+
+
+def _is_name(value):
+    # It becomes part of file names.
+    return isinstance(value, str) and re.fullmatch(r"[\w+]+", value) is not None
+
+
 def load(network: str, folder: str | os.PathLike, num_per_eps: int = 0) -> AttackResults:
     """Reads and checks the results of an attack, the original's included.
 
@@ -200,11 +271,13 @@ def load(network: str, folder: str | os.PathLike, num_per_eps: int = 0) -> Attac
       num_per_eps: rows per round; 0: what the run record says, without one ten equal rounds.
 
     Raises:
-      InputError: as `result_files.load_attack_results`; or num_per_eps does not divide the rows.
+      InputError: as `read_record` and `result_files.load_attack_results`; or num_per_eps does not
+        divide the rows.
     """
     folder = Path(folder)
+    # First: half of what is judged comes without the files that are read next.
+    record = read_record(folder)
     arrays = result_files.load_attack_results(folder)
-    record = provenance.read(folder, "test_adv")
     metrics = record["metrics"] if record else {}
     if record:
         _check_record(record, folder)
@@ -216,26 +289,32 @@ def load(network: str, folder: str | os.PathLike, num_per_eps: int = 0) -> Attac
                                    arrays[f"logits_{side}"], arrays[f"labels_{side}"])
                            for side in ("nor", "adv"))
     found = AttackResults(tag_of_network(network), folder, normal, adversarial, arrays["labels_true"],
-                          *sweep, metrics.get("network"), cost)
+                          *sweep, metrics.get("network"), cost, record and defense_of(record))
     found.check_classes((found.network or {}).get("num_classes", np.inf))
     return found
 
 
 def _check_record(record, folder):
     """Half a record is not none: what it lacks would be taken for the original's."""
-    path, metrics, flags = Path(folder) / "test_adv_run.json", record["metrics"], record["flags"]
+    metrics, cost = record["metrics"], record["flags"].get("attack_cost", USUAL_COST)
     eps, num, network = (metrics.get(name) for name in ("eps", "num_per_eps", "network"))
-    wanted = {
-        "eps": isinstance(eps, list) and eps and all(
-            value is None or (_is_number(value) and 0 < value <= 1) for value in eps),
-        "num_per_eps": isinstance(num, int) and not isinstance(num, bool) and num > 0,
-        "network": network is None or (isinstance(network, dict) and _is_network(network)),
-        "attack_cost": isinstance(flags.get("attack_cost", USUAL_COST), str)}
-    wrong = next((name for name, good in wanted.items() if not good), None)
+    # Earlier versions of test_adv.py told none; of rmc.py there are none.
+    untold = network is None and record["name"] == _TRAINED
+    _refuse_wrong(folder, record["name"], {
+        "eps": (isinstance(eps, list) and eps and all(
+            value is None or (_is_number(value) and 0 < value <= 1) for value in eps), eps),
+        "num_per_eps": (isinstance(num, int) and not isinstance(num, bool) and num > 0, num),
+        "network": (untold or (isinstance(network, dict) and _is_network(network)), network),
+        "attack_cost": (isinstance(cost, str), cost)})
+
+
+def _refuse_wrong(folder, script, told):
+    """An InputError at the first name → (whether it is good, value) that is not good."""
+    wrong = next((name for name, (good, _) in told.items() if not good), None)
     if wrong:
-        found = flags.get(wrong) if wrong == "attack_cost" else metrics.get(wrong)
-        raise InputError(f"expected {wrong} of an attack in {path}, as this version of test_adv.py "
-                         f"writes it. Received: {wrong}={str(found)[:80]}.")
+        raise InputError(f"expected {wrong} of an attack in {Path(folder) / f'{script}_run.json'}, as "
+                         f"this version of {script}.py writes it. "
+                         f"Received: {wrong}={str(told[wrong][1])[:80]}.")
 
 
 def _is_network(network):
@@ -276,7 +355,10 @@ def refuse_others(folder: str | os.PathLike, network: Mapping[str, Any], *,
       goes_on: whether parts of this very attack are there, as of one killed between its results and
         their record.
     """
-    record = provenance.read(folder, "test_adv")
+    if provenance.read(folder, _DEFENDED):
+        raise InputError(f"{folder} holds what came of a defended network: give another --save_pwd. "
+                         f"Received: {_DEFENDED}_run.json.")
+    record = provenance.read(folder, _TRAINED)
     taken = next((name for name in (*result_files.WRITTEN, IMAGE_GRID)
                   if os.path.lexists(Path(folder) / name)), None)
     if taken and record is None and not goes_on:

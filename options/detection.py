@@ -14,10 +14,11 @@ from data import DATASETS
 from defenses import SCORES
 from defenses.kernels import ATTACK_KERNELS
 from errors import InputError
+from evaluation import finding
 from evaluation.finding import Wanted
 from evaluation.fitting import Draw, Fit
+from files import attack_results, judgements, paths
 from files import detectors as detector_files
-from files import judgements, paths
 from files.names import OBJECTIVE_OF_TAG, attack_dir, is_tag, kernel_dir
 from networks import title_of
 from options import network as network_options
@@ -43,6 +44,9 @@ def define() -> None:
         "objective_tag", "", "RCE or CE; of another training objective with it, as RCE_at50. "
         "Empty: RCE and CE, where they exist.")
     define_detector()
+    absl_flags.DEFINE_bool(
+        "defended", False, "Takes the results of a network that rmc.py defends, in --save_pwd, for "
+        "those of a network of its own; auc then tells all their scores.")
     flags.define_seed()
 
 
@@ -133,15 +137,45 @@ def check_answers() -> None:
     judgements.refuse_others(answers)
 
 
-def wanted(of_dataset: str, *, all_attacks: bool = False, variants: bool = False) -> Wanted:
-    """The results of --attack_method, or of every attack where `all_attacks` and none is given; with
-    `variants` those in folders of their own, too."""
+def wanted(of_dataset: str, *, all_attacks: bool = False, variants: bool = False,
+           either: bool = False) -> Wanted:
+    """The results that are asked for.
+
+    Args:
+      of_dataset: name of the data set.
+      all_attacks: whether those of every attack are where --attack_method is not given.
+      variants: with them those in folders of their own, too.
+      either: whether those of defended networks are welcome without --defended, too.
+
+    Raises:
+      InputError: those in --save_pwd are damaged, or of a defended network and not to be, or the other
+        way.
+    """
     F = flags.FLAGS
     # The default, fgsm, is the choice of auc and fit; those that judge take it for no choice.
-    every = all_attacks and not F["attack_method"].present
-    return Wanted(of_dataset, F.attack_method, tuple(ATTACKS) if every else (F.attack_method,),
-                  F.objective_tag, F.save_pwd, flags.check_at_least("num_per_eps", 0), flags.warn,
-                  every and variants)
+    is_chosen = F["attack_method"].present
+    every, attack, defended = all_attacks and not is_chosen, F.attack_method, F.defended
+    if either and not defended:
+        defended = None
+    record = attack_results.read_record(F.save_pwd) if F.save_pwd else None
+    if record:
+        # Here, before anything else is read, or missing.
+        defense = attack_results.defense_of(record)
+        finding.check_defended(F.save_pwd, defense, defended)
+        # The usual fgsm is what rmc.py never runs of its own.
+        attack = record["metrics"]["variant"] if defense and not is_chosen else attack
+    return Wanted(of_dataset, attack, tuple(ATTACKS) if every else (attack,), F.objective_tag,
+                  F.save_pwd, flags.check_at_least("num_per_eps", 0), flags.warn, every and variants,
+                  defended)
+
+
+def require_own(name: str) -> None:
+    """Raises an InputError where --defended=True is given without the flag `name` of what is written:
+    where that is empty lies what belongs to the network as it was trained."""
+    F = flags.FLAGS
+    if F.defended and not F[name].value:
+        raise InputError(f"{name} must be given with --defended=True, as what lies there otherwise is "
+                         f"of the network as it was trained. Received: {name}=''.")
 
 
 def draw(kind: str = "kernels") -> Draw:
@@ -178,6 +212,7 @@ def network_names(of_dataset: str, networks: Iterable[Mapping[str, Any]]) -> str
       networks: JSON values of detectors; one of an older version names no model.
     """
     names = [title_of(network["model"], network.get("blocks_per_stage", 0))
+             + attack_results.under(network.get("defense"))
              for network in networks if "model" in network]
     return ", ".join(dict.fromkeys([of_dataset, *names]))
 

@@ -97,3 +97,45 @@ def test_results_of_another_network_are_refused_where_both_are_known(tmp_path):
         finding.check_network(known, {"weights_sha256": "a" * 64}, "X")
     with pytest.raises(InputError, match="expected a run record that names the network at here"):
         finding.require_network(None, "here")
+
+
+# --- Defended networks ---
+
+DEFENSE = {"name": "rmc", "state": "sequential", "neighbors": "nearest", "k": 10}
+
+
+def test_a_record_of_rmc_tells_the_tag_too(tmp_path):
+    provenance.write(tmp_path, "rmc", flags={"RCE_train": True}, metrics={
+        "network": NETWORK, "variant": "pgd", "defense": DEFENSE, "stream": "both"})
+    assert finding.find("fgsm", "mnist", save_pwd=tmp_path) == {"RCE": tmp_path}
+
+
+@pytest.mark.parametrize("network", ["resnet", ["b"], None])
+def test_a_damaged_network_is_left_to_the_reader_of_results(tmp_path, network):
+    provenance.write(tmp_path, "test_adv", flags={"RCE_train": True}, metrics={"network": network})
+    assert finding.find("fgsm", "mnist", save_pwd=tmp_path) == {"RCE": tmp_path}
+
+
+def test_defended_networks_are_taken_where_they_are_asked_for():
+    for defense, defended in ((None, False), (None, None), (DEFENSE, True), (DEFENSE, None)):
+        finding.check_defended("x", defense, defended)
+    with pytest.raises(InputError, match=r"^x holds .* give --defended=True .*defended=False\.$"):
+        finding.check_defended("x", DEFENSE, False)
+    with pytest.raises(InputError, match=r"^x holds .* as it was trained.*defended=True\.$"):
+        finding.check_defended("x", None, True)
+
+
+def test_a_defended_network_is_another_one():
+    defended = NETWORK | {"defense": DEFENSE}
+    finding.check_same_network("results", "x", defended, defended, "X")
+    finding.check_same_network("results", "x", defended, None, "X")
+    others = DEFENSE | {"k": 20}
+    for found, wanted, words in (
+            (NETWORK, defended, "under rmc .* Received: results of it as it was trained"),
+            (defended, NETWORK, "of X, as it was trained. Received: results of it under rmc"),
+            (NETWORK | {"defense": others}, defended, "with k=10. Received: .* with k=20")):
+        with pytest.raises(InputError, match=words):
+            finding.check_same_network("results", "x", found, wanted, "X")
+    finding.check_trained("x", DETECTOR)
+    with pytest.raises(InputError, match=r"at x.*Received: one of a network under rmc sequential"):
+        finding.check_trained("x", dataclasses.replace(DETECTOR, network=defended))
