@@ -69,13 +69,15 @@ class FusedBatchNorm(layers.Layer):
       momentum: share that a moving average keeps in each training step.
       synchronized: trains on the statistics of all replicas' images together, not of each
         replica's own.
+      bessel: averages the Bessel-corrected variance, as layers of TensorFlow 1 on the fused kernel
+        did, not the biased one. Images are normalised by the biased one in any case.
       **kwargs: of `keras.layers.Layer`.
     """
 
-    def __init__(self, momentum=BATCH_NORM_MOMENTUM, synchronized=False, **kwargs):
+    def __init__(self, momentum=BATCH_NORM_MOMENTUM, synchronized=False, bessel=False, **kwargs):
         # Otherwise Keras casts half-precision images to the layer's own type, float32.
         super().__init__(autocast=False, **kwargs)
-        self._momentum, self._synchronized = momentum, synchronized
+        self._momentum, self._synchronized, self._bessel = momentum, synchronized, bessel
 
     def build(self, input_shape):
         """Makes the variables of one channel each, of images [n, h, w, c]: four of shape [c]."""
@@ -111,8 +113,13 @@ class FusedBatchNorm(layers.Layer):
         mean = global_mean(pixels)
         centred = pixels - mean
         variance = global_mean(tf.square(centred))
+        averaged = variance
+        if self._bessel:
+            replicas = tf.distribute.get_replica_context().num_replicas_in_sync
+            count = _num_values(x) * replicas
+            averaged = variance * (count / (count - 1.0))
         self._average(self.moving_mean, mean)
-        self._average(self.moving_variance, variance)
+        self._average(self.moving_variance, averaged)
         scale = self.gamma * tf.math.rsqrt(variance + BATCH_NORM_EPSILON)
         return tf.cast(centred * scale + self.beta, x.dtype)
 
@@ -122,14 +129,20 @@ class FusedBatchNorm(layers.Layer):
             x=x, scale=self.gamma, offset=self.beta, mean=[], variance=[],
             epsilon=BATCH_NORM_EPSILON, is_training=True)
         # The kernel returns the Bessel-corrected variance; the original averages the biased one.
-        # In the graph: the batch, and with it the count, need not be static.
-        count = tf.cast(tf.size(x) // tf.shape(x)[-1], tf.float32)
+        if not self._bessel:
+            count = _num_values(x)
+            variance = variance * ((count - 1.0) / count)
         self._average(self.moving_mean, mean)
-        self._average(self.moving_variance, variance * ((count - 1.0) / count))
+        self._average(self.moving_variance, variance)
         return y
 
     def _average(self, moving, batch_value):
         moving.assign(moving * self._momentum + batch_value * (1.0 - self._momentum))
+
+
+def _num_values(x):
+    # Of a channel. In the graph: the batch, and with it the count, need not be static.
+    return tf.cast(tf.size(x) // tf.shape(x)[-1], tf.float32)
 
 
 def build_resnet(config: ResNetConfig, *, seed: int = 0, batch_norm=FusedBatchNorm,

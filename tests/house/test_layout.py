@@ -16,7 +16,7 @@ from networks import NETWORKS
 from training import OBJECTIVES
 
 ROOT = Path(__file__).resolve().parents[2]
-SCRIPTS = {"train", "test_nor", "test_adv", "others", "detect", "rmc"}
+SCRIPTS = {"train", "test_nor", "test_adv", "others", "detect", "rmc", "dgn"}
 GROUND = {"errors", "environment"}
 # Room → the rooms it may import besides itself and the ground; one of lower level each.
 ROOMS = {
@@ -36,6 +36,8 @@ ROOMS = {
     "detector": {"defenses"},  # the old name of defenses/deployed.py
 }
 ROOMS |= {script: set(ROOMS) for script in SCRIPTS}
+# attacks/dgn/ alone of its room holds networks.
+DGN_ROOMS = {"networks", "data", "resnet_model"}
 # Rooms whose first file holds rows, which every room above may read.
 ROW_ROOMS = {"data", "networks", "attacks", "defenses", "training"}
 ABOVE_ROWS = {"defenses", "training", "evaluation", "figures", "results", "options", "flags"}
@@ -81,9 +83,14 @@ def _calls(module, name):
             and isinstance(node.func, ast.Name) and node.func.id == name]
 
 
+def _in_dgn(module):
+    return module.split(".")[:2] == ["attacks", "dgn"]
+
+
 def _may_import(module, imported):
     room, other = _room(module), _room(imported)
-    if other in {room, *GROUND} or ROOMS[room] & {other, imported}:
+    rooms = ROOMS[room] | (DGN_ROOMS if _in_dgn(module) else set())
+    if other in {room, *GROUND} or rooms & {other, imported}:
         return True
     return imported in ROW_ROOMS and room in ABOVE_ROWS
 
@@ -113,7 +120,7 @@ def test_nothing_imports_a_script(module):
 @pytest.mark.parametrize("module", [name for name in MODULES if name.split(".")[0] == "attacks"])
 def test_attacks_know_arrays_and_callables_only(module):
     others = {name.split(".")[0] for name in _imports(module)} - {"attacks", "errors"}
-    assert not others
+    assert others <= (DGN_ROOMS if _in_dgn(module) else set())
     opened = [name for name in ("open", "Path") if _calls(module, name)]
     assert not opened
 
@@ -141,7 +148,8 @@ def test_no_print_below_the_scripts(module):
 
 # presets.py has numbers of one of them, no attack.
 @pytest.mark.parametrize("module", [name for name in MODULES if name.startswith("attacks.")
-                                    and not name.startswith(("attacks.loops", "attacks.presets"))])
+                                    and not name.startswith(("attacks.loops", "attacks.presets"))
+                                    and not _in_dgn(name)])
 def test_an_attack_is_one_file_with_one_public_function(module):
     public = [node for node in _tree(module).body
               if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_")]

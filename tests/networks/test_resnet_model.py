@@ -7,6 +7,7 @@ import tensorflow as tf
 
 import resnet_model
 from errors import InputError
+from networks import running
 from resnet_model import FusedBatchNorm, RCELoss, ResNetConfig, build_resnet, named_variables
 from tests.helpers.golden import golden, load_golden_weights, tf1_name
 
@@ -286,6 +287,28 @@ def test_batch_norm_averages_the_biased_variance(norm_pair):
         ours.moving_variance, 0.9 * np.float32([0.6, 3.0, 1.4]) + 0.1 * x.var((0, 1, 2)), rtol=1e-4)
     np.testing.assert_allclose(
         ours.moving_mean, 0.9 * np.float32([0.4, -1.0, 0.2]) + 0.1 * x.mean((0, 1, 2)), rtol=1e-4)
+
+
+def test_batch_norm_averages_bessels_variance_where_asked():
+    x = np.random.default_rng(1).normal(size=(1, 2, 2, 3)).astype(np.float32)
+    ours, biased = FusedBatchNorm(0.99, bessel=True), FusedBatchNorm(0.99)
+    # The images themselves are normalised alike.
+    np.testing.assert_array_equal(ours(x, training=True), biased(x, training=True))
+    np.testing.assert_allclose(
+        ours.moving_variance, 0.99 + 0.01 * x.var((0, 1, 2), ddof=1), rtol=1e-6)
+    np.testing.assert_allclose(biased.moving_variance, 0.99 + 0.01 * x.var((0, 1, 2)), rtol=1e-6)
+    assert FusedBatchNorm.from_config(ours.get_config()).get_config() == ours.get_config()
+
+
+def test_bessels_variance_counts_the_images_of_all_replicas(two_cpus):
+    x = np.random.default_rng(1).normal(size=(2, 2, 2, 3)).astype(np.float32)
+    with two_cpus.scope():
+        layer = FusedBatchNorm(0.99, synchronized=True, bessel=True)
+        layer.build(x.shape)
+    halves = running.spread(two_cpus, np.split(x, 2))
+    tf.function(lambda images: two_cpus.run(layer, (images,), {"training": True}))(halves)
+    np.testing.assert_allclose(
+        layer.moving_variance, 0.99 + 0.01 * x.var((0, 1, 2), ddof=1), rtol=1e-6)
 
 
 def test_batch_norm_in_eval_mode_leaves_the_averages_alone(norm_pair):
