@@ -119,6 +119,17 @@ def define_kernel_dir() -> None:
     define_path("kernel_dir", "", "Folder of kernels. Empty: kernel_para_<dataset>.")
 
 
+def define_dgn_dir() -> None:
+    """--dgn_dir."""
+    define_path("dgn_dir", "", "Folder of the generators of dgn.py. Empty: dgn_<dataset>.")
+
+
+def define_overwrite() -> None:
+    """--overwrite."""
+    absl_flags.DEFINE_bool("overwrite", False, "Delete unfinished parts of another run and replace "
+                           "results of another network.")
+
+
 def define_attack() -> None:
     """The attack and the folder of its results."""
     absl_flags.DEFINE_string("attack_method", "fgsm", f"Attack: {', '.join(ATTACKS)}.")

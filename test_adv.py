@@ -34,6 +34,7 @@ from evaluation import (
     evidence,
     finding,
     first_looks,
+    generated,
     judging,
     landscape,
     second_looks,
@@ -54,6 +55,7 @@ from figures import landscape as landscapes
 from figures.attacked import draw_grid
 from figures.restarts import panel
 from files import attack_parts, attack_results, judgements, paths, provenance, result_files
+from files import dgn as dgn_files
 from files.arrays import sha256
 from files.features import save_tsne, tsne_files
 from files.names import RESTARTS_PICTURE, challenge_dir, kernel_dir, results_dir, tsne_dir
@@ -539,6 +541,13 @@ def _known(attack_row, victim):
         return white_box.known_of(
             victim.network, F.kernel_dir or kernel_dir(F.dataset), flags.warn, victim.detector,
             *attack_options.density())
+    if attack_row.generators:
+        found = generated.Generators(victim.strategy, dgn_files.find_generators(
+            dgn_files.target_dir(F.dgn_dir or f"dgn_{F.dataset}", F.dataset,
+                                 victim.network.expected.model, victim.network.tag),
+            attack_row.generators, victim.network.digests(), victim.image_set.num_classes),
+            victim.image_set.images.shape[1:])
+        return generated.Known(found, found.sha256)
     asked = "scores_if_given" in attack_row.takes and F["against"].present
     if "scores" in attack_row.takes or asked:
         return aims.aim(victim.detector, attack_options.against(), F.against_rate, F.detector)

@@ -16,7 +16,7 @@ from errors import InputError
 
 # What an attack can be given besides the images; evaluation/crafter.py provides it.
 TAKES = ("logits", "features", "seed", "labels", "scores", "scores_if_given", "head_sign", "kernels",
-         "aimed_kernels", "accepted", "restarts", "targets_if_given")
+         "aimed_kernels", "accepted", "restarts", "targets_if_given", "generators")
 # What an attacker may know, and what to say of it.
 KNOWLEDGE = {
     "oblivious": "knows the network, not that there is a detector",
@@ -69,7 +69,8 @@ class Attack:
         (loops/knowing.py); "scores_if_given": where --against is given; "aimed_kernels": keyword
         kernels, all of that detector; "accepted": the keyword of that name, the normal images of the
         run that it answers (loops/matching.py); "targets_if_given": keyword target, a class of each
-        image, where --target names one.
+        image, where --target names one; "generators": keyword generated, what the generator of each
+        image's class has made of it.
       returns: names of what its function returns, if more than images.
       records: of what comes of each image, what results.npz tells besides what it tells of every
         attack.
@@ -87,6 +88,7 @@ class Attack:
       target: default of --target; "" where there is no choice.
       targets: kinds of --target allowed, of a search besides a class number; of another attack keys of
         NEAREST_TARGETS.
+      generators: the custom loss of those that it takes (attacks/dgn/losses.py); "" of the others.
       settings: flags that set its numbers.
       count_batch: images that one of --eval_batch_count stands for, as in the original.
       batch_size: images per call, the fastest measured (benchmarks/attack_throughput.py).
@@ -109,6 +111,7 @@ class Attack:
     stages: int = 0
     target: str = ""
     targets: tuple[str, ...] = ()
+    generators: str = ""
     settings: tuple[Setting, ...] = ()
     count_batch: int = 200
     batch_size: int = 200
@@ -289,6 +292,8 @@ ATTACKS = {
                             **_KNOWING | {"path": _APGD["path"]}),
     "square": Attack("square", "Square", settings=(_STEPS, _RESTARTS, _DROP), **_SQUARE),
     "hopskipjump": Attack("hopskipjump", "HopSkipJump", **_DECISIONS),
+    **{f"dgn_{loss}": Attack("projection", f"DGN {loss.upper()}", takes=("generators",), climbs="",
+                             generators=loss) for loss in ("lrp", "nce", "susp")},
 }
 
 

@@ -82,6 +82,10 @@ class LoadedDetector:
             raise InputError(
                 "expected the network that the detector was fitted on, with "
                 f"{provenance.DIGESTS[digest]} of SHA-256 {shown}. Received: a network with {of}.")
+        if detector.network.get("defense"):
+            # Its features and scores are those of weights that have adapted, and no file holds them.
+            raise InputError("expected a detector of a network as it was trained. Received: one of a "
+                             "network that adapts to each image (rmc.py).")
         self.detector = detector
         self._score, self._rate = score, false_refusal_rate
         self._threshold = detector.threshold(score, false_refusal_rate)

@@ -19,7 +19,7 @@ from networks.running import ROWS_PER_GRADIENT, ChunkedFunction, device_kind
 CLIP_MIN, CLIP_MAX = -0.5, 0.5
 # What an attack takes of each row → its keyword.
 _ROW_KEYWORDS = {"seed": "image_index", "labels": "labels", "restarts": "restart",
-                 "targets_if_given": "target"}
+                 "targets_if_given": "target", "generators": "generated"}
 # What an attack takes first → the method of `Network` that it is.
 _NETWORK_FUNCTIONS = {"logits": "logits", "features": "logits_and_features"}
 
@@ -52,7 +52,8 @@ class Crafter:
       attack: from `attacks.get`.
       seed: of whatever the attack draws.
       settings: keywords of the attack, and of one with restarts "num_restarts", "drop_broken" and
-        "keep_losses", of `Restarts`; None of the second: from MANY_RESTARTS on.
+        "keep_losses", of `Restarts`; None of the second: from MANY_RESTARTS on. Of one with generators
+        "generators", as of `evaluation.generated.Generators`.
       batch_size: images per call; 0 is the attack's own. No influence on results.
       most_rows: images there are, which no call exceeds; 0: not known.
       chunk: images that share a gradient; 0 is what suits the device. Another one changes last bits.
@@ -77,6 +78,7 @@ class Crafter:
         self.records = attack.records
         self._iterations = _gradients_per_image(attack, settings or {})
         settings = {"clip_min": CLIP_MIN, "clip_max": CLIP_MAX, **(settings or {})}
+        self._generators = settings.pop("generators", None)
         self.chunk = chunk or default_chunk(attack, strategy) if attack.runs_network else 0
         if attack.runs_network:
             settings["chunk"] = self.chunk
@@ -151,8 +153,8 @@ class Crafter:
           eps: of attacks that take one.
           targets: classes int [n], of attacks that take one; of several, each image keeps the
             successful result of the smallest L2 distance.
-          clean: what is known of the images, of attacks that take labels or accepted images, or whose
-            restarts end.
+          clean: what is known of the images, of attacks that take labels, generators or accepted
+            images, or whose restarts end.
           saver: of what an attack with restarts has come to.
           listener: told of progress.
 
@@ -179,6 +181,10 @@ class Crafter:
             of_rows["targets_if_given"], = targets
         if clean:
             of_rows["labels"] = clean.labels.astype(np.int32)
+        if self._generators:
+            # Their pixels are in [0, 1]. Before eps is known: one pass serves every radius of a call.
+            low = np.float32(CLIP_MIN)
+            of_rows["generators"] = self._generators(x - low, clean.labels) + low
 
         def attack_rows(images, restarts, on_rows_done=None):
             rows = {name: array[images] for name, array in of_rows.items()}

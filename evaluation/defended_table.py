@@ -104,7 +104,8 @@ def beside(folder: Path, augmented_set: str) -> dict[int, dict[str, np.ndarray]]
                              key=lambda run: run.folder != folder)
     told = {}
     for number in np.unique(own.points["stream"]).tolist():
-        same = [run for run in found if np.array_equal(_points_of(run, number), _points_of(own, number))]
+        points = _points_of(own, number)
+        same = [run for run in found if np.array_equal(_points_of(run, number), points)]
         others = _rights(own.points, number)
         others.pop("right")
         told[number] = {" ".join(_defender(run)[:2]): _rights(

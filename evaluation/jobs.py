@@ -6,6 +6,7 @@ from typing import Any
 
 import attacks
 from evaluation.aims import Aim
+from evaluation.generated import Known
 from evaluation.white_box import KnownDensity
 from files.names import variant_of
 
@@ -19,14 +20,14 @@ class Job:
       settings: keywords of its function and of its restarts, those that were asked for.
       eps_values: one round each; (None,) for an attack without eps.
       target: kind of target, "" where there is no choice.
-      known: what the attack knows of a detector; None of an oblivious one.
+      known: what the attack knows of a detector, or its generators; None of others.
     """
 
     method: str
     settings: Mapping[str, Any]
     eps_values: Sequence[float | None]
     target: str = ""
-    known: KnownDensity | Aim | None = None
+    known: KnownDensity | Aim | Known | None = None
 
     @property
     def attack(self) -> attacks.Attack:

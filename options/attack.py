@@ -50,6 +50,7 @@ def define() -> None:
     _define_published()
     landscape.define()
     flags.define_kernel_dir()
+    flags.define_dgn_dir()
     _define_detector()
     absl_flags.DEFINE_string(
         "budget", "quick", f"How much --mode=challenge tries: {', '.join(BUDGETS)}.")
@@ -100,8 +101,7 @@ def _define_setting(setting):
 
 def define_shards() -> None:
     """--overwrite, --num_shards and --shard_index."""
-    absl_flags.DEFINE_bool("overwrite", False, "Delete unfinished parts of another run and replace "
-                           "results of another network.")
+    flags.define_overwrite()
     absl_flags.DEFINE_integer(
         "num_shards", 1,
         "Runs that share one job, each with its --shard_index; --mode=merge joins what they leave in "

@@ -132,18 +132,18 @@ _RMC = """\
 ## Runtime masking and cleansing
 
 ResNet-8 on MNIST (1,500 steps, CE), eps 0.3, an augmented set of 4 times 5,000 images, adaptations of
-at most 20 epochs; shares with 95 % intervals: what lies closer together is no difference. pgd is made on
-the network as it was trained; fpa and gmsa follow the defender (5 rounds, docs/rmc.md), and a fresh one
-answers.
+at most 20 epochs; shares with 95 % intervals: what lies closer together is no difference. pgd is made
+on the network as it was trained; fpa and gmsa follow the defender (5 rounds, docs/rmc.md), and a fresh
+one answers.
 """
 _RMC_PUBLISHED = """\
 ### Published: ImageNet, ResNet-152, accuracy / attack success, in %
 
 From the README of the authors' code, whose header calls the first number an error rate: code and bold
 type show that it is accuracy. Their committed attack takes its gradient at an image that the network
-does not see: on a small network, at 16/255 in 30 steps, it leaves 90 % right where PGD leaves 25 %. The
-published rows may rest on a weaker attack than their names say; which code made them nobody can tell. No
-number of theirs for MNIST or CIFAR-10 could be had.
+does not see: on a small network, at 16/255 in 30 steps, it leaves 90 % right where PGD leaves 25 %.
+The published rows may rest on a weaker attack than their names say; which code made them nobody can
+tell. No number of theirs for MNIST or CIFAR-10 could be had.
 """
 
 

@@ -1,0 +1,213 @@
+"""What learned data-generation networks leave on disk, each with the digest of its target.
+
+In `<dgn_dir>/<data set>_<model>_<tag>/`: `relevance.npz` and `suspicion.npz`; `<loss>/class_<c>/`, a
+generator's checkpoint, its identity and the mean loss of its epochs; `<loss>/adv_<split>.npz`.
+"""
+
+import dataclasses
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from errors import InputError
+from files import atomic, provenance
+from files.arrays import read_arrays
+
+if TYPE_CHECKING:
+    import keras
+    import tensorflow as tf
+
+_IDENTITY, _LOSSES = "generator.json", "training.csv"
+# Under the arrays of a file: JSON of whose they are.
+_OF_WHAT = "identity"
+
+
+def target_dir(dgn_dir: str | os.PathLike, dataset: str, model: str, tag: str) -> Path:
+    """Folder of all that belongs to a target."""
+    return Path(dgn_dir) / f"{dataset}_{model}_{tag}"
+
+
+@dataclasses.dataclass(frozen=True)
+class GeneratorFolder:
+    """Where the generator of one class lies.
+
+    Attributes:
+      path: the folder.
+      identity: what decides its weights, JSON values, "weights_sha256" of the target among them.
+    """
+
+    path: Path
+    identity: Mapping[str, Any]
+
+    def check(self) -> None:
+        """Raises an InputError when a generator that was made otherwise lies there."""
+        found = self._identity()
+        wanted = json.loads(json.dumps(self.identity))
+        name = found and next((key for key in {**found, **wanted} if found.get(key) != wanted.get(key)),
+                              None)
+        if name:
+            raise InputError(
+                f"{self.path} holds a generator with {name}={str(found.get(name))[:20]}: give another "
+                f"--dgn_dir, or remove it. Received: {name}={str(wanted.get(name))[:20]}.")
+
+    def _identity(self):
+        return _read_json(self.path / _IDENTITY)
+
+    def restore(self, variables: Mapping[str, Sequence["tf.Variable"]]) -> list[float]:
+        """Reads what was saved into the variables, where there is something: mean losses of the epochs
+        so far."""
+        self.check()
+        path = self.checkpoint
+        if path is None:
+            return []
+        import tensorflow as tf
+
+        checkpoint = tf.train.Checkpoint(**{name: list(values) for name, values in variables.items()})
+        checkpoint.read(path).assert_consumed()
+        return self.losses()
+
+    def losses(self) -> list[float]:
+        """Mean loss of each epoch that the newest checkpoint has seen."""
+        rows = np.loadtxt(self.path / _LOSSES, delimiter=",", skiprows=1, ndmin=2)
+        # A kill may have come between the losses and the checkpoint.
+        return rows[rows[:, 1] <= self.step, 2].tolist()
+
+    def save(self, variables: Mapping[str, Sequence["tf.Variable"]], step: int,
+             losses: Sequence[float]) -> None:
+        """Saves the variables after so many steps and the mean loss of each epoch; what was there
+        goes."""
+        import tensorflow as tf
+
+        self.path.mkdir(parents=True, exist_ok=True)
+        if self._identity() is None:
+            atomic.write_json(self.path / _IDENTITY, self.identity)
+        per_epoch = step // len(losses)
+        atomic.write_csv(self.path / _LOSSES, ("epoch", "step", "loss"), (
+            (number, number * per_epoch, loss) for number, loss in enumerate(losses, 1)))
+        checkpoint = tf.train.Checkpoint(**{name: list(values) for name, values in variables.items()})
+        before = self._checkpoints()
+        with atomic.atomic_folder(self.path) as temporary:
+            checkpoint.write(str(temporary / f"model.ckpt-{step}"))
+        for old in before:
+            if old != self.path / f"model.ckpt-{step}.index":
+                for file in self.path.glob(f"{old.stem}.*"):
+                    file.unlink()
+
+    def read_generator(self, model: "keras.Model") -> list[np.ndarray]:
+        """The weights of the generator that is there, as `model.set_weights` takes them."""
+        import tensorflow as tf
+
+        reader = tf.train.load_checkpoint(self.checkpoint)
+        return [reader.get_tensor(f"generator/{number}/.ATTRIBUTES/VARIABLE_VALUE")
+                for number in range(len(model.weights))]
+
+    def _checkpoints(self):
+        found = self.path.glob("model.ckpt-*.index")
+        return sorted(found, key=lambda path: int(path.stem.rpartition("-")[2]))
+
+    @property
+    def checkpoint(self) -> str | None:
+        """Prefix of the newest checkpoint; None without one."""
+        found = self._checkpoints()
+        return str(found[-1].with_suffix("")) if found else None
+
+    @property
+    def step(self) -> int:
+        """Steps of the newest checkpoint; 0 without one."""
+        return int(self.checkpoint.rpartition("-")[2]) if self.checkpoint else 0
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether a generator is there that has had all its steps."""
+        return self.step == self.identity["total_steps"]
+
+
+def _read_json(path):
+    if not path.is_file():
+        return None
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    # Nested a thousand times, JSON is one of Python's RecursionErrors.
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        raise InputError(f"expected what a generator was made of in {path}. Received: something else.")
+    return found
+
+
+def generator_dir(folder: str | os.PathLike, loss: str, label: int) -> Path:
+    """Folder of the generator of a class."""
+    return Path(folder) / loss / f"class_{label}"
+
+
+def find_generators(folder: str | os.PathLike, loss: str, network: Mapping[str, Any],
+                    num_classes: int) -> list[GeneratorFolder]:
+    """The finished generators of all classes.
+
+    Raises:
+      InputError: some are missing, not finished, or of another target.
+    """
+    found = []
+    for label in range(num_classes):
+        path = generator_dir(folder, loss, label)
+        identity = _read_json(path / _IDENTITY)
+        one = GeneratorFolder(path, identity or {"total_steps": -1})
+        if identity:
+            check_network(path, identity, network)
+        found.append(one)
+    missing = [str(label) for label, one in enumerate(found) if not one.is_finished]
+    if missing:
+        raise InputError(
+            f"expected generators of classes 0 to {num_classes - 1} in {Path(folder) / loss}, and "
+            f"those of {', '.join(missing)} are missing; dgn.py --mode=train --custom_loss={loss} "
+            f"--classes={','.join(missing)} makes them. "
+            f"Received: {num_classes - len(missing)} generators.")
+    return found
+
+
+def check_network(path: str | os.PathLike, identity: Mapping[str, Any],
+                  network: Mapping[str, Any]) -> None:
+    """Raises an InputError unless what lies at `path` was made for this network."""
+    digest = provenance.digest_that_differs(identity, network)
+    if digest:
+        raise InputError(f"{path} was made for another network: expected {digest}="
+                         f"{provenance.shown(network, digest)}. "
+                         f"Received: {provenance.shown(identity, digest)}.")
+
+
+def save_arrays(path: str | os.PathLike, arrays: Mapping[str, np.ndarray],
+                identity: Mapping[str, Any]) -> None:
+    """Writes arrays as .npz with what they are of."""
+    with atomic.atomic_path(path) as temporary, open(temporary, "wb") as file:
+        np.savez(file, **arrays, **{_OF_WHAT: np.array(json.dumps(identity))})
+
+
+def load_arrays(path: str | os.PathLike, network: Mapping[str, Any], made_by: str
+                ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """What `save_arrays` wrote, and what it is of.
+
+    Args:
+      path: of the file.
+      network: its target, as `Network.digests` tells it.
+      made_by: flags of dgn.py that make it.
+
+    Raises:
+      InputError: there is none, or one of another network.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"dgn_dir has no {path.name} of this network; dgn.py {made_by} makes it. "
+                         f"Received: {path}.")
+    arrays = read_arrays(path)
+    try:
+        identity = json.loads(str(arrays.pop(_OF_WHAT)))
+    except (KeyError, ValueError, RecursionError):
+        identity = None
+    if not isinstance(identity, dict):
+        raise InputError(f"expected what the arrays of {path} are of. Received: none.")
+    check_network(path, identity, network)
+    return arrays, identity

@@ -1,0 +1,169 @@
+"""Flags of dgn.py, and the plain values they become."""
+
+import dataclasses
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import flags
+
+from absl import flags as absl_flags
+
+from errors import InputError
+
+if TYPE_CHECKING:
+    from training.generators import Recipe
+
+MODES = "analyze, train or generate"
+SPLITS = ("train", "test")
+LOSSES = ("lrp", "nce", "susp")
+_DECAYS = {"auto": None, "on": True, "off": False}
+
+
+class Published(NamedTuple):
+    """Numbers of the original's configurations for a loss and images of so many channels.
+
+    Attributes:
+      learning_rate: of Adam.
+      epochs: of each class.
+      alpha: custom_loss_constant; of NCE it does nothing.
+      k: relevant pixels or suspicious units.
+      decays: whether the rate falls: it does where the original advances its counter of steps.
+    """
+
+    learning_rate: float
+    epochs: int
+    alpha: float = 0.5
+    k: int = 20
+    decays: bool = False
+
+
+# By (loss, whether images have one channel).
+_PUBLISHED = {
+    ("lrp", True): Published(1e-4, 150), ("nce", True): Published(1e-4, 100),
+    ("susp", True): Published(1e-5, 600, 0.8, decays=True),
+    ("lrp", False): Published(1e-4, 80, k=80), ("nce", False): Published(1e-4, 100),
+    ("susp", False): Published(1e-3, 60, 0.9)}
+_BATCH_SIZE = 100
+_EPS = {True: 0.3, False: 0.0313}
+
+
+def define() -> None:
+    """Flags of dgn.py alone."""
+    flags.define_mode("", MODES)
+    absl_flags.DEFINE_string("custom_loss", "", f"What trains a generator: {', '.join(LOSSES)}.")
+    absl_flags.DEFINE_string("classes", "", "Classes, 0,3,7 or 0-4. Empty: all.")
+    flags.define_dgn_dir()
+    absl_flags.DEFINE_float("eps", None, "Largest change of a pixel. None: 0.3, of colours 0.0313.")
+    absl_flags.DEFINE_integer("k", None, "Relevant pixels, or suspicious units. None: the original's.")
+    _define_training()
+    _define_analysis()
+    absl_flags.DEFINE_bool("clipping", True, "Project what is generated on the ball of --eps.")
+    absl_flags.DEFINE_bool(
+        "mis_classification_check", False, "Keep only images whose prediction has changed.")
+    absl_flags.DEFINE_list("splits", list(SPLITS), "Which splits generate makes: train, test.")
+    flags.define_overwrite()
+
+
+def _define_training():
+    absl_flags.DEFINE_float("dgn_lr", None, "Learning rate of a generator. None: the original's.")
+    absl_flags.DEFINE_integer("dgn_epochs", None, "Epochs of a generator. None: the original's.")
+    absl_flags.DEFINE_integer("dgn_batch", _BATCH_SIZE, "Images of a step of a generator.")
+    absl_flags.DEFINE_float(
+        "custom_loss_constant", None, "Weight of the first part of the loss. None: the original's.")
+    absl_flags.DEFINE_string(
+        "dgn_lr_decay", "auto", "Whether the rate falls by a tenth every 1,000 steps: auto (as the "
+        "original's does), on or off.")
+    absl_flags.DEFINE_string("dgn_init", "original", "How kernels start: original or he.")
+
+
+def _define_analysis():
+    absl_flags.DEFINE_float("activation_threshold", 0.0, "Above it a unit is active.")
+    absl_flags.DEFINE_string("analysis_split", "test", "Images that analyze looks at: test, as the "
+                             "original, or train.")
+    absl_flags.DEFINE_float("lrp_eps", 0.01, "Stabiliser of the relevance.")
+
+
+def check() -> None:
+    """Looks at the flags before anything is loaded; InputError where one is wrong."""
+    F = flags.FLAGS
+    flags.check_choice("custom_loss", LOSSES)
+    flags.check_choice("dgn_lr_decay", _DECAYS)
+    flags.check_choice("analysis_split", SPLITS)
+    flags.check_number("lrp_eps", 0.0, above=True)
+    if F.eps is not None and not 0 < F.eps <= 1:  # written so that NaN fails
+        raise InputError(f"eps must lie in (0, 1]. Received: eps={F.eps}.")
+    for name in ("dgn_epochs", "dgn_batch", "k"):
+        if F[name].value is not None:
+            flags.check_at_least(name, 1)
+    if F.dgn_lr is not None:
+        flags.check_number("dgn_lr", 0.0, above=True)
+    if F.custom_loss_constant is not None and not 0 <= F.custom_loss_constant <= 1:
+        raise InputError("custom_loss_constant must lie in [0, 1]. "
+                         f"Received: custom_loss_constant={F.custom_loss_constant}.")
+    if not F.splits or set(F.splits) - set(SPLITS):
+        raise InputError(f"splits must be of train, test. Received: splits={','.join(F.splits)!r}.")
+    for name in ("Optimizer", "train_dir"):
+        if F[name].present:
+            flags.warn(f"--{name} does nothing here.")
+
+
+def folder() -> Path:
+    """--dgn_dir, or the data set's."""
+    return Path(flags.FLAGS.dgn_dir or f"dgn_{flags.FLAGS.dataset}")
+
+
+def classes(num_classes: int) -> list[int]:
+    """--classes; InputError unless they are different classes that there are."""
+    text = flags.FLAGS.classes
+    if not text:
+        return list(range(num_classes))
+    span = re.fullmatch(r"(\d{1,6})-(\d{1,6})", text)
+    parts = range(int(span[1]), int(span[2]) + 1) if span else map(flags.whole, text.split(","))
+    found = list(parts)
+    if not found or None in found or len(set(found)) < len(found) or max(found) >= num_classes:
+        raise InputError(f"classes must be different classes below {num_classes}, separated by commas, "
+                         f"or a range a-b. Received: classes={text}.")
+    return found
+
+
+def eps(channels: int) -> float:
+    """--eps, or that of images of so many channels."""
+    return _EPS[channels == 1] if flags.FLAGS.eps is None else flags.FLAGS.eps
+
+
+def k(channels: int) -> int:
+    """--k, or the original's."""
+    given = flags.FLAGS.k
+    return _published(channels).k if given is None else given
+
+
+def _published(channels):
+    return _PUBLISHED[flags.FLAGS.custom_loss, channels == 1]
+
+
+def recipe(channels: int) -> "Recipe":
+    """How a generator is trained: what is given, else the original's."""
+    from training.generators import Recipe  # TensorFlow, which define() does not need
+
+    F, published = flags.FLAGS, _published(channels)
+    decays = _DECAYS[F.dgn_lr_decay]
+    return Recipe(
+        *(own if given is None else given for given, own in (
+            (F.dgn_lr, published.learning_rate), (F.dgn_epochs, published.epochs))),
+        F.dgn_batch, published.alpha if F.custom_loss_constant is None else F.custom_loss_constant,
+        k(channels), eps(channels), published.decays if decays is None else decays, F.dgn_init)
+
+
+def analysis() -> dict[str, Any]:
+    """What decides an analysis, as JSON values."""
+    F = flags.FLAGS
+    return {"analysis_split": F.analysis_split, **(
+        {"rule": "epsilon", "stabiliser": F.lrp_eps, "start": "predicted"} if F.custom_loss == "lrp"
+        else {"activation_threshold": F.activation_threshold})}
+
+
+def training(of_recipe: "Recipe") -> dict[str, Any]:
+    """What decides a generator, besides target, images and class, as JSON values."""
+    F = flags.FLAGS
+    return {"custom_loss": F.custom_loss, "seed": F.seed, **dataclasses.asdict(of_recipe)}
