@@ -74,6 +74,8 @@ def call(name, logits_fn, x, eps, index, seed=0, **settings):
                                     outputs=tf.int32)
     if "restarts" in attack.takes:
         settings = {"num_steps": 4, "restart": tf.zeros_like(index), **settings}  # for the tests' time
+    if "generators" in attack.takes:
+        drawn["generated"] = 0.5 - tf.abs(x)  # of a generator that knows the image alone
     result = attack.function(*first, x, eps=eps, **drawn, **settings)
     return result["adversarial"] if isinstance(result, dict) else result
 
