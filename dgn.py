@@ -19,6 +19,7 @@ import numpy as np
 from tqdm import tqdm
 
 from attacks.dgn import relevance
+from attacks.dgn.networks import check_generator
 from attacks.dgn.target import Target
 from data.pixels import to_network_input
 from errors import InputError
@@ -86,11 +87,17 @@ def train() -> None:
     F, opened = flags.FLAGS, _open("train")
     network, images = opened.network, opened.image_set
     folder, recipe = _folder(network), dgn_options.recipe(images.images.shape[-1])
+    # All that can be wrong before the first of them is trained.
+    check_generator(tuple(images.images.shape[1:]), recipe.init)
+    classes = dgn_options.classes(images.num_classes)
+    counts = np.bincount(images.labels, minlength=images.num_classes)
+    empty = next((label for label in classes if not counts[label]), None)
+    if empty is not None:
+        raise InputError(f"expected training images of class {empty}. Received: none.")
+    generators.check_batch(recipe, int(min(counts[label] for label in classes)))
     chosen = _chosen(folder, network, images.num_classes, recipe.k)
-    for label in dgn_options.classes(images.num_classes):
+    for label in classes:
         rows = images.images[images.labels == label]
-        if not len(rows):
-            raise InputError(f"expected training images of class {label}. Received: none.")
         loss = generators.LOSSES[F.custom_loss](network, label, recipe, chosen[label])
         trainer = generators.Trainer(rows, loss, recipe, F.seed * images.num_classes + label)
         path = dgn_files.generator_dir(folder, F.custom_loss, label)

@@ -71,15 +71,16 @@ def _augmentation():
     index = inputs.subset_indices(len(images.labels), F.rmc_num_train, F.seed)
     chosen, labels, variants = images.images[index], images.labels[index], rmc_options.variants()
     identity = {
-        **opened.network.digests(), "dataset": F.dataset, "num_classes": images.num_classes,
-        "data_sha256": sha256(chosen, labels), "variants": variants, "eps": rmc_options.augment_eps(),
-        "num_train": len(index), "seed": F.seed, "device": device_kind(opened.strategy)}
-    if not F.overwrite:
-        rmc_files.refuse_others(folder, identity)
-        if rmc_files.read_identity(folder):
-            print(f"The augmented set is in {folder}.")
-            return None, identity
+        **opened.network.digests(), "attack_method": "pgd", "dataset": F.dataset,
+        "num_classes": images.num_classes, "data_sha256": sha256(chosen, labels),
+        "variants": variants, "eps": rmc_options.augment_eps(), "num_train": len(index),
+        "seed": F.seed, "device": device_kind(opened.strategy)}
     parts = attack_parts.Parts(folder, identity, overwrite=F.overwrite)
+    if not F.overwrite:
+        rmc_files.refuse_others(folder, identity, goes_on=bool(parts.names()))
+        if rmc_files.read_identity(folder):
+            _finish_augmented(parts, identity, "")
+            return None, identity
     print(f"{len(labels)} training images, {len(variants)} times attacked within "
           f"{rmc_options.augment_eps():g}: {len(labels) * (len(variants) + 1)} rows")
     return augmenting.Augmentation(
@@ -89,11 +90,17 @@ def _augmentation():
 
 
 def _save_augmented(work, identity):
+    rmc_files.save(rmc_options.folder(), work.blocks(), work.all_labels(), identity)
+    _finish_augmented(work.parts, identity, "; --mode=features follows")
+
+
+def _finish_augmented(parts, identity, then):
+    """What comes after the set: a run that was killed behind it has still to do it."""
     folder = rmc_options.folder()
-    rmc_files.save(folder, work.blocks(), work.all_labels(), identity)
-    provenance.write(folder, "augment", flags=flags.as_dict(), metrics=identity)
-    work.parts.discard()
-    print(f"The augmented set is in {folder}; --mode=features follows.")
+    if provenance.read(folder, "augment") is None or parts.names():
+        provenance.write(folder, "augment", flags=flags.as_dict(), metrics=identity)
+    parts.discard()
+    print(f"The augmented set is in {folder}{then}.")
 
 
 def features() -> None:
@@ -126,7 +133,8 @@ def evaluate() -> None:
     output = defended_dir(chosen.variant, F.dataset, opened.network.tag, rmc_options.defender_name(),
                           F.save_pwd)
     paths.require_folder(output, "save_pwd" if F.save_pwd else "")
-    told = {"network": identity, "variant": chosen.variant, "eps": [chosen.eps],
+    told = {"network": identity, "attack_method": chosen.variant, "variant": chosen.variant,
+            "eps": [chosen.eps],
             "defense": rmc_options.defense() | {"augmented_set": augmented.sha256}}
     parts = attack_parts.Parts(output, told | rmc_options.attack_numbers() | {
         "data_sha256": sha256(*_arrays(chosen)), "seed": F.seed}, overwrite=F.overwrite)

@@ -74,7 +74,7 @@ def fit_of_one_epoch(strategy):
 
 def training_steps(strategy):
     """A callable that takes train.py's steps over so many images, and how many images that are."""
-    run = TrainingRun("mnist", SPEC.image_shape, 10, 1, "ce", "adam", BATCH, (), 1, 0)
+    run = TrainingRun("mnist", SPEC.image_shape, 10, 1, "ce", "adam", BATCH, (10**6,), 1, 0)
     network = restoring.build_network(strategy, SPEC)
     optimizer = optimizers.build_for(run, strategy, network.model)
     steps = loop.make_train_loop(strategy, network.model, optimizer, network.head, BATCH)

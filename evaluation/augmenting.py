@@ -20,6 +20,8 @@ from networks.network import Network
 
 # Images that are crafted and saved together, whatever the number of shards.
 PART_SIZE = 1000
+# More no loop of TensorFlow's counts.
+_MOST_STEPS = 2**31 - 1
 
 
 class Variant(NamedTuple):
@@ -136,7 +138,8 @@ def parse(text: str) -> tuple[Variant, ...]:
         variants = tuple(Variant(int(steps), float(travel)) for steps, travel in pairs)
     except ValueError:
         variants = ()
-    if not variants or not all(v.num_steps > 0 and 0 < v.travel <= 10 for v in variants):
+    if not variants or not all(
+            0 < v.num_steps <= _MOST_STEPS and 0 < v.travel <= 10 for v in variants):
         raise InputError("rmc_augment must be steps:travel pairs separated by commas, steps whole and "
                          f"positive, travel in (0, 10]. Received: rmc_augment={text!r}.")
     return variants

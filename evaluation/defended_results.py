@@ -1,5 +1,6 @@
 """What came of the streams of a defender: files, figures, lines."""
 
+import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -97,7 +98,8 @@ def refuse_others(folder: str | os.PathLike, told: Mapping[str, Any], *, goes_on
                              f"Received: {taken}.")
         return
     for name in ("network", "defense"):
-        found, wanted = record["metrics"].get(name) or {}, told[name]
+        # As the file gives it back.
+        found, wanted = record["metrics"].get(name) or {}, json.loads(json.dumps(told[name]))
         other = next((key for key in wanted if found.get(key) != wanted[key]), None)
         if other:
             raise InputError(f"{folder} holds the results of another {name}, with {other}="

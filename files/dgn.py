@@ -4,24 +4,31 @@ In `<dgn_dir>/<data set>_<model>_<tag>/`: `relevance.npz` and `suspicion.npz`; `
 generator's checkpoint, its identity and the mean loss of its epochs; `<loss>/adv_<split>.npz`.
 """
 
+import contextlib
 import dataclasses
 import json
 import os
+import re
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from errors import InputError
+from errors import InputError, first_line
 from files import atomic, provenance
 from files.arrays import read_arrays
+from files.tf_paths import literal_folder
 
 if TYPE_CHECKING:
     import keras
     import tensorflow as tf
 
 _IDENTITY, _LOSSES = "generator.json", "training.csv"
+_INDEX = re.compile(r"model\.ckpt-\d{1,12}\.index")
+# Of tempfile, in `atomic.atomic_folder`.
+_UNFINISHED = re.compile(r"\.tmp-[a-z0-9_]{8}")
 # Under the arrays of a file: JSON of whose they are.
 _OF_WHAT = "identity"
 
@@ -67,14 +74,29 @@ class GeneratorFolder:
         import tensorflow as tf
 
         checkpoint = tf.train.Checkpoint(**{name: list(values) for name, values in variables.items()})
-        checkpoint.read(path).assert_consumed()
+        with self._reading() as literal:
+            checkpoint.read(f"{literal}/{path}").assert_consumed()
         return self.losses()
 
     def losses(self) -> list[float]:
         """Mean loss of each epoch that the newest checkpoint has seen."""
-        rows = np.loadtxt(self.path / _LOSSES, delimiter=",", skiprows=1, ndmin=2)
-        # A kill may have come between the losses and the checkpoint.
-        return rows[rows[:, 1] <= self.step, 2].tolist()
+        with self._reading():
+            rows = np.loadtxt(self.path / _LOSSES, delimiter=",", skiprows=1, ndmin=2)
+            # A kill may have come between the losses and the checkpoint.
+            return rows[rows[:, 1] <= self.step, 2].tolist()
+
+    @contextlib.contextmanager
+    def _reading(self):
+        """Yields the folder as TensorFlow takes it; what is damaged in it becomes an InputError."""
+        try:
+            with literal_folder(self.path) as literal:
+                yield literal
+        # TensorFlow and NumPy raise whatever they have for a damaged file.
+        except InputError:
+            raise
+        except Exception as error:
+            raise InputError(f"expected a whole generator in {self.path}: remove the folder to train "
+                             f"it anew. Received: {first_line(error)}.") from None
 
     def save(self, variables: Mapping[str, Sequence["tf.Variable"]], step: int,
              losses: Sequence[float]) -> None:
@@ -83,6 +105,7 @@ class GeneratorFolder:
         import tensorflow as tf
 
         self.path.mkdir(parents=True, exist_ok=True)
+        _remove_unfinished(self.path)
         if self._identity() is None:
             atomic.write_json(self.path / _IDENTITY, self.identity)
         per_epoch = step // len(losses)
@@ -90,30 +113,34 @@ class GeneratorFolder:
             (number, number * per_epoch, loss) for number, loss in enumerate(losses, 1)))
         checkpoint = tf.train.Checkpoint(**{name: list(values) for name, values in variables.items()})
         before = self._checkpoints()
-        with atomic.atomic_folder(self.path) as temporary:
-            checkpoint.write(str(temporary / f"model.ckpt-{step}"))
+        with atomic.atomic_folder(self.path) as temporary, literal_folder(temporary) as literal:
+            checkpoint.write(f"{literal}/model.ckpt-{step}")
         for old in before:
             if old != self.path / f"model.ckpt-{step}.index":
-                for file in self.path.glob(f"{old.stem}.*"):
+                # The index last: with it the next run finds what a kill leaves.
+                for file in sorted(path for path in self.path.iterdir()
+                                   if path.name.startswith(f"{old.stem}.")):
                     file.unlink()
 
     def read_generator(self, model: "keras.Model") -> list[np.ndarray]:
         """The weights of the generator that is there, as `model.set_weights` takes them."""
         import tensorflow as tf
 
-        reader = tf.train.load_checkpoint(self.checkpoint)
-        return [reader.get_tensor(f"generator/{number}/.ATTRIBUTES/VARIABLE_VALUE")
-                for number in range(len(model.weights))]
+        with self._reading() as literal:
+            reader = tf.train.load_checkpoint(f"{literal}/{self.checkpoint}")
+            return [reader.get_tensor(f"generator/{number}/.ATTRIBUTES/VARIABLE_VALUE")
+                    for number in range(len(model.weights))]
 
     def _checkpoints(self):
-        found = self.path.glob("model.ckpt-*.index")
+        files = self.path.iterdir() if self.path.is_dir() else ()
+        found = [path for path in files if _INDEX.fullmatch(path.name)]
         return sorted(found, key=lambda path: int(path.stem.rpartition("-")[2]))
 
     @property
     def checkpoint(self) -> str | None:
-        """Prefix of the newest checkpoint; None without one."""
+        """Name of the newest checkpoint in the folder; None without one."""
         found = self._checkpoints()
-        return str(found[-1].with_suffix("")) if found else None
+        return found[-1].stem if found else None
 
     @property
     def step(self) -> int:
@@ -123,7 +150,14 @@ class GeneratorFolder:
     @property
     def is_finished(self) -> bool:
         """Whether a generator is there that has had all its steps."""
-        return self.step == self.identity["total_steps"]
+        return self.step == self.identity.get("total_steps")
+
+
+def _remove_unfinished(folder):
+    """What killed runs have left of `atomic.atomic_folder`; the lock of the folder is held."""
+    for path in folder.iterdir():
+        if _UNFINISHED.fullmatch(path.name) and path.is_dir():
+            shutil.rmtree(path)
 
 
 def _read_json(path):
@@ -134,7 +168,8 @@ def _read_json(path):
     # Nested a thousand times, JSON is one of Python's RecursionErrors.
     except (ValueError, RecursionError):
         found = None
-    if not isinstance(found, dict):
+    if not isinstance(found, dict) or not isinstance(found.get("total_steps"), int) or not all(
+            isinstance(found.get(key, ""), str) for key in provenance.DIGESTS):
         raise InputError(f"expected what a generator was made of in {path}. Received: something else.")
     return found
 
@@ -181,7 +216,10 @@ def check_network(path: str | os.PathLike, identity: Mapping[str, Any],
 
 def save_arrays(path: str | os.PathLike, arrays: Mapping[str, np.ndarray],
                 identity: Mapping[str, Any]) -> None:
-    """Writes arrays as .npz with what they are of."""
+    """Writes arrays as .npz with what they are of; an InputError where the file is there and of
+    something else than `save_arrays` wrote."""
+    if Path(path).is_file() and _OF_WHAT not in read_arrays(Path(path)):
+        raise InputError(f"expected no other file at {path}: move it. Received: one.")
     with atomic.atomic_path(path) as temporary, open(temporary, "wb") as file:
         np.savez(file, **arrays, **{_OF_WHAT: np.array(json.dumps(identity))})
 

@@ -119,13 +119,14 @@ def read_identity(folder: str | os.PathLike) -> dict[str, Any] | None:
     return found
 
 
-def refuse_others(folder: str | os.PathLike, identity: Mapping[str, Any]) -> None:
-    """Raises an InputError when a folder holds an augmented set that was made otherwise, or files of
-    nobody under its names."""
+def refuse_others(folder: str | os.PathLike, identity: Mapping[str, Any], *,
+                  goes_on: bool = False) -> None:
+    """Raises an InputError when a folder holds an augmented set that was made otherwise, or, unless
+    parts of this very set are there (`goes_on`), files of nobody under its names."""
     folder, found = Path(folder), read_identity(folder)
     if found is None:
         taken = next((name for name in _FILES if os.path.lexists(folder / name)), None)
-        if taken:
+        if taken and not goes_on:
             raise InputError(f"expected no {taken} in {folder} but with the {_IDENTITY} of an "
                              "augmented set: give --overwrite=True to replace it. "
                              f"Received: {taken} alone.")

@@ -62,7 +62,6 @@ def define() -> None:
     absl_flags.DEFINE_bool(
         "mis_classification_check", False, "Keep only images whose prediction has changed.")
     absl_flags.DEFINE_list("splits", list(SPLITS), "Which splits generate makes: train, test.")
-    flags.define_overwrite()
 
 
 def _define_training():

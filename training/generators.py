@@ -6,7 +6,6 @@ norm in training mode at every step, so that test images move the averages; here
 """
 
 import dataclasses
-import math
 from collections.abc import Callable, Mapping, Sequence
 
 import keras
@@ -89,6 +88,13 @@ def susp(network: Network, label: int, recipe: Recipe, suspicious: list[np.ndarr
 LOSSES = {"lrp": lrp, "nce": nce, "susp": susp}
 
 
+def check_batch(recipe: Recipe, smallest: int) -> None:
+    """Raises an InputError when the smallest class has fewer images than a batch."""
+    if recipe.batch_size > smallest:
+        raise InputError("dgn_batch must be at most the images of the smallest class, "
+                         f"{smallest}. Received: dgn_batch={recipe.batch_size}.")
+
+
 class Trainer:
     """One generator in training.
 
@@ -103,9 +109,7 @@ class Trainer:
     """
 
     def __init__(self, images: np.ndarray, loss: Loss, recipe: Recipe, seed: int):
-        if recipe.batch_size > len(images):
-            raise InputError("dgn_batch must be at most the images of the smallest class, "
-                             f"{len(images)}. Received: dgn_batch={recipe.batch_size}.")
+        check_batch(recipe, len(images))
         self.model = build_generator(tuple(images.shape[1:]), seed=seed, init=recipe.init)
         rate = recipe.learning_rate
         if recipe.decays:
@@ -136,9 +140,13 @@ class Trainer:
           RunError: a loss that is not finite, or above 1e6.
         """
         losses = self._run(tf.constant(self.step), tf.constant(until)).numpy()
-        if not (np.isfinite(losses).all() and losses.max(initial=-math.inf) <= _HIGHEST_LOSS):
-            raise RunError(f"training of the generator has diverged before step {until}: its loss is "
-                           f"{losses[-1]:g}; a smaller --dgn_lr may help.")
+        # Written so that NaN is found.
+        bad = np.flatnonzero(~(np.isfinite(losses) & (losses <= _HIGHEST_LOSS)))
+        finite = all(np.isfinite(value.numpy()).all() for value in self.model.weights)
+        if bad.size or not finite:
+            told = f"loss is {losses[bad[0]]:g}" if bad.size else "weights are not finite"
+            raise RunError(f"training of the generator has diverged before step {until}: its {told}; a "
+                           "smaller --dgn_lr may help.")
         return losses
 
     def _steps(self, first, until):
@@ -153,8 +161,10 @@ class Trainer:
                              parallel_iterations=1)[1].stack()
 
     def _pixels(self, images):
-        # Not the network's input plus 0.5, which is another number in a quarter of the grey levels.
-        return tf.cast(images, tf.float32) / 255.0 if images.dtype == tf.uint8 else images
+        # From a table: not the network's input plus 0.5, and in a graph x / 255 becomes a product; each
+        # is another number in a quarter or half of the grey levels.
+        levels = np.arange(256, dtype=np.float32) / np.float32(255)
+        return tf.gather(levels, tf.cast(images, tf.int32)) if images.dtype == tf.uint8 else images
 
     def _step(self, u):
         variables = self.model.trainable_variables

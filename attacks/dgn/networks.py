@@ -37,15 +37,20 @@ def build_generator(image_shape: tuple[int, int, int], *, seed: int = 0, init: s
     Raises:
       InputError: another shape, another `init`.
     """
+    check_generator(image_shape, init)
+    pixels = keras.Input(image_shape, name="pixels")
+    generated = _GENERATORS[image_shape](_Builder(seed, init), pixels)
+    return keras.Model(pixels, generated, name="generator")
+
+
+def check_generator(image_shape: tuple[int, int, int], init: str) -> None:
+    """Raises an InputError for a shape or an `init` that `build_generator` does not know."""
     if image_shape not in _GENERATORS:
         shapes = " and ".join("\u00d7".join(map(str, shape)) for shape in _GENERATORS)
         raise InputError(f"DGNs exist for images of {shapes}. Received: image_shape={image_shape}.")
     if init not in INITIALIZERS:
         raise InputError(f"dgn_init must be one of [{', '.join(INITIALIZERS)}]. "
                          f"Received: dgn_init={init!r}.")
-    pixels = keras.Input(image_shape, name="pixels")
-    generated = _GENERATORS[image_shape](_Builder(seed, init), pixels)
-    return keras.Model(pixels, generated, name="generator")
 
 
 def _mnist(build, x):

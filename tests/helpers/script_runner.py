@@ -12,7 +12,7 @@ from typing import NamedTuple
 import flags
 
 ROOT = Path(__file__).resolve().parents[2]
-SCRIPTS = ("train", "test_nor", "test_adv", "others", "detect")
+SCRIPTS = ("train", "test_nor", "test_adv", "others", "detect", "rmc", "dgn")
 
 # The tiny run that the tests share: ResNet-8 on digits.
 STEPS = 60

@@ -34,6 +34,8 @@ ORIGINAL = {
     "others": {**_COMMON, **_EVAL, "total_steps": 100000, "lr_decay": False,
                "eval_batch_count": 50, "eval_once": False},
     "detect": {},
+    "rmc": {},
+    "dgn": {},
 }  # fmt: skip
 NEW = {
     "train": {**_NEW_COMMON, "batch_size": 128, "lr_boundaries": [], "learning_rate": None,
@@ -56,9 +58,9 @@ NEW = {
         "attack_kernels": "files", "density_goal": "median",
         "density_form": "log", "distance_from": "attack1", "kernel_dir": "", "overwrite": False,
         "num_shards": 1, "shard_index": 0, "attack_norm": "linf", "attack_step_size": [],
-        "drop_broken": None, "detector": "", "against": [], "against_rate": 0.05,
+        "drop_broken": None, "detector": "", "against": [], "against_rate": 0.05, "dgn_dir": "",
         "transfer_from": ""},
-    "others": {**_NEW_COMMON, **_KERAS, "output_dir": "", "images": "", "num_images": 10,
+    "others": {**_NEW_COMMON, **_KERAS, "output_dir": "", "images": "", "num_images": 10, "weights": "",
                "data_note": ""},
     "detect": {"dataset": "", "mode": "auc", "attack_method": "fgsm", "save_pwd": None,
                "num_kernels": 1000, "eps_round": 0, "num_per_eps": 0, "matlab_ties": False,
@@ -66,7 +68,22 @@ NEW = {
                "objective_tag": "", "seed": 0, "detector": "", "eta": 1.0,
                "false_refusal_rate": ["0.01", "0.05"], "holdout_share": 0.5, "score": "k_density",
                "images": "", "log_root": "", "answers": "answers.csv", "tsne_attack": [],
-               "beside": "", "output_dir": "", "model": "", "trust_model": False},
+               "beside": "", "output_dir": "", "model": "", "trust_model": False,
+               "defended": False},
+    "rmc": {**_COMMON, **_NEW_COMMON, **_KERAS, "mode": "eval", "rmc_dir": "", "save_pwd": None,
+            "rmc_num_train": -1, "rmc_augment": "10:1.6,30:2.4,100:1.6", "rmc_augment_eps": None,
+            "rmc_feature_layer": "final", "rmc_k": 1024, "rmc_epochs": 100, "rmc_patience": 5,
+            "rmc_lr": 2.5e-5, "rmc_batch_size": 128, "rmc_state": "sequential",
+            "rmc_neighbors": "nearest", "rmc_calibrate": "all", "rmc_num_eval": 100,
+            "rmc_num_heldout": 400, "rmc_stream": "both", "rmc_order": "shuffled",
+            "rmc_attack": "transfer", "attack_method": "pgd", "rmc_from": "", "rmc_rounds": 10,
+            "eps": None, "attack_iterations": 40, "attack_step_size": None, "target": "none",
+            "overwrite": False, "num_shards": 1, "shard_index": 0},
+    "dgn": {**_COMMON, **_NEW_COMMON, **_KERAS, "mode": "", "custom_loss": "", "classes": "",
+            "dgn_dir": "", "eps": None, "k": None, "dgn_lr": None, "dgn_epochs": None, "dgn_batch": 100,
+            "custom_loss_constant": None, "dgn_lr_decay": "auto", "dgn_init": "original",
+            "activation_threshold": 0.0, "analysis_split": "test", "lrp_eps": 0.01, "clipping": True,
+            "mis_classification_check": False, "splits": ["train", "test"]},
 }  # fmt: skip
 
 
@@ -98,10 +115,10 @@ def test_as_dict_holds_what_was_given():
 
 def test_importing_scripts_defines_no_flag():
     code = ("import flags; before = set(flags.FLAGS); "
-            "import train, test_nor, test_adv, others, detect; "
+            "import train, test_nor, test_adv, others, detect, rmc, dgn; "
             "print(sorted(n for n in set(flags.FLAGS) - before "
             "if flags.FLAGS.find_module_defining_flag(n) in "
-            "('flags', 'train', 'test_nor', 'test_adv', 'others', 'detect')), "
+            "('flags', 'train', 'test_nor', 'test_adv', 'others', 'detect', 'rmc', 'dgn')), "
             "len(flags.as_dict()))")
     done = subprocess.run([sys.executable, "-c", code], cwd=script_runner.ROOT, timeout=120,
                           capture_output=True, text=True)

@@ -18,6 +18,7 @@ NETWORK_SCRIPTS = {
     "test_nor": ("--mode=eval", "--eval_once"),
     "test_adv": ("--mode=attack", "--eval_batch_count=1", "--eps=0.1"),
     "others": ("--mode=kernel_para", "--eval_batch_count=1"),
+    "rmc": ("--mode=augment", "--rmc_num_train=20"),
 }
 MNIST = ("--dataset=mnist", "--log_root=m", "--num_residual_units=1")
 
@@ -98,7 +99,7 @@ def test_image_size_not_divisible_by_4(work, script):
 @pytest.mark.parametrize(("script", "arguments"), [
     ("train", ["--log_root=kept"]), ("train", ["--log_root=m", "--train_dir=kept"]),
     ("test_nor", ["--eval_dir=kept"]), ("test_adv", ["--save_pwd=kept"]),
-    ("test_adv", ["--save_pwd=kept/below"])])
+    ("test_adv", ["--save_pwd=kept/below"]), ("rmc", ["--rmc_dir=kept"])])
 def test_a_file_where_a_folder_belongs(work, tiny, script, arguments):
     log_root = () if script == "train" else (f"--log_root={tiny}/models/tiny",)
     result = run(script, *NETWORK, *log_root, *NETWORK_SCRIPTS[script], *arguments, cwd=work)
@@ -143,7 +144,7 @@ def test_info_needs_a_log_root(work):
             words=["checkpoint", "log_root='none'"])
 
 
-@pytest.mark.parametrize("script", ["test_nor", "test_adv", "others"])
+@pytest.mark.parametrize("script", ["test_nor", "test_adv", "others", "rmc"])
 @pytest.mark.parametrize("folder", ["empty", "absent"])
 def test_log_root_without_a_checkpoint(work, script, folder):
     (work / "empty").mkdir()
@@ -303,7 +304,8 @@ def test_unknown_dataset(work, script):
     ("others", "kernel_para, tSNE_logits, export_bin, export_png, info, import_checkpoint, "
                "export_checkpoint, export_model, export_pretrained"),
     ("detect", "auc, select_kernel, select_kernel_for_attack, median_for_attack, fit, evaluate, "
-               "figures, apply")])
+               "figures, apply"),
+    ("rmc", "augment, merge, features, eval, table")])
 def test_unknown_mode(work, script, allowed):
     refused(script, "--dataset=digits", "--mode=play", cwd=work,
             words=[rf"mode must be one of \[{allowed}\]", "Received: mode='play'"])
@@ -314,7 +316,7 @@ def test_the_default_mode_does_nothing_useful_and_says_so(work, script):
     refused(script, *NETWORK, "--log_root=m", cwd=work, words=["mode must be one of", "mode='train'"])
 
 
-@pytest.mark.parametrize("script", ["test_adv", "detect"])
+@pytest.mark.parametrize("script", ["test_adv", "detect", "rmc"])
 def test_unknown_attack(work, script):
     refused(script, "--dataset=digits", "--attack_method=fgms", cwd=work,
             words=[r"attack_method must be one of \[random, fgsm, bim, tgsm", "'fgms'"])
