@@ -85,3 +85,13 @@ def test_a_folder_that_is_not_there_is_refused():
     done = subprocess.run([sys.executable, "-m", "results.logit_pairing", "nowhere"], cwd=ROOT,
                           capture_output=True, text=True)
     assert done.returncode == 1 and "Received: ['nowhere']" in done.stderr
+
+
+def test_strongest_says_how_many_restarts_ours_had():
+    found = {"rows": [row("clp", "strongest", 90, num_restarts=30),
+                      row("lsq", "strongest", 50, num_restarts=10_000)]}
+    head, *rows = logit_pairing.table_rows(found)
+    of = {cells[0]: cells[head.index("strongest")] for cells in rows}
+    assert of["clp"] == "9.0 [7.4, 10.9] (4.1), 30 restarts"
+    assert of["lsq"] == "5.0 [3.8, 6.5] (5)"
+    assert of["plain"] == "not run (0)"

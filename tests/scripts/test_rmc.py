@@ -603,3 +603,20 @@ def test_flags_that_do_nothing_are_told(rmc, tmp_path):
 def test_numbers_of_steps_that_no_loop_counts(work, rmc, tmp_path):
     refused("rmc", *rmc("--mode=augment", "--rmc_dir=new", f"--rmc_augment={10**20}:1.6"), cwd=tmp_path,
             also=[work], words=["rmc_augment must "])
+
+
+# --- The table ---
+
+def test_the_table(evaluate, work, tmp_path):
+    shutil.copytree(work / "rmc_digits", tmp_path / "set")
+    table = ("--mode=table", "--dataset=digits", "--rmc_dir=set", "--save_pwd=out")
+    refused("rmc", *table, cwd=tmp_path,
+            words=["expected results of rmc.py --mode=eval", "none in out"])
+    evaluate("out/a", "--rmc_state=reset", "--rmc_num_eval=2")
+    result = succeeded("rmc", *table, cwd=tmp_path)
+    assert result.out.startswith("Runtime masking and cleansing is broken by attacks that follow it")
+    assert "| RMC | reset | nearest | pgd | 20 | 2 | 2 | " in result.out
+    assert result.out.count("| not run | `python ") == 9
+    assert (tmp_path / "set/table.md").read_text(encoding="utf-8") in result.out
+    rows = list(csv.reader((tmp_path / "set/table.csv").read_text(encoding="utf-8").splitlines()))
+    assert len(rows) == 1 + 3 + 1 + 9
