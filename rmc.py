@@ -72,9 +72,10 @@ def _augmentation():
     chosen, labels, variants = images.images[index], images.labels[index], rmc_options.variants()
     identity = {
         **opened.network.digests(), "attack_method": "pgd", "dataset": F.dataset,
-        "num_classes": images.num_classes, "data_sha256": sha256(chosen, labels),
-        "variants": variants, "eps": rmc_options.augment_eps(), "num_train": len(index),
-        "seed": F.seed, "device": device_kind(opened.strategy)}
+        "num_classes": images.num_classes, "variants": variants, "eps": rmc_options.augment_eps(),
+        "num_train": len(index), "seed": F.seed, "device": device_kind(opened.strategy),
+        # Last: what differs is told by the flag that says so, where one does.
+        "data_sha256": sha256(chosen, labels)}
     parts = attack_parts.Parts(folder, identity, overwrite=F.overwrite)
     if not F.overwrite:
         rmc_files.refuse_others(folder, identity, goes_on=bool(parts.names()))
@@ -132,20 +133,16 @@ def evaluate() -> None:
     chosen = _chosen(opened, craft)
     output = defended_dir(chosen.variant, F.dataset, opened.network.tag, rmc_options.defender_name(),
                           F.save_pwd)
-    paths.require_folder(output, "save_pwd" if F.save_pwd else "")
     told = {"network": identity, "attack_method": chosen.variant, "variant": chosen.variant,
             "eps": [chosen.eps],
             "defense": rmc_options.defense() | {"augmented_set": augmented.sha256}}
-    parts = attack_parts.Parts(output, told | rmc_options.attack_numbers() | {
-        "data_sha256": sha256(*_arrays(chosen)), "seed": F.seed}, overwrite=F.overwrite)
-    if not F.overwrite:
-        defended_results.refuse_others(output, told, goes_on=bool(parts.names()))
+    parts = _parts(output, told, chosen)
     defender = Defender(rmc_options.adapter(opened), augmented, rmc_options.settings())
-    attacker = rmc_options.attacker(opened.network)
     found = defended.run(defended.Evaluation(
         defender=defender, strategy=opened.strategy, layer=F.rmc_feature_layer, chosen=chosen,
-        craft=craft, attacker=attacker, seed=F.seed, parts=parts, shard=(F.shard_index, F.num_shards),
-        note=tqdm.write), clean=F.rmc_stream != "adv", attacked=F.rmc_stream != "clean")
+        craft=craft, attacker=rmc_options.attacker(opened.network), seed=F.seed, parts=parts,
+        shard=(F.shard_index, F.num_shards), note=tqdm.write),
+        clean=F.rmc_stream != "adv", attacked=F.rmc_stream != "clean")
     if found is None:
         print(f"Shard {F.shard_index} of {F.num_shards} has answered its points, in {output}/parts; "
               "the same command without --num_shards leaves the results when all are there.")
@@ -169,10 +166,17 @@ def _chosen(opened, craft):
     return defended.Chosen(stream, craft(heldout), variant, rmc_options.numbers().eps)
 
 
-def _arrays(chosen):
-    """What of the images decides the results."""
-    return [array for images in (chosen.stream, chosen.heldout) for array in images
-            if array is not None]
+def _parts(output, told, chosen):
+    """The parts of an evaluation; an InputError where the folder holds something else."""
+    F = flags.FLAGS
+    paths.require_folder(output, "save_pwd" if F.save_pwd else "")
+    arrays = [array for images in (chosen.stream, chosen.heldout) for array in images
+              if array is not None]
+    parts = attack_parts.Parts(output, told | rmc_options.attack_numbers() | {
+        "data_sha256": sha256(*arrays), "seed": F.seed}, overwrite=F.overwrite)
+    if not F.overwrite:
+        defended_results.refuse_others(output, told, goes_on=bool(parts.names()))
+    return parts
 
 
 def _save(output, chosen, found, told):

@@ -20,8 +20,7 @@ from networks.network import Network
 
 # Images that are crafted and saved together, whatever the number of shards.
 PART_SIZE = 1000
-# More no loop of TensorFlow's counts.
-_MOST_STEPS = 2**31 - 1
+_MOST_STEPS = 10**7
 
 
 class Variant(NamedTuple):

@@ -120,7 +120,7 @@ def check() -> None:
     flags.check_at_least("eval_batch_count", 1, or_all=True)
     flags.check_at_least("attack_batch_size", 0)
     flags.check_at_least("attack_chunk", 0)
-    _check_shards()
+    check_shards()
     if F.mode == "transfer":
         return _check_transfer()
     if F.mode == "challenge":
@@ -376,7 +376,8 @@ def eps_values(attack: attacks.Attack) -> tuple[float | None, ...]:
     return (found.eps,) if found else values
 
 
-def _check_shards():
+def check_shards() -> None:
+    """Raises an InputError where --num_shards and --shard_index are wrong, or not for --mode."""
     F = flags.FLAGS
     num_shards = flags.check_at_least("num_shards", 1)
     if F.mode == "tSNE_logits" and (num_shards > 1 or F["shard_index"].present):

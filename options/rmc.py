@@ -139,13 +139,9 @@ def check() -> None:
 
 
 def _check_shards():
-    F = flags.FLAGS
-    num_shards = flags.check_at_least("num_shards", 1)
-    if not 0 <= F.shard_index < num_shards:
-        raise InputError(f"shard_index must lie in [0, {num_shards}). "
-                         f"Received: shard_index={F.shard_index}.")
-    if F.mode == "features" and num_shards > 1:
-        raise InputError(f"features must be one run. Received: num_shards={num_shards}.")
+    attack_options.check_shards()
+    if flags.FLAGS.mode == "features" and flags.FLAGS.num_shards > 1:
+        raise InputError(f"features must be one run. Received: num_shards={flags.FLAGS.num_shards}.")
 
 
 def _check_augmentation():
