@@ -140,7 +140,8 @@ def test_a_set_that_is_there_is_left_and_others_are_refused(work, rmc, tmp_path)
     assert result.out.startswith(f"The augmented set is in {work}/rmc_digits")
     assert {path: path.stat().st_mtime_ns for path in (work / "rmc_digits").iterdir()} == before
     for more, words in (("--rmc_augment=3:1.6", "variants"), ("--rmc_augment_eps=0.1", "eps"),
-                        ("--rmc_num_train=25", "num_train=24"), (f"--log_root={work}/other", "weights")):
+                        ("--rmc_num_train=25", "num_train=24"),
+                        (f"--log_root={work}/other", "weights")):
         refused("rmc", *rmc("--mode=augment", *SET, more), cwd=tmp_path, also=[work],
                 words=[f"holds an augmented set with {words}", "--overwrite=True"])
 
