@@ -94,8 +94,8 @@ def train() -> None:
     empty = next((label for label in classes if not counts[label]), None)
     if empty is not None:
         raise InputError(f"expected training images of class {empty}. Received: none.")
-    generators.check_batch(recipe, int(min(counts[label] for label in classes)))
     chosen = _chosen(folder, network, images.num_classes, recipe.k)
+    generators.check_batch(recipe, int(min(counts[label] for label in classes)))
     for label in classes:
         rows = images.images[images.labels == label]
         loss = generators.LOSSES[F.custom_loss](network, label, recipe, chosen[label])

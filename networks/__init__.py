@@ -45,6 +45,8 @@ class Architecture:
       title: what figures call it; {depth} is that of so many residual units. Empty: the name.
       has_residual_units: whether --num_residual_units says how deep it is.
       is_original: whether it is the network of the original's TensorFlow 1 checkpoints.
+      num_suspicious: units that Suspiciousness takes (attacks/dgn/), of all layers or, with
+        convolutions, of each; 0: of a network that the DGN code does not know.
     """
 
     name: str
@@ -53,6 +55,7 @@ class Architecture:
     title: str = ""
     has_residual_units: bool = False
     is_original: bool = False
+    num_suspicious: int = 0
 
     def variant(self, channels: int) -> Variant:
         """The variant for images of so many channels; InputError where there is none."""
@@ -101,9 +104,11 @@ NETWORKS: dict[str, Architecture] = {
         Architecture("lenet", "networks.lenet:build_lenet", {1: Variant((CONVOLUTIONS,), _PAIRING)}),
         Architecture("resnet20_wide", "networks.resnet20_wide:build_resnet20_wide",
                      {3: Variant((BATCH_NORM, CONVOLUTIONS), _PAIRING)}),
-        Architecture("mnist_5x30", "networks.mnist_5x30:build_mnist_5x30", {1: Variant((), _TARGET)}),
+        Architecture("mnist_5x30", "networks.mnist_5x30:build_mnist_5x30", {1: Variant((), _TARGET)},
+                     num_suspicious=20),
         Architecture("cifar_cnn", "networks.cifar_cnn:build_cifar_cnn", {3: Variant(
-            (CONVOLUTIONS,), dataclasses.replace(_TARGET, batch_size=32, epochs=10))}),
+            (CONVOLUTIONS,), dataclasses.replace(_TARGET, batch_size=32, epochs=10))},
+            num_suspicious=20),
     )
 }
 

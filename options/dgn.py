@@ -10,6 +10,7 @@ import flags
 from absl import flags as absl_flags
 
 from errors import InputError
+from networks import NETWORKS
 
 if TYPE_CHECKING:
     from training.generators import Recipe
@@ -27,20 +28,20 @@ class Published(NamedTuple):
       learning_rate: of Adam.
       epochs: of each class.
       alpha: custom_loss_constant; of NCE it does nothing.
-      k: relevant pixels or suspicious units.
+      k: relevant pixels; suspicious units are the network's.
       decays: whether the rate falls: it does where the original advances its counter of steps.
     """
 
     learning_rate: float
     epochs: int
     alpha: float = 0.5
-    k: int = 20
+    k: int | None = None
     decays: bool = False
 
 
 # By (loss, whether images have one channel).
 _PUBLISHED = {
-    ("lrp", True): Published(1e-4, 150), ("nce", True): Published(1e-4, 100),
+    ("lrp", True): Published(1e-4, 150, k=20), ("nce", True): Published(1e-4, 100),
     ("susp", True): Published(1e-5, 600, 0.8, decays=True),
     ("lrp", False): Published(1e-4, 80, k=80), ("nce", False): Published(1e-4, 100),
     ("susp", False): Published(1e-3, 60, 0.9)}
@@ -131,10 +132,13 @@ def eps(channels: int) -> float:
     return _EPS[channels == 1] if flags.FLAGS.eps is None else flags.FLAGS.eps
 
 
-def k(channels: int) -> int:
-    """--k, or the original's."""
-    given = flags.FLAGS.k
-    return _published(channels).k if given is None else given
+def k(channels: int) -> int | None:
+    """--k, or the original's; None of suspicious units where it does not know the network."""
+    F = flags.FLAGS
+    row = NETWORKS.get(F.model)  # none of a network that another hand has built
+    of_network = row.num_suspicious or None if row else None
+    published = _published(channels).k or of_network
+    return published if F.k is None else F.k
 
 
 def _published(channels):

@@ -24,6 +24,8 @@ from training.optimizers import make_optimizer
 # Of TensorFlow 1, as in the original.
 _ADAM_EPSILON = 1e-8
 _DECAY_STEPS, _DECAY_RATE = 1000, 0.9
+# Suspicious units of the original's targets, whose largest convolution has 64 maps.
+_USUAL_K = 20
 # Steps of one call, after which it is saved that many have been.
 _STEPS_PER_CALL = 100
 # Suspiciousness and NCE fall without bound; what rises so far has diverged.
@@ -39,7 +41,7 @@ class Recipe:
       epochs: over the images of a class.
       batch_size: images per step.
       alpha: custom_loss_constant, weight of the first part of the loss.
-      k: relevant pixels, or suspicious units.
+      k: relevant pixels, or suspicious units; None: as `suspicious_of` says.
       eps: change of a pixel that LRP aims at.
       decays: whether the rate falls by a tenth every 1,000 steps.
       init: of `attacks.dgn.networks.INITIALIZERS`.
@@ -49,7 +51,7 @@ class Recipe:
     epochs: int
     batch_size: int
     alpha: float
-    k: int
+    k: int | None
     eps: float
     decays: bool
     init: str
@@ -198,20 +200,21 @@ def train(trainer: Trainer, folder: dgn_files.GeneratorFolder,
         folder.save(trainer.variables, trainer.step, epochs)
 
 
-def suspicious_of(spectra: Sequence[np.ndarray], k: int) -> list[list[np.ndarray]]:
+def suspicious_of(spectra: Sequence[np.ndarray], k: int | None) -> list[list[np.ndarray]]:
     """The k most suspicious units of each class, from hit spectra of all sites.
 
     Args:
       spectra: int32 [L, 4, units], or [L, 4, height, width, maps] of a convolutional site.
-      k: of all sites together, or, of a network with convolutions, of each.
+      k: of all sites together, or, of a network with convolutions, of each; None: 20, or as 20 are to
+        64 of each.
 
     Returns:
       Of each class a list: int32 [k] over all units, or of each site its own.
     """
     scores = [tarantula(spectrum) for spectrum in spectra]
     if not any(score.ndim > 2 for score in scores):
-        return [[most_suspicious([score[label] for score in scores], k)]
+        return [[most_suspicious([score[label] for score in scores], k or _USUAL_K)]
                 for label in range(len(scores[0]))]
     by_site = [map_scores(score) if score.ndim > 2 else score for score in scores]
-    return [[most_suspicious_of_layer(score[label], k) for score in by_site]
-            for label in range(len(by_site[0]))]
+    return [[most_suspicious_of_layer(score[label], k or max(1, round(_USUAL_K / 64 * score.shape[1])))
+             for score in by_site] for label in range(len(by_site[0]))]
