@@ -24,6 +24,7 @@ from results import (
     logit_pairing,
     pictures,
     report,
+    rmc,
     statements,
     tables,
 )
@@ -47,7 +48,7 @@ def test_readme_and_json_agree():
 
 def test_report_and_json_agree():
     assert report.REPORT.read_text(encoding="utf-8") == report.report(
-        FOUND, EXPERIMENTS, cells.load_beyond(), attackers.load(), logit_pairing.load()
+        FOUND, EXPERIMENTS, cells.load_beyond(), attackers.load(), logit_pairing.load(), rmc.load()
     ), "run `make report`"
 
 

@@ -302,10 +302,10 @@ def test_unknown_dataset(work, script):
     ("test_adv", "attack, merge, transfer, challenge, heatmap, loss_surface, loss_histogram, "
                  "tSNE_logits"),
     ("others", "kernel_para, tSNE_logits, export_bin, export_png, info, import_checkpoint, "
-               "export_checkpoint, export_model, export_pretrained"),
+               "import_keras, export_checkpoint, export_model, export_pretrained"),
     ("detect", "auc, select_kernel, select_kernel_for_attack, median_for_attack, fit, evaluate, "
                "figures, apply"),
-    ("rmc", "augment, merge, features, eval, table")])
+    ("rmc", "augment, merge, features, eval, table"), ("dgn", "analyze, train, generate")])
 def test_unknown_mode(work, script, allowed):
     refused(script, "--dataset=digits", "--mode=play", cwd=work,
             words=[rf"mode must be one of \[{allowed}\]", "Received: mode='play'"])
