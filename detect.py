@@ -40,9 +40,6 @@ from files.features import KERNEL_MODES, save_kernels
 from files.names import head_of_tag
 from options import network as network_options
 
-# Scores that need no features, and so no kernels.
-_WITHOUT_FEATURES = ("confidence", "non_me")
-
 
 def auc(dataset: str, tag: str, kernel_folder: Path) -> None:
     """--mode=auc: the AUCs of an attack: printed, as JSON, and the ROC curves of one round."""
@@ -55,7 +52,8 @@ def auc(dataset: str, tag: str, kernel_folder: Path) -> None:
     names = _told_scores(found)
     # Found for all before a score is computed, and saved after the last: an error leaves nothing
     # half done.
-    kernels = _kernels_of(found, kernel_folder) if set(names) - {*_WITHOUT_FEATURES} else {}
+    kernels = (_kernels_of(found, kernel_folder)
+               if any(SCORES[name].needs_features for name in names) else {})
     rounds = {}
     for results in found:
         reference = Reference(kernels[results.tag][0]) if kernels else None
@@ -93,11 +91,12 @@ def _told_scores(found):
     """Names of the scores that --mode=auc tells of results; says which it leaves out."""
     if flags.FLAGS.defended or not found[0].defense:
         return PUBLISHED_SCORES
-    others = [SCORES[name].title for name in PUBLISHED_SCORES if name not in _WITHOUT_FEATURES]
+    told = tuple(name for name in PUBLISHED_SCORES if not SCORES[name].needs_features)
+    others = [SCORES[name].title for name in PUBLISHED_SCORES if name not in told]
     flags.warn(f"{', '.join(others)} is left out: kernels of the network as it was trained do not "
                f"belong to the features of {' and '.join(results.label for results in found)}; "
                "--defended=True takes them all the same.")
-    return _WITHOUT_FEATURES
+    return told
 
 
 def _kernels_of(found, kernel_folder):

@@ -18,7 +18,7 @@ flags.start(__name__, network_options.define, network_options.define_keras, dgn_
 import numpy as np
 from tqdm import tqdm
 
-from attacks.dgn import relevance
+from attacks.dgn import ANALYSES, relevance
 from attacks.dgn.networks import check_generator
 from attacks.dgn.target import Target
 from data.pixels import to_network_input
@@ -34,11 +34,6 @@ from training import generators
 _SHOWN = 10
 
 
-def _folder(network):
-    return dgn_files.target_dir(dgn_options.folder(), flags.FLAGS.dataset, network.expected.model,
-                                network.tag)
-
-
 def _open(split):
     """The target and the images of a split."""
     F = flags.FLAGS
@@ -50,29 +45,39 @@ def _open(split):
 
 def analyze() -> None:
     """--mode=analyze: which pixels speak for each class, or which units fire when the target errs."""
-    F = flags.FLAGS
-    if F.custom_loss == "nce":
-        raise InputError("nce needs no analysis: --mode=train follows. Received: custom_loss='nce'.")
+    F, name = flags.FLAGS, ANALYSES[flags.FLAGS.custom_loss]
+    if not name:
+        raise InputError(f"{F.custom_loss} needs no analysis: --mode=train follows. "
+                         f"Received: custom_loss={F.custom_loss!r}.")
     opened = _open(F.analysis_split)
     network, images = opened.network, opened.image_set
-    x, folder = to_network_input(images.images), _folder(network)
-    if F.custom_loss == "lrp":
-        found = relevance.relevance(network, x, images.labels, stabiliser=F.lrp_eps)
-        order = relevance.most_relevant(found.scores, found.scores.shape[1] - 1)
-        name, arrays = "relevance", {"scores": found.scores, "order": order,
-                                     "num_images": found.num_images}
-        print(f"{found.num_below_zero} of {len(x)} images started below 0, where signs turn round.")
-    else:
-        target = Target(network)
-        spectra = target.hits(x, images.labels, threshold=F.activation_threshold)
-        name, arrays = "suspicion", {f"counts_{number:03d}": spectrum
-                                     for number, spectrum in enumerate(spectra)}
-        _warn_of_classes_without_errors(spectra[0])
+    folder = dgn_options.target_folder(network)
+    arrays = _ANALYSED[name](network, to_network_input(images.images), images.labels)
     identity = {**network.digests(), **dgn_options.analysis(),
                 "data_sha256": sha256(images.images, images.labels)}
     dgn_files.save_arrays(folder / f"{name}.npz", arrays, identity)
     provenance.write(folder, name, flags=flags.as_dict(), metrics=identity)
-    print(f"The analysis of {len(x)} images is in {folder / f'{name}.npz'}.")
+    print(f"The analysis of {len(images.labels)} images is in {folder / f'{name}.npz'}.")
+
+
+def _relevance(network, x, labels):
+    found = relevance.relevance(network, x, labels, stabiliser=flags.FLAGS.lrp_eps)
+    print(f"{found.num_below_zero} of {len(x)} images started below 0, where signs turn round.")
+    return {"scores": found.scores, "num_images": found.num_images,
+            "order": relevance.most_relevant(found.scores, found.scores.shape[1] - 1)}
+
+
+def _suspicion(network, x, labels):
+    spectra = Target(network).hits(x, labels, threshold=flags.FLAGS.activation_threshold)
+    _warn_of_classes_without_errors(spectra[0])
+    return {f"counts_{number:03d}": spectrum for number, spectrum in enumerate(spectra)}
+
+
+# Of each analysis: what it finds, and what a loss takes of it for each class.
+_ANALYSED = {"relevance": _relevance, "suspicion": _suspicion}
+_TAKEN = {"relevance": lambda arrays, k: relevance.most_relevant(arrays["scores"], k),
+          "suspicion": lambda arrays, k: generators.suspicious_of(
+              [arrays[name] for name in sorted(arrays)], k)}
 
 
 def _warn_of_classes_without_errors(spectrum):
@@ -86,7 +91,7 @@ def train() -> None:
     """--mode=train: a generator for each class of --classes."""
     F, opened = flags.FLAGS, _open("train")
     network, images = opened.network, opened.image_set
-    folder, recipe = _folder(network), dgn_options.recipe(images.images.shape[-1])
+    folder, recipe = dgn_options.target_folder(network), dgn_options.recipe(images.images.shape[-1])
     # All that can be wrong before the first of them is trained.
     check_generator(tuple(images.images.shape[1:]), recipe.init)
     classes = dgn_options.classes(images.num_classes)
@@ -113,14 +118,13 @@ def train() -> None:
 
 def _chosen(folder, network, num_classes, k):
     """What a loss has of each class from the analysis: pixels, units, or nothing."""
-    loss, made_by = flags.FLAGS.custom_loss, f"--mode=analyze --custom_loss={flags.FLAGS.custom_loss}"
-    if loss == "lrp":
-        arrays, _ = dgn_files.load_arrays(folder / "relevance.npz", network.digests(), made_by)
-        return relevance.most_relevant(arrays["scores"], k)
-    if loss == "susp":
-        arrays, _ = dgn_files.load_arrays(folder / "suspicion.npz", network.digests(), made_by)
-        return generators.suspicious_of([arrays[name] for name in sorted(arrays)], k)
-    return [None] * num_classes
+    loss = flags.FLAGS.custom_loss
+    name = ANALYSES[loss]
+    if not name:
+        return [None] * num_classes
+    arrays, _ = dgn_files.load_arrays(folder / f"{name}.npz", network.digests(),
+                                      f"--mode=analyze --custom_loss={loss}")
+    return _TAKEN[name](arrays, k)
 
 
 def generate() -> None:
@@ -129,11 +133,10 @@ def generate() -> None:
     for split in F.splits:
         opened = _open(split)
         network, images = opened.network, opened.image_set
-        folder, eps = _folder(network), dgn_options.eps(images.images.shape[-1])
-        own = dgn_files.find_generators(folder, F.custom_loss, network.digests(), images.num_classes)
+        folder, eps = dgn_options.target_folder(network), dgn_options.eps(images.images.shape[-1])
         made = generated.generate(
-            generated.Generators(opened.strategy, own, images.images.shape[1:]),
-            network.forward(opened.strategy), images.images, images.labels,
+            dgn_options.generators(opened, F.custom_loss), network.forward(opened.strategy),
+            images.images, images.labels,
             eps if F.clipping else None, changed_only=F.mis_classification_check)
         if not len(made.labels):
             raise InputError("mis_classification_check left no image. Received: "

@@ -124,12 +124,6 @@ def define_dgn_dir() -> None:
     define_path("dgn_dir", "", "Folder of the generators of dgn.py. Empty: dgn_<dataset>.")
 
 
-def define_overwrite() -> None:
-    """--overwrite."""
-    absl_flags.DEFINE_bool("overwrite", False, "Delete unfinished parts of another run and replace "
-                           "results of another network.")
-
-
 def define_attack() -> None:
     """The attack and the folder of its results."""
     absl_flags.DEFINE_string("attack_method", "fgsm", f"Attack: {', '.join(ATTACKS)}.")

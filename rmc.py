@@ -133,8 +133,7 @@ def evaluate() -> None:
     chosen = _chosen(opened, craft)
     output = defended_dir(chosen.variant, F.dataset, opened.network.tag, rmc_options.defender_name(),
                           F.save_pwd)
-    told = {"network": identity, "attack_method": chosen.variant, "variant": chosen.variant,
-            "eps": [chosen.eps],
+    told = {"network": identity, "variant": chosen.variant, "eps": [chosen.eps],
             "defense": rmc_options.defense() | {"augmented_set": augmented.sha256}}
     parts = _parts(output, told, chosen)
     defender = Defender(rmc_options.adapter(opened), augmented, rmc_options.settings())
@@ -155,7 +154,9 @@ def evaluate() -> None:
 def _chosen(opened, craft):
     """The images, attacked where the attack does not follow the defender."""
     F = flags.FLAGS
-    order = defended.Order(F.rmc_order, F.rmc_num_eval, F.rmc_num_heldout, F.seed)
+    # None is looked at where nothing carries over, and none is attacked for it.
+    num_heldout = F.rmc_num_heldout if rmc_options.settings().carries_over else 0
+    order = defended.Order(F.rmc_order, F.rmc_num_eval, num_heldout, F.seed)
     if F.rmc_from:
         return defended.chosen_from(F.rmc_from, opened.image_set, order, F.eps)
     rmc_options.check_points(len(opened.image_set.labels))
@@ -173,7 +174,8 @@ def _parts(output, told, chosen):
     arrays = [array for images in (chosen.stream, chosen.heldout) for array in images
               if array is not None]
     parts = attack_parts.Parts(output, told | rmc_options.attack_numbers() | {
-        "data_sha256": sha256(*arrays), "seed": F.seed}, overwrite=F.overwrite)
+        "attack_method": chosen.variant, "data_sha256": sha256(*arrays), "seed": F.seed},
+        overwrite=F.overwrite)
     if not F.overwrite:
         defended_results.refuse_others(output, told, goes_on=bool(parts.names()))
     return parts

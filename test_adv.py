@@ -14,6 +14,7 @@ from pathlib import Path
 import flags
 
 from options import attack as attack_options
+from options import dgn as dgn_options
 from options import landscape as landscape_options
 from options import network as network_options
 
@@ -55,7 +56,6 @@ from figures import landscape as landscapes
 from figures.attacked import draw_grid
 from figures.restarts import panel
 from files import attack_parts, attack_results, judgements, paths, provenance, result_files
-from files import dgn as dgn_files
 from files.arrays import sha256
 from files.features import save_tsne, tsne_files
 from files.names import RESTARTS_PICTURE, challenge_dir, kernel_dir, results_dir, tsne_dir
@@ -297,7 +297,7 @@ def _saved_log_ratio(density, attacked):
 def transfer(victim: Victim) -> None:
     """--mode=transfer: scores here the images that an attack has made of another network's."""
     F = flags.FLAGS
-    fitted = victim.detector.fitted_images if victim.detector else np.zeros(0, np.uint64)
+    fitted = victim.detector.fitted_images if victim.detector else transfers.NONE_LEFT_OUT
     source = transfers.load(F.transfer_from, victim.image_set, victim.network.identity(), fitted)
     attack_options.check_transferred(source.attack)
     folder = results_dir(source.variant, F.dataset, victim.network.tag, F.save_pwd)
@@ -542,12 +542,8 @@ def _known(attack_row, victim):
             victim.network, F.kernel_dir or kernel_dir(F.dataset), flags.warn, victim.detector,
             *attack_options.density())
     if attack_row.generators:
-        found = generated.Generators(victim.strategy, dgn_files.find_generators(
-            dgn_files.target_dir(F.dgn_dir or f"dgn_{F.dataset}", F.dataset,
-                                 victim.network.expected.model, victim.network.tag),
-            attack_row.generators, victim.network.digests(), victim.image_set.num_classes),
-            victim.image_set.images.shape[1:])
-        return generated.Known(found, found.sha256)
+        opened = network_options.Opened(victim.network, victim.strategy, victim.image_set)
+        return generated.Known(dgn_options.generators(opened, attack_row.generators))
     asked = "scores_if_given" in attack_row.takes and F["against"].present
     if "scores" in attack_row.takes or asked:
         return aims.aim(victim.detector, attack_options.against(), F.against_rate, F.detector)

@@ -12,6 +12,7 @@ import pkgutil
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from attacks.dgn import ANALYSES
 from errors import InputError
 
 # What an attack can be given besides the images; evaluation/crafter.py provides it.
@@ -293,7 +294,7 @@ ATTACKS = {
     "square": Attack("square", "Square", settings=(_STEPS, _RESTARTS, _DROP), **_SQUARE),
     "hopskipjump": Attack("hopskipjump", "HopSkipJump", **_DECISIONS),
     **{f"dgn_{loss}": Attack("projection", f"DGN {loss.upper()}", takes=("generators",), climbs="",
-                             generators=loss) for loss in ("lrp", "nce", "susp")},
+                             generators=loss) for loss in ANALYSES},
 }
 
 

@@ -19,6 +19,7 @@ class Score:
       colour: of its lines. The colours differ in lightness by a fifth and the markers in form, so that
         pictures can be read in greyscale.
       marker: of its points.
+      needs_features: whether it is made of features, and so needs kernels.
       is_published: one of the paper's three, which `detect.py --mode=auc` tells.
       same_order_as: the score that orders images as this one does (but where it underflows). Where
         lines show the order alone, that one stands for both, or lies below the dots of this one; an
@@ -36,6 +37,7 @@ class Score:
     short: str
     colour: str
     marker: str
+    needs_features: bool = False
     is_published: bool = False
     same_order_as: str = ""
     lowest: float | None = 0.0
@@ -55,7 +57,8 @@ SCORES = {
                            same_order_as="non_me"),
     "j_score": Score("j_score_score", "J-score", "J-score", "#C0458A", "D", form="j_score_form",
                      form_of_threshold="log_threshold"),
-    "k_density": Score("k_density_score", "K-density", "K-dens.", "#004C8C", "^", is_published=True,
-                       lowest=float("-inf"), form="k_density_form", form_weight=5.0),
+    "k_density": Score("k_density_score", "K-density", "K-dens.", "#004C8C", "^",
+                       needs_features=True, is_published=True, lowest=float("-inf"),
+                       form="k_density_form", form_weight=5.0),
 }
 PUBLISHED_SCORES = tuple(name for name, score in SCORES.items() if score.is_published)

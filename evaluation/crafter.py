@@ -182,7 +182,7 @@ class Crafter:
         if clean:
             of_rows["labels"] = clean.labels.astype(np.int32)
         if self._generators:
-            # Their pixels are in [0, 1]. Before eps is known: one pass serves every radius of a call.
+            # Their pixels are in [0, 1].
             low = np.float32(CLIP_MIN)
             of_rows["generators"] = self._generators(x - low, clean.labels) + low
 

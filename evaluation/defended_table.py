@@ -161,11 +161,11 @@ def _place(run):
 
 def _line(run):
     metrics, points = run.record["metrics"], run.points
-    defense, attacked = metrics["defense"], points["stream"] == 1
+    defense, attacked = metrics["defense"], points["stream"] == rmc_files.ATTACKED
     state, neighbors, calibrate = _defender(run)
     if state == "sequential" and calibrate != "all":
         neighbors = f"{neighbors}, calibration {calibrate}"
-    after = metrics["afterwards"].get(rmc_files.STREAM_NAMES[1])
+    after = metrics["afterwards"].get(rmc_files.STREAM_NAMES[rmc_files.ATTACKED])
     targeted = attacked & (points["target"] >= 0)
     return Line(
         "RMC", state, neighbors, _attack(run), defense["k"], defense["epochs"],
@@ -184,7 +184,7 @@ def _right(points, rows, name):
 def _baselines(runs):
     """The static network and the votes, of the run with most points: they need no defender."""
     run = max(runs, key=lambda run: (len(np.unique(run.points["stream"])), len(run.points["label"])))
-    points, attacked = run.points, run.points["stream"] == 1
+    points, attacked = run.points, run.points["stream"] == rmc_files.ATTACKED
     k = run.record["metrics"]["defense"]["k"]
     return [Line(title, "frozen", "", _attack(run), k, 0, *(
         _right(points, rows, name) for rows in (~attacked, attacked)))

@@ -60,11 +60,9 @@ class Known:
 
     Attributes:
       generators: of the network under attack.
-      digest: SHA-256 of their weights.
     """
 
     generators: Generators
-    digest: str
 
     def keywords(self) -> dict[str, Any]:
         """What the crafter is given."""
@@ -72,7 +70,7 @@ class Known:
 
     def identity(self) -> dict[str, Any]:
         """What decides the results, as JSON values."""
-        return {"generators_sha256": self.digest}
+        return {"generators_sha256": self.generators.sha256}
 
 
 class Adversarial(NamedTuple):

@@ -16,11 +16,11 @@ from defenses.rmc.defender import Answer, Defender, Point
 from errors import RunError
 from evaluation.greedy import GreedyAttack
 from files import attack_parts
-from files.rmc import NUM_TOLD
+from files import rmc as rmc_files
 
 # Numbers of the streams: rounds of the parts, and part of what is drawn. An attacker's copy of the
 # defender draws otherwise than the defender that answers.
-CLEAN, ATTACKED, ATTACKER = range(3)
+CLEAN, ATTACKED, ATTACKER = rmc_files.CLEAN, rmc_files.ATTACKED, 2
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -183,7 +183,7 @@ def _told(defender: Defender, found: Answer, calibrated: History | None, label: 
     losses = found.adapted.validation_losses if found.adapted else np.full(1, np.nan, np.float32)
     first_clean = len(augmented.labels) - augmented.num_clean
     values = {
-        "logits": found.logits, "features": found.features, "nearest": nearest[:NUM_TOLD],
+        "logits": found.logits, "features": found.features, "nearest": nearest[:rmc_files.NUM_TOLD],
         "label": np.int64(label), "predicted": found.logits.argmax(), "webnn": np.int64(found.webnn),
         "deepnn": np.int64(found.deepnn),
         "epochs_adapt": np.int64(found.adapted.epochs if found.adapted else 0),

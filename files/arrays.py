@@ -11,7 +11,7 @@ import numpy as np
 from data import npy_files
 from data.npy_files import read_npy  # noqa: F401 read here like the others
 from errors import InputError, named
-from files import mat_files
+from files import hdf5, mat_files
 
 # Deflated, no byte of a file stands for more numbers of one byte.
 _MOST_PER_BYTE = 1032
@@ -129,13 +129,9 @@ def _read_hdf5(path, name):
     with h5py.File(path) as file:
         if name not in file:
             raise InputError(f"expected the array {name} in {path}. Received: arrays={sorted(file)}.")
-        # Never followed: links, virtual and external data may lead into any other file of the machine.
-        if not isinstance(file.get(name, getlink=True), h5py.HardLink):
-            return None
-        found = file[name]
-        if not isinstance(found, h5py.Dataset) or found.is_virtual or found.external:
-            return None
-        if found.dtype.kind not in "fiu" or found.size > _MOST_PER_BYTE * os.path.getsize(path):
+        found = hdf5.own_dataset(file, name)
+        if found is None or found.dtype.kind not in "fiu" or (
+                found.size > _MOST_PER_BYTE * os.path.getsize(path)):
             return None
         # Text, cells and empty arrays are stored as numbers that stand for something else.
         kind = np.bytes_(found.attrs.get("MATLAB_class", b"double")).decode()

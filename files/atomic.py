@@ -86,6 +86,15 @@ def write_json(path: str | os.PathLike, obj: Any) -> None:
         temporary.write_text(text + "\n", encoding="utf-8")
 
 
+def read_json(path: str | os.PathLike) -> Any:
+    """What a file holds as JSON; None where it is no JSON."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    # Nested a thousand times, JSON is one of Python's RecursionErrors.
+    except (ValueError, RecursionError):
+        return None
+
+
 def write_npy(path: str | os.PathLike, array: np.ndarray) -> None:
     """Writes an array as .npy, whole or not at all."""
     with atomic_path(path) as temporary:

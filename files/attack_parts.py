@@ -146,12 +146,9 @@ class Parts:
 
     def _read_identity(self):
         try:
-            found = json.loads((self._folder / _IDENTITY).read_text(encoding="utf-8"))
+            found = atomic.read_json(self._folder / _IDENTITY)
         except FileNotFoundError:
             return None  # each part says whose it is
-        # Nested a thousand times, JSON is one of Python's RecursionErrors.
-        except (ValueError, RecursionError):
-            found = None
         return found if isinstance(found, dict) else {"identity": "unreadable"}
 
     def names(self) -> list[str]:

@@ -64,7 +64,7 @@ class GeneratorFolder:
     def _identity(self):
         return _read_json(self.path / _IDENTITY)
 
-    def restore(self, variables: Mapping[str, Sequence["tf.Variable"]]) -> list[float]:
+    def restore(self, variables: Mapping[str, list["tf.Variable"]]) -> list[float]:
         """Reads what was saved into the variables, where there is something: mean losses of the epochs
         so far."""
         self.check()
@@ -73,7 +73,7 @@ class GeneratorFolder:
             return []
         import tensorflow as tf
 
-        checkpoint = tf.train.Checkpoint(**{name: list(values) for name, values in variables.items()})
+        checkpoint = tf.train.Checkpoint(**variables)
         with self._reading() as literal:
             checkpoint.read(f"{literal}/{path}").assert_consumed()
         return self.losses()
@@ -98,7 +98,7 @@ class GeneratorFolder:
             raise InputError(f"expected a whole generator in {self.path}: remove the folder to train "
                              f"it anew. Received: {first_line(error)}.") from None
 
-    def save(self, variables: Mapping[str, Sequence["tf.Variable"]], step: int,
+    def save(self, variables: Mapping[str, list["tf.Variable"]], step: int,
              losses: Sequence[float]) -> None:
         """Saves the variables after so many steps and the mean loss of each epoch; what was there
         goes."""
@@ -111,7 +111,7 @@ class GeneratorFolder:
         per_epoch = step // len(losses)
         atomic.write_csv(self.path / _LOSSES, ("epoch", "step", "loss"), (
             (number, number * per_epoch, loss) for number, loss in enumerate(losses, 1)))
-        checkpoint = tf.train.Checkpoint(**{name: list(values) for name, values in variables.items()})
+        checkpoint = tf.train.Checkpoint(**variables)
         before = self._checkpoints()
         with atomic.atomic_folder(self.path) as temporary, literal_folder(temporary) as literal:
             checkpoint.write(f"{literal}/model.ckpt-{step}")
@@ -163,11 +163,7 @@ def _remove_unfinished(folder):
 def _read_json(path):
     if not path.is_file():
         return None
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    # Nested a thousand times, JSON is one of Python's RecursionErrors.
-    except (ValueError, RecursionError):
-        found = None
+    found = atomic.read_json(path)
     if not isinstance(found, dict) or not isinstance(found.get("total_steps"), int) or not all(
             isinstance(found.get(key, ""), str) for key in provenance.DIGESTS):
         raise InputError(f"expected what a generator was made of in {path}. Received: something else.")

@@ -7,6 +7,7 @@ import h5py
 import numpy as np
 
 from errors import InputError, named
+from files import hdf5
 
 # Of a whole model, the group of what else would be the root.
 _WEIGHTS_OF_MODEL = "model_weights"
@@ -39,13 +40,7 @@ def _names(group, attribute):
 
 
 def _array(group, path):
-    """Numbers of a dataset that lies in this very file."""
-    for part in path.split("/"):
-        # Never followed: links, virtual and external data may lead into any other file of the machine.
-        if not isinstance(group.get(part, getlink=True), h5py.HardLink):
-            raise ValueError(f"{path} is no hard link")
-        group = group[part]
-    if not isinstance(group, h5py.Dataset) or group.is_virtual or group.external or (
-            group.dtype.kind != "f"):
-        raise ValueError(f"{path} is no array of numbers of this file")
-    return group[()].astype(np.float32)
+    found = hdf5.own_dataset(group, path)
+    if found is None or found.dtype.kind != "f":
+        raise ValueError(f"{path} is no hard link to an array of numbers in this file")
+    return found[()].astype(np.float32)

@@ -22,6 +22,7 @@ _IMAGES, _LABELS, _IDENTITY = "images.npy", "labels.npy", "identity.json"
 _FILES = (_IMAGES, _LABELS)
 # One row per stream and point, beside the result files of rmc.py.
 _POINTS = "points.npz"
+CLEAN, ATTACKED = range(2)
 STREAM_NAMES = ("clean", "adv")
 # Nearest rows that are told of each point.
 NUM_TOLD = 5
@@ -109,11 +110,7 @@ def read_identity(folder: str | os.PathLike) -> dict[str, Any] | None:
     path = Path(folder) / _IDENTITY
     if not path.is_file():
         return None
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    # Nested a thousand times, JSON is one of Python's RecursionErrors.
-    except (ValueError, RecursionError):
-        found = None
+    found = atomic.read_json(path)
     if not isinstance(found, dict) or not isinstance(found.get("num_train"), int):
         raise InputError(f"expected how an augmented set was made in {path}. Received: something else.")
     return found
@@ -168,10 +165,8 @@ def with_features(folder: str | os.PathLike, layer: str, augmented: AugmentedSet
     told = f'which "python rmc.py --mode=features --rmc_feature_layer={layer}" writes'
     if not path.is_file():
         raise InputError(f"expected {path.name} in {path.parent}, {told}. Received: no such file.")
-    try:
-        record = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        record = None
+    told_by = path.with_suffix(".json")
+    record = atomic.read_json(told_by) if told_by.is_file() else None
     if not isinstance(record, dict) or record.get("augmented_set") != augmented.sha256:
         raise InputError(f"expected {path} to be of the augmented set beside it, {told} anew. "
                          "Received: features of another one.")

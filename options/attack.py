@@ -101,7 +101,8 @@ def _define_setting(setting):
 
 def define_shards() -> None:
     """--overwrite, --num_shards and --shard_index."""
-    flags.define_overwrite()
+    absl_flags.DEFINE_bool("overwrite", False, "Delete unfinished parts of another run and replace "
+                           "results of another network.")
     absl_flags.DEFINE_integer(
         "num_shards", 1,
         "Runs that share one job, each with its --shard_index; --mode=merge joins what they leave in "

@@ -9,15 +9,19 @@ import flags
 
 from absl import flags as absl_flags
 
+from attacks.dgn import ANALYSES
 from errors import InputError
+from files import dgn as dgn_files
 from networks import NETWORKS
+from options import network as network_options
 
 if TYPE_CHECKING:
+    from evaluation.generated import Generators
+    from networks.network import Network
     from training.generators import Recipe
 
 MODES = "analyze, train or generate"
 SPLITS = ("train", "test")
-LOSSES = ("lrp", "nce", "susp")
 _DECAYS = {"auto": None, "on": True, "off": False}
 
 
@@ -52,7 +56,7 @@ _EPS = {True: 0.3, False: 0.0313}
 def define() -> None:
     """Flags of dgn.py alone."""
     flags.define_mode("", MODES)
-    absl_flags.DEFINE_string("custom_loss", "", f"What trains a generator: {', '.join(LOSSES)}.")
+    absl_flags.DEFINE_string("custom_loss", "", f"What trains a generator: {', '.join(ANALYSES)}.")
     absl_flags.DEFINE_string("classes", "", "Classes, 0,3,7 or 0-4. Empty: all.")
     flags.define_dgn_dir()
     absl_flags.DEFINE_float("eps", None, "Largest change of a pixel. None: 0.3, of colours 0.0313.")
@@ -87,7 +91,7 @@ def _define_analysis():
 def check() -> None:
     """Looks at the flags before anything is loaded; InputError where one is wrong."""
     F = flags.FLAGS
-    flags.check_choice("custom_loss", LOSSES)
+    flags.check_choice("custom_loss", ANALYSES)
     flags.check_choice("dgn_lr_decay", _DECAYS)
     flags.check_choice("analysis_split", SPLITS)
     flags.check_number("lrp_eps", 0.0, above=True)
@@ -111,6 +115,21 @@ def check() -> None:
 def folder() -> Path:
     """--dgn_dir, or the data set's."""
     return Path(flags.FLAGS.dgn_dir or f"dgn_{flags.FLAGS.dataset}")
+
+
+def target_folder(network: "Network") -> Path:
+    """Folder of all that belongs to a target."""
+    return dgn_files.target_dir(folder(), flags.FLAGS.dataset, network.expected.model, network.tag)
+
+
+def generators(opened: network_options.Opened, loss: str) -> "Generators":
+    """The trained generators of a custom loss for a target; InputError where some are missing."""
+    from evaluation.generated import Generators  # TensorFlow, which define() does not need
+
+    network, images = opened.network, opened.image_set
+    found = dgn_files.find_generators(
+        target_folder(network), loss, network.digests(), images.num_classes)
+    return Generators(opened.strategy, found, images.images.shape[1:])
 
 
 def classes(num_classes: int) -> list[int]:
@@ -161,9 +180,9 @@ def recipe(channels: int) -> "Recipe":
 def analysis() -> dict[str, Any]:
     """What decides an analysis, as JSON values."""
     F = flags.FLAGS
-    return {"analysis_split": F.analysis_split, **(
-        {"rule": "epsilon", "stabiliser": F.lrp_eps, "start": "predicted"} if F.custom_loss == "lrp"
-        else {"activation_threshold": F.activation_threshold})}
+    numbers = {"relevance": {"rule": "epsilon", "stabiliser": F.lrp_eps, "start": "predicted"},
+               "suspicion": {"activation_threshold": F.activation_threshold}}
+    return {"analysis_split": F.analysis_split, **numbers[ANALYSES[F.custom_loss]]}
 
 
 def training(of_recipe: "Recipe") -> dict[str, Any]:

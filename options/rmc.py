@@ -272,12 +272,13 @@ def adapter(opened: network_options.Opened) -> "Adapter":
 
 def defense() -> Mapping[str, Any]:
     """What decides how the defender answers, besides network and augmented set, as JSON values."""
-    F = flags.FLAGS
-    return {"name": "rmc", "state": F.rmc_state, "neighbors": F.rmc_neighbors,
-            "calibrate": F.rmc_calibrate if F.rmc_state == "sequential" else "none",
-            "k": F.rmc_k, "epochs": F.rmc_epochs, "patience": F.rmc_patience,
-            "learning_rate": F.rmc_lr, "batch_size": F.rmc_batch_size,
-            "feature_layer": F.rmc_feature_layer}
+    from defenses.rmc.defender import identity  # TensorFlow
+
+    F, chosen = flags.FLAGS, settings()
+    return {"name": "rmc", **identity(chosen),
+            "calibrate": chosen.calibrate if chosen.carries_over else "none",
+            "epochs": F.rmc_epochs, "patience": F.rmc_patience, "learning_rate": F.rmc_lr,
+            "batch_size": F.rmc_batch_size, "feature_layer": F.rmc_feature_layer}
 
 
 def defender_name() -> str:
