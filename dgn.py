@@ -3,17 +3,25 @@
     python dgn.py --mode=analyze --dataset=mnist --model=mnist_5x30 --log_root=m --custom_loss=lrp
     python dgn.py --mode=train --dataset=mnist --model=mnist_5x30 --log_root=m --custom_loss=lrp
     python dgn.py --mode=generate --dataset=mnist --model=mnist_5x30 --log_root=m --custom_loss=lrp
+    python dgn.py --mode=adv_train --dataset=mnist --model=mnist_5x30 --log_root=m \\
+        --adv_data=dgn_mnist/mnist_mnist_5x30_CE/lrp/adv_train.npz
+    python dgn.py --mode=evaluate --dataset=mnist --model=mnist_5x30 --log_root=m
 
-analyze is not needed for --custom_loss=nce. Then --attack_method=dgn_lrp, dgn_nce or dgn_susp of
-test_adv.py. Read docs/dgn.md before any of its numbers.
+analyze is not needed for --custom_loss=nce; generate makes images of --attack_method=fgsm or pgd, too.
+test_adv.py takes the generators as --attack_method=dgn_lrp, dgn_nce or dgn_susp. Read docs/dgn.md
+before any of its numbers.
 """
 
 import flags
 
 from options import dgn as dgn_options
+from options import hardening
 from options import network as network_options
 
-flags.start(__name__, network_options.define, network_options.define_keras, dgn_options.define)
+flags.start(__name__, network_options.define, network_options.define_keras, dgn_options.define,
+            hardening.define)
+
+import dataclasses
 
 import numpy as np
 from tqdm import tqdm
@@ -21,14 +29,17 @@ from tqdm import tqdm
 from attacks.dgn import ANALYSES, relevance
 from attacks.dgn.networks import check_generator
 from attacks.dgn.target import Target
+from data import inputs
 from data.pixels import to_network_input
 from errors import InputError
-from evaluation import generated
+from evaluation import generated, grid, markdown
+from evaluation.listener import Listener
+from figures import dgn as pictures
 from figures import drawing
+from files import atomic, paths, provenance, run_lock
 from files import dgn as dgn_files
-from files import paths, provenance, run_lock
 from files.arrays import sha256
-from training import generators
+from training import generators, loop, mixed
 
 # Images of each class in the picture.
 _SHOWN = 10
@@ -128,49 +139,183 @@ def _chosen(folder, network, num_classes, k):
 
 
 def generate() -> None:
-    """--mode=generate: what the generators make of every image of the splits."""
+    """--mode=generate: what the generators, or an attack, make of every image of the splits."""
     F = flags.FLAGS
+    source = F.attack_method or F.custom_loss
     for split in F.splits:
         opened = _open(split)
         network, images = opened.network, opened.image_set
-        folder, eps = dgn_options.target_folder(network), dgn_options.eps(images.images.shape[-1])
-        made = generated.generate(
-            dgn_options.generators(opened, F.custom_loss), network.forward(opened.strategy),
-            images.images, images.labels,
-            eps if F.clipping else None, changed_only=F.mis_classification_check)
+        folder, channels = dgn_options.target_folder(network), images.images.shape[-1]
+        identity = {**network.digests(), "source": source, "split": split,
+                    "eps": dgn_options.eps(channels), "clipping": F.clipping,
+                    "changed_only": F.mis_classification_check,
+                    "data_sha256": sha256(images.images, images.labels)}
+        rows = np.flatnonzero(np.isin(images.labels, dgn_options.classes(images.num_classes)))
+        chosen = opened._replace(image_set=images.take(rows))
+        x_adv, told = (_attacked if F.attack_method else _generated)(chosen, identity["eps"])
+        made = generated.looked_at(network.forward(opened.strategy), images.images, images.labels,
+                                   rows, x_adv, changed_only=F.mis_classification_check)
         if not len(made.labels):
             raise InputError("mis_classification_check left no image. Received: "
-                             f"{len(images.labels)} images of {split}.")
-        path = folder / F.custom_loss / f"adv_{split}.npz"
-        identity = {**network.digests(), "custom_loss": F.custom_loss, "split": split, "eps": eps,
-                    "clipping": F.clipping, "changed_only": F.mis_classification_check,
-                    "data_sha256": sha256(images.images, images.labels)}
-        dgn_files.save_arrays(path, made._asdict(), identity)
-        right = np.mean(made.pred_adv == made.labels)
-        print(f"{split}: {len(made.labels)} of {len(images.labels)} images, right {100 * right:.2f} %, "
-              f"changed {100 * np.mean(made.pred_adv != made.pred_clean):.2f} %: {path}")
-    _draw(folder / F.custom_loss / "images.png", images, made)
+                             f"{len(rows)} images of {split}.")
+        path = dgn_files.adversarial_path(folder, source, split)
+        dgn_files.save_arrays(path, made._asdict(), identity | told.pop("identity", {}))
+        right, changed, success = grid.cell(made.pred_adv, made.labels, made.pred_clean)
+        provenance.write(path.parent, path.stem, flags=flags.as_dict(), metrics={
+            **identity, "right": right, "changed": changed, "success_on_right": success, **told})
+        print(f"{split}: {len(made.labels)} of {len(images.labels)} images, right "
+              f"{100 * right.value:.2f} %, changed {100 * changed.value:.2f} %: {path}")
+    _draw(folder / source / "images.png", source, images, made)
 
 
-def _draw(path, images, made):
+def _generated(opened, eps):
+    """What generators make of images, and how far away from them."""
+    F, images = flags.FLAGS, opened.image_set
+    raw, x_adv = generated.projected(dgn_options.generators(opened, F.custom_loss), images.images,
+                                     images.labels, eps if F.clipping else None)
+    return x_adv, {"distances_before_projection": generated.distances(images.images, raw),
+                   "distances": generated.distances(images.images, x_adv)}
+
+
+def _attacked(opened, eps):
+    """What an attack makes of images, how far away from them, and its numbers."""
+    F, images = flags.FLAGS, opened.image_set
+    x_adv = _baseline(opened.network, opened.strategy, F.attack_method, images.images, eps)
+    settings = hardening.settings(F.attack_method, images.images.shape[-1])
+    return x_adv, {"distances": generated.distances(images.images, x_adv),
+                   "identity": {"settings": settings, "seed": F.seed}}
+
+
+def _baseline(network, strategy, method, images, eps):
+    """What an attack makes of images against a network."""
+    with tqdm(total=len(images), desc=method, unit="image", disable=None) as bar:
+        return generated.attacked(
+            network, strategy, method, images, eps,
+            settings=hardening.settings(method, images.shape[-1]), seed=flags.FLAGS.seed,
+            listener=Listener(rows_done=lambda rows, successes: bar.update(rows)))
+
+
+def _draw(path, source, images, made):
     """Of each class the first image of the last split, what was made of it, and the difference."""
     rows = [int(np.flatnonzero(made.labels == label)[0]) for label in np.unique(made.labels)[:_SHOWN]]
     normal = to_network_input(images.images[made.index[rows]])
     titles = [f"true {made.labels[row]}\n{made.pred_clean[row]} → {made.pred_adv[row]}" for row in rows]
     drawing.image_grid(path, normal, made.x_adv[rows], column_titles=titles,
-                       title=f"dgn_{flags.FLAGS.custom_loss}: predicted class of the normal → of the "
+                       title=f"{source}: predicted class of the normal → of the "
                              "generated image")
     print(f"Pictures: {path}.")
 
 
-MODES = {"analyze": analyze, "train": train, "generate": generate}
+def adv_train() -> int:
+    """--mode=adv_train: a network that is hardened with stored images, or attacked at every step."""
+    F, opened = flags.FLAGS, _open_for_hardening()
+    network, images = opened.network, opened.image_set
+    folder, channels = dgn_options.target_folder(network), images.images.shape[-1]
+    made, source = _adversarial_data(network, images) if F.adv_data else (None, "pgd")
+    recipe = hardening.recipe(source, channels)
+    run = mixed.run_of(recipe, network.expected, source,
+                       len(made.labels if made else images.labels),
+                       hardening.online(dgn_options.eps(channels), channels))
+    path = dgn_files.robust_dir(folder, source, F.adv_type)
+    dgn_files.claim_robust(path, {
+        **network.digests(), **dataclasses.asdict(recipe), "source": source,
+        "total_steps": run.total_steps,
+        "data_sha256": sha256(*made) if made else sha256(images.images, images.labels)})
+    options = loop.Options(
+        str(path), str(path / "train"), checkpoint_every=run.total_steps // recipe.epochs,
+        keep_checkpoints=1, note=tqdm.write, warn=flags.warn)
+    test_set = inputs.load(F.dataset, F.eval_data_path, "test", data_dir=F.data_dir,
+                           num_classes=F.num_classes) if F.eval_data_path else None
+    code, figures = loop.train(
+        run, opened.strategy, images, test_set, options,
+        made and mixed.source(recipe, run, network, images, made.index, made.x_adv))
+    if figures and not figures.get("found_finished"):
+        provenance.write(path / "train", "train", flags=flags.as_dict(), metrics=figures)
+    if not code:
+        print(f"The hardened network is --log_root={path}.")
+    return code
 
 
-def main() -> None:
+def _open_for_hardening():
+    network_options.refuse_a_file()
+    opened = _open("train")
+    if opened.network.members:
+        raise InputError("adv_train hardens one network. "
+                         f"Received: log_root={flags.FLAGS.log_root!r}.")
+    return opened
+
+
+def _adversarial_data(network, images):
+    """What --adv_data holds, and what made it; InputError where it was made of other images."""
+    made, identity = generated.load(flags.FLAGS.adv_data, network.digests())
+    if identity.get("data_sha256") != sha256(images.images, images.labels):
+        raise InputError("adv_data and the training images must have the same rows. Received: "
+                         f"{len(images.labels)} images, {len(made.labels)} adversarial ones of others.")
+    return made, identity["source"]
+
+
+def evaluate() -> None:
+    """--mode=evaluate: the target and its hardened networks under all that was made."""
+    opened = _open("test")
+    images = opened.image_set
+    number = dgn_options.num_images(len(images.labels))
+    images = images.take(slice(number))
+    opened = opened._replace(image_set=images)
+    folder = dgn_options.target_folder(opened.network)
+    attackers = {"stored": _all_stored(opened.network, number), "wrong": _wrong(opened)}
+    robust = dgn_files.find_robust(folder, flags.warn)
+    rows = {"target": _row(opened, attackers, {})}
+    for name, (path, _) in robust.items():
+        row_of = network_options.open_network(log_root=str(path), image_set=images)
+        rows[name] = _row(row_of, attackers, _all_stored(row_of.network, number))
+    columns = grid.columns(list(ANALYSES), hardening.BASELINES)
+    atomic.write_json(folder / "grid.json", grid.as_json(rows))
+    atomic.write_csv(folder / "grid.csv", *grid.as_table(rows))
+    pictures.draw_grid(folder / "grid.png", rows, columns)
+    provenance.write(folder, "grid", flags=flags.as_dict(), metrics={
+        "n": number, "eps": dgn_options.eps(images.images.shape[-1]), "networks": list(rows)})
+    print(grid.CAUTION, markdown.table(grid.format_rows(rows, columns)),
+          *grid.leaks(rows, {name: source for name, (_, source) in robust.items()}),
+          f"The grid is in {folder}: grid.json, grid.csv, grid.png.", sep="\n\n")
+
+
+def _all_stored(network, number):
+    """Source → what it made of the first test images against a network, where that was done."""
+    return generated.load_all(dgn_options.target_folder(network), (*ANALYSES, *hardening.BASELINES),
+                              network.digests(), number)
+
+
+def _wrong(opened):
+    """Custom loss → what generators of wrong classes make of the images, and these classes."""
+    images = opened.image_set
+    classes = grid.wrong_classes(images.labels, images.num_classes, flags.FLAGS.seed)
+    eps = dgn_options.eps(images.images.shape[-1])
+    wrongly = opened._replace(image_set=dataclasses.replace(images, labels=classes))
+    return {loss: (generated.projected(dgn_options.generators(wrongly, loss), images.images, classes,
+                                       eps)[1], classes)
+            for loss in ANALYSES if dgn_files.has_generators(
+                dgn_options.target_folder(opened.network), loss, images.num_classes)}
+
+
+def _row(opened, attackers, adaptive):
+    """The cells of a network."""
+    network, images = opened.network, opened.image_set
+    forward, eps = network.forward(opened.strategy), dgn_options.eps(images.images.shape[-1])
+    own = {method: _baseline(network, opened.strategy, method, images.images, eps)
+           for method in hardening.BASELINES}
+    return grid.row(lambda x: forward(x)[0].argmax(axis=-1), to_network_input(images.images),
+                    images.labels, **attackers, own=own, adaptive=adaptive)
+
+
+MODES = {"analyze": analyze, "train": train, "generate": generate, "adv_train": adv_train,
+         "evaluate": evaluate}
+
+
+def main() -> int | None:
     """Checks the command line and runs its mode."""
     mode = MODES[flags.check_choice("mode", MODES)]
     dgn_options.check()
-    mode()
+    return mode()
 
 
 if __name__ == "__main__":

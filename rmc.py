@@ -22,7 +22,7 @@ from data import inputs
 from data.pixels import to_network_input
 from defenses.rmc.defender import Defender
 from errors import InputError
-from evaluation import augmenting, defended, defended_results, defended_table
+from evaluation import augmenting, defended, defended_results, defended_table, markdown
 from figures import rmc as pictures
 from files import attack_parts, paths, provenance
 from files import rmc as rmc_files
@@ -228,7 +228,7 @@ def table() -> None:
         raise InputError(f"expected results of rmc.py --mode=eval with the augmented set in {folder}. "
                          f"Received: none in {F.save_pwd or f'rmc_*_{F.dataset}'}.")
     rows = defended_table.format_rows(defended_table.lines(runs))
-    text = f"{defended_table.CAUTION}\n\n{defended_table.markdown(rows)}\n"
+    text = f"{defended_table.CAUTION}\n\n{markdown.table(rows)}\n"
     path = rmc_files.save_table(folder, text, rows)
     print(f"{text}\nThe table is in {path} and .csv.")
 

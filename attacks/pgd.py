@@ -18,8 +18,9 @@ from attacks.random_noise import random_noise
 
 def pgd(logits_fn: Callable, x: tf.Tensor, *, eps: float | tf.Tensor, seed: int,
         image_index: tf.Tensor, restart: tf.Tensor, target: tf.Tensor | None = None,
-        num_steps: int = 40, step_size: float | None = None, clip_min: float = -0.5,
-        clip_max: float = 0.5, chunk: int = GRADIENT_CHUNK) -> dict[str, tf.Tensor]:
+        num_steps: int = 40, step_size: float | None = None, random_start: bool = True,
+        clip_min: float = -0.5, clip_max: float = 0.5, chunk: int = GRADIENT_CHUNK
+        ) -> dict[str, tf.Tensor]:
     """Sign steps from a random start within eps; the last point counts.
 
     As many parameters as the attack has numbers: each is a keyword, which a flag sets. One restart is
@@ -38,6 +39,7 @@ def pgd(logits_fn: Callable, x: tf.Tensor, *, eps: float | tf.Tensor, seed: int,
       target: int32 [n], class whose cross entropy is descended; None: that of the label is ascended.
       num_steps: gradients per row.
       step_size: change of a pixel per step, which may exceed eps; None: 2.5·eps / num_steps.
+      random_start: whether it starts within eps of the image, or at it.
       clip_min: lower edge of the box.
       clip_max: upper edge of the box.
       chunk: rows that share a gradient, see `loops/ascent.py`.
@@ -59,7 +61,7 @@ def pgd(logits_fn: Callable, x: tf.Tensor, *, eps: float | tf.Tensor, seed: int,
         climbed = tf.one_hot(target[0], label.shape[-1], dtype=label.dtype) if target else label
         ball = Ball("linf", clean, tf.cast(eps, clean.dtype), clip_min, clip_max)
         start = random_noise(clean, eps=eps, seed=seed, image_index=index, draw=restart,
-                             clip_min=clip_min, clip_max=clip_max)
+                             clip_min=clip_min, clip_max=clip_max) if random_start else clean
         image = ascend_from(logits_fn, start, climbed, ball, num_steps=num_steps, step_size=step_size)
         # Unlike the cross entropy, the margin does not saturate.
         logits = logits_fn(image)

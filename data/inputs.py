@@ -36,6 +36,10 @@ class ImageSet:
     files: tuple[str, ...] = ()
     fixed_classes: bool = True
 
+    def take(self, rows: np.ndarray | slice) -> "ImageSet":
+        """Some of the images, with their labels."""
+        return dataclasses.replace(self, images=self.images[rows], labels=self.labels[rows])
+
 
 def load(dataset: str, path: str, split: str, *, data_dir: str = "", num_classes: int = 0,
          any_size: bool = False) -> ImageSet:

@@ -10,6 +10,7 @@ from data import inputs
 from errors import InputError
 
 if TYPE_CHECKING:
+    import numpy as np
     import tensorflow as tf
 
 
@@ -120,6 +121,45 @@ def train_dataset(
     options.threading.max_intra_op_parallelism = 1
     # Two steps ahead, of every replica.
     return dataset.map(make_batch).prefetch(2 * len(ids)).with_options(options)
+
+
+def paired_dataset(image_set: inputs.ImageSet, index: "np.ndarray", attacked: "np.ndarray", *,
+                   batch_size: int, start_step: int, num_steps: int, seed: int | None = None
+                   ) -> "tf.data.Dataset":
+    """Global batches of images beside what was made of them, a pure function of (seed, step).
+
+    Each epoch has as many whole batches as there are; a remainder is left out.
+
+    Args:
+        image_set: images [n, h, w, c] and labels [n].
+        index: which image each row is of, int [m].
+        attacked: what was made of it, network inputs float32 [m, h, w, c].
+        batch_size: at most m.
+        start_step: first step, 0-based.
+        num_steps: the step to stop before.
+        seed: of the order, another in each epoch; None: as they lie.
+
+    Returns:
+        Dataset of (images float32 [b, h, w, c] in [-0.5, 0.5], labels int32 [b], attacked like the
+        images).
+    """
+    import tensorflow as tf
+
+    with tf.device("cpu:0"):  # as above
+        images, labels, index, attacked = map(
+            tf.constant, (image_set.images, image_set.labels, index, attacked))
+    per_epoch, size = len(index) // batch_size, len(index)
+
+    def make_batch(step):
+        epoch, number = step // per_epoch, step % per_epoch
+        rows = number * batch_size + tf.range(batch_size, dtype=tf.int64)
+        if seed is not None:
+            rows = _shuffled(epoch * size + rows, size, seed)
+        of_rows = tf.gather(index, rows)
+        return (scaled(tf.gather(images, of_rows)), tf.gather(labels, of_rows),
+                tf.gather(attacked, rows))
+
+    return tf.data.Dataset.range(start_step, num_steps).map(make_batch).prefetch(2)
 
 
 def scaled(images: "tf.Tensor") -> "tf.Tensor":

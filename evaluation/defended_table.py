@@ -246,13 +246,6 @@ def _cell(counted):
     return NOT_RUN if counted is None else shown(counted)
 
 
-def markdown(rows: Sequence[Sequence[str]]) -> str:
-    """A table of Markdown, the first row its head."""
-    head, *others = rows
-    text = [head, ["---"] * len(head), *others]
-    return "\n".join(f"| {' | '.join(row)} |" for row in text)
-
-
 def roots(dataset: str, save_pwd: str | os.PathLike | None) -> list[Path]:
     """Where evaluations of a data set lie: `save_pwd` and below, or the usual folders here."""
     return [Path(save_pwd)] if save_pwd else sorted(Path().glob(f"rmc_*_{dataset}"))

@@ -183,11 +183,40 @@ def heatmap(path: str | os.PathLike, columns: Sequence[float], rows: Sequence[in
         places = _spread(len(ticks))
         axis.set_ticks(places, [form.format(ticks[place]) for place in places])
     if values.size <= _MOST_NUMBERS:
-        middle = (values.min() + values.max()) / 2
-        for (row, column), value in np.ndenumerate(values):
+        _write_cells(axes, values)
+    axes.set(xlabel="step size, change of a pixel in [-0.5, 0.5]", ylabel="steps", title=title)
+    _save(figure, path)
+
+
+def _write_cells(axes, values):
+    """The numbers on an image of them; of a NaN nothing."""
+    middle = (np.nanmin(values) + np.nanmax(values)) / 2
+    for (row, column), value in np.ndenumerate(values):
+        if np.isfinite(value):
             axes.text(column, row, f"{value:.1f}", ha="center", va="center", fontsize="small",
                       color="white" if value <= middle else "black")
-    axes.set(xlabel="step size, change of a pixel in [-0.5, 0.5]", ylabel="steps", title=title)
+
+
+@_plain
+def table(path: str | os.PathLike, columns: Sequence[str], rows: Sequence[str], values: np.ndarray,
+          label: str, title: str) -> None:
+    """Draws a table of per cents as a heat map, the first row on top.
+
+    Args:
+      path: PNG file to write.
+      columns: their names.
+      rows: theirs.
+      values: %, float [rows, columns]; NaN: no cell.
+      label: of what the numbers are.
+      title: above the picture.
+    """
+    figure, axes = _figure(2.6 + 0.62 * len(columns), 2.6 + 0.45 * len(rows))
+    mesh = axes.imshow(values, aspect="auto", cmap="viridis", vmin=0, vmax=100)
+    figure.colorbar(mesh, ax=axes, label=label)
+    axes.set_xticks(range(len(columns)), columns, rotation=40, ha="right")
+    axes.set_yticks(range(len(rows)), rows)
+    _write_cells(axes, values)
+    axes.set_title(title)
     _save(figure, path)
 
 

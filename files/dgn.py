@@ -1,7 +1,8 @@
 """What learned data-generation networks leave on disk, each with the digest of its target.
 
 In `<dgn_dir>/<data set>_<model>_<tag>/`: `relevance.npz` and `suspicion.npz`; `<loss>/class_<c>/`, a
-generator's checkpoint, its identity and the mean loss of its epochs; `<loss>/adv_<split>.npz`.
+generator's checkpoint, its identity and the mean loss of its epochs; `<loss>/adv_<split>.npz`, also of
+an attack in place of a loss; `robust/<source>_<type>/`, a hardened network; `grid.*`.
 """
 
 import contextlib
@@ -10,7 +11,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 _IDENTITY, _LOSSES = "generator.json", "training.csv"
+_ROBUST, _HARDENED = "robust", "hardened.json"
 _INDEX = re.compile(r"model\.ckpt-\d{1,12}\.index")
 # Of tempfile, in `atomic.atomic_folder`.
 _UNFINISHED = re.compile(r"\.tmp-[a-z0-9_]{8}")
@@ -52,14 +54,7 @@ class GeneratorFolder:
 
     def check(self) -> None:
         """Raises an InputError when a generator that was made otherwise lies there."""
-        found = self._identity()
-        wanted = json.loads(json.dumps(self.identity))
-        name = found and next((key for key in {**found, **wanted} if found.get(key) != wanted.get(key)),
-                              None)
-        if name:
-            raise InputError(
-                f"{self.path} holds a generator with {name}={str(found.get(name))[:20]}: give another "
-                f"--dgn_dir, or remove it. Received: {name}={str(wanted.get(name))[:20]}.")
+        _refuse_another(self.path, "a generator", self._identity(), self.identity)
 
     def _identity(self):
         return _read_json(self.path / _IDENTITY)
@@ -153,6 +148,17 @@ class GeneratorFolder:
         return self.step == self.identity.get("total_steps")
 
 
+def _refuse_another(path, what, found, identity):
+    """An InputError where what `found` tells of is not what the identity does; None: nothing is."""
+    wanted = json.loads(json.dumps(identity))
+    name = found and next((key for key in {**found, **wanted} if found.get(key) != wanted.get(key)),
+                          None)
+    if name:
+        raise InputError(
+            f"{path} holds {what} with {name}={str(found.get(name))[:20]}: give another --dgn_dir, or "
+            f"remove it. Received: {name}={str(wanted.get(name))[:20]}.")
+
+
 def _remove_unfinished(folder):
     """What killed runs have left of `atomic.atomic_folder`; the lock of the folder is held."""
     for path in folder.iterdir():
@@ -170,34 +176,84 @@ def _read_json(path):
     return found
 
 
+def claim_robust(folder: str | os.PathLike, identity: Mapping[str, Any]) -> None:
+    """Writes what a hardened network is made of, before it is; an InputError where another lies."""
+    path = Path(folder) / _HARDENED
+    found = atomic.read_json(path) if path.is_file() else None
+    if found is not None and not isinstance(found, dict):
+        raise InputError(f"expected what a network was hardened with in {path}. "
+                         "Received: something else.")
+    _refuse_another(folder, "a network", found, identity)
+    if found is None:
+        atomic.write_json(path, identity)
+
+
+def robust_dir(folder: str | os.PathLike, source: str, kind: str) -> Path:
+    """Folder of a network that was hardened with the images of a source."""
+    return Path(folder) / _ROBUST / f"{source}_{kind}"
+
+
+def find_robust(folder: str | os.PathLike, warn: Callable[[str], None]) -> dict[str, tuple[Path, str]]:
+    """The hardened networks of a target: name → folder, and the source of its images.
+
+    Args:
+      folder: of the target.
+      warn: told of those whose training is not finished, which are left out.
+    """
+    found = {}
+    for path in sorted((Path(folder) / _ROBUST).glob(f"*/{_HARDENED}")):
+        identity = atomic.read_json(path)
+        source, steps = (identity.get(name) if isinstance(identity, dict) else None
+                         for name in ("source", "total_steps"))
+        if not isinstance(source, str) or not isinstance(steps, int):
+            raise InputError(f"expected what a network was hardened with in {path}. "
+                             "Received: something else.")
+        if (path.parent / f"model.ckpt-{steps}.index").is_file():
+            found[path.parent.name] = path.parent, source
+        else:
+            warn(f"{path.parent} is left out: its training is not finished.")
+    return found
+
+
+def adversarial_path(folder: str | os.PathLike, source: str, split: str) -> Path:
+    """File of what a source, a custom loss or an attack, has made of a split."""
+    return Path(folder) / source / f"adv_{split}.npz"
+
+
 def generator_dir(folder: str | os.PathLike, loss: str, label: int) -> Path:
     """Folder of the generator of a class."""
     return Path(folder) / loss / f"class_{label}"
 
 
 def find_generators(folder: str | os.PathLike, loss: str, network: Mapping[str, Any],
-                    num_classes: int) -> list[GeneratorFolder]:
-    """The finished generators of all classes.
+                    classes: Sequence[int]) -> dict[int, GeneratorFolder]:
+    """The finished generators of some classes.
 
     Raises:
       InputError: some are missing, not finished, or of another target.
     """
-    found = []
-    for label in range(num_classes):
+    found = {}
+    for label in classes:
         path = generator_dir(folder, loss, label)
         identity = _read_json(path / _IDENTITY)
-        one = GeneratorFolder(path, identity or {"total_steps": -1})
+        found[label] = GeneratorFolder(path, identity or {"total_steps": -1})
         if identity:
             check_network(path, identity, network)
-        found.append(one)
-    missing = [str(label) for label, one in enumerate(found) if not one.is_finished]
+    missing = [str(label) for label, one in found.items() if not one.is_finished]
     if missing:
+        told = (f"{classes[0]} to {classes[-1]}" if len(classes) == classes[-1] - classes[0] + 1
+                else ", ".join(map(str, classes)))
         raise InputError(
-            f"expected generators of classes 0 to {num_classes - 1} in {Path(folder) / loss}, and "
-            f"those of {', '.join(missing)} are missing; dgn.py --mode=train --custom_loss={loss} "
+            f"expected generators of classes {told} in {Path(folder) / loss}, and those of "
+            f"{', '.join(missing)} are missing; dgn.py --mode=train --custom_loss={loss} "
             f"--classes={','.join(missing)} makes them. "
-            f"Received: {num_classes - len(missing)} generators.")
+            f"Received: {len(found) - len(missing)} generators.")
     return found
+
+
+def has_generators(folder: str | os.PathLike, loss: str, num_classes: int) -> bool:
+    """Whether generators of all classes have been begun."""
+    return all(generator_dir(folder, loss, label).is_dir() for label in range(num_classes))
 
 
 def check_network(path: str | os.PathLike, identity: Mapping[str, Any],

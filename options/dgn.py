@@ -13,6 +13,7 @@ from attacks.dgn import ANALYSES
 from errors import InputError
 from files import dgn as dgn_files
 from networks import NETWORKS
+from options import hardening
 from options import network as network_options
 
 if TYPE_CHECKING:
@@ -20,8 +21,10 @@ if TYPE_CHECKING:
     from networks.network import Network
     from training.generators import Recipe
 
-MODES = "analyze, train or generate"
+MODES = "analyze, train, generate, adv_train or evaluate"
 SPLITS = ("train", "test")
+# Images that one of --eval_batch_count stands for.
+EVAL_BATCH = 200
 _DECAYS = {"auto": None, "on": True, "off": False}
 
 
@@ -67,6 +70,7 @@ def define() -> None:
     absl_flags.DEFINE_bool(
         "mis_classification_check", False, "Keep only images whose prediction has changed.")
     absl_flags.DEFINE_list("splits", list(SPLITS), "Which splits generate makes: train, test.")
+    flags.define_eval_batches(-1)
 
 
 def _define_training():
@@ -91,7 +95,7 @@ def _define_analysis():
 def check() -> None:
     """Looks at the flags before anything is loaded; InputError where one is wrong."""
     F = flags.FLAGS
-    flags.check_choice("custom_loss", ANALYSES)
+    _check_source()
     flags.check_choice("dgn_lr_decay", _DECAYS)
     flags.check_choice("analysis_split", SPLITS)
     flags.check_number("lrp_eps", 0.0, above=True)
@@ -107,9 +111,23 @@ def check() -> None:
                          f"Received: custom_loss_constant={F.custom_loss_constant}.")
     if not F.splits or set(F.splits) - set(SPLITS):
         raise InputError(f"splits must be of train, test. Received: splits={','.join(F.splits)!r}.")
+    if F.mode == "evaluate":
+        flags.check_at_least("eval_batch_count", 1, or_all=True)
     for name in ("Optimizer", "train_dir"):
         if F[name].present:
             flags.warn(f"--{name} does nothing here.")
+
+
+def _check_source():
+    """What trains generators, or who makes images in their place."""
+    F = flags.FLAGS
+    hardening.check(F.mode)
+    if F.mode in ("adv_train", "evaluate"):
+        flags.refuse(f"--mode={F.mode}", ("custom_loss", "classes"))
+    elif F.attack_method:
+        flags.refuse("--attack_method", ("custom_loss", "clipping"))
+    else:
+        flags.check_choice("custom_loss", ANALYSES)
 
 
 def folder() -> Path:
@@ -122,13 +140,19 @@ def target_folder(network: "Network") -> Path:
     return dgn_files.target_dir(folder(), flags.FLAGS.dataset, network.expected.model, network.tag)
 
 
+def num_images(available: int) -> int:
+    """Test images that evaluate takes, as --eval_batch_count says."""
+    return flags.num_images(flags.FLAGS.eval_batch_count, EVAL_BATCH, available, "each is taken once")
+
+
 def generators(opened: network_options.Opened, loss: str) -> "Generators":
-    """The trained generators of a custom loss for a target; InputError where some are missing."""
+    """The trained generators of a custom loss for the images of a target; InputError where some are
+    missing."""
     from evaluation.generated import Generators  # TensorFlow, which define() does not need
 
     network, images = opened.network, opened.image_set
     found = dgn_files.find_generators(
-        target_folder(network), loss, network.digests(), images.num_classes)
+        target_folder(network), loss, network.digests(), sorted(set(images.labels.tolist())))
     return Generators(opened.strategy, found, images.images.shape[1:])
 
 

@@ -7,6 +7,7 @@ import itertools
 from collections.abc import Sequence
 
 from defenses import PUBLISHED_SCORES
+from evaluation import markdown
 from files.attack_results import ORIGINAL_EPS_STEP
 from results.cells import (
     ATTACKS,
@@ -136,7 +137,7 @@ def seconds_table(found, dataset) -> list[str]:
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     """Lines of a table of these heads and rows."""
-    return [f"| {' | '.join(row)} |" for row in [heads, ["---"] * len(heads), *rows]]
+    return markdown.table([heads, *rows]).splitlines()
 
 
 def _eps_of(number):

@@ -66,6 +66,8 @@ OBJECTIVES: dict[str, Objective] = {
         Objective("at100_alp", (_ADVERSARIAL, _ALP)),
     )
 }
+# Of dgn.py --adv_type; training/mixed.py says what they are.
+ADVERSARIAL_TYPES = ("gf", "default", "online")
 # Of terms that look at what an attack has made.
 ATTACKED_TERMS = ("adversarial_loss", "alp")
 # Flag that weighs a term → the term, in the order in which they are summed.

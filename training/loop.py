@@ -12,6 +12,7 @@ from data import get_spec, inputs, pipeline
 from errors import RunError
 from files import checkpoints, run_lock, tf1_checkpoints, training_log
 from networks import heads, restoring
+from networks.network import Network
 from resnet_model import WEIGHT_DECAY, named_variables, weight_decay_loss
 from training import (
     NO_ATTACK,
@@ -31,7 +32,7 @@ LARGEST_COST = 1e6
 
 def make_train_loop(strategy, model, optimizer, head: heads.Head, batch_size: int,
                     *, weights: tuple[tuple[str, float], ...] = OBJECTIVES["plain"].weights,
-                    attack: TrainingAttack = NO_ATTACK,
+                    attack: TrainingAttack | None = NO_ATTACK,
                     weight_decay: float = WEIGHT_DECAY, jit_compile: bool = False):
     """The traced training loop.
 
@@ -42,7 +43,7 @@ def make_train_loop(strategy, model, optimizer, head: heads.Head, batch_size: in
       head: of the model.
       batch_size: images per step over all replicas.
       weights: of the terms of `training.losses.TERMS` that are minimised, with weight decay.
-      attack: of terms that look at attacked images.
+      attack: of terms that look at attacked images; None: the iterator gives those.
       weight_decay: its factor.
       jit_compile: whether XLA compiles the gradients.
 
@@ -52,9 +53,15 @@ def make_train_loop(strategy, model, optimizer, head: heads.Head, batch_size: in
       last step, or of the first one that is NaN or above LARGEST_COST; good_steps is the number of
       steps before that. The parts are the terms of the same step as they are, means over the batch;
       none of an objective of one term. The iterator gives images and labels, where attacked images are
-      looked at also the start of their attack.
+      looked at also the start of their attack, or themselves.
     """
     attacked = is_attacked(weights)
+
+    def attacked_images(images, labels, given):
+        if attack is None:
+            return given
+        return adversarial.craft(model, head, images, labels, given, attack)
+
     # 100 % adversarial training looks at no clean image, and its batch norm at none either.
     clean = any(name != "adversarial_loss" for name, _ in weights)
 
@@ -76,9 +83,9 @@ def make_train_loop(strategy, model, optimizer, head: heads.Head, batch_size: in
         # Without the update: XLA cannot wait for the gradients of other replicas.
         gradients = tf.function(gradients, jit_compile=True)
 
-    def replica_step(images, labels, *start):
+    def replica_step(images, labels, *given):
         # Outside the tape, so that what it makes is a constant.
-        made = [adversarial.craft(model, head, images, labels, *start, attack)] if attacked else []
+        made = [attacked_images(images, labels, *given)] if attacked else []
         cost, told, slopes = gradients(images, labels, *made)
         optimizer.apply(slopes, model.trainable_variables)
         return cost, told
@@ -162,9 +169,23 @@ class Options:
     warn: Callable[[str], None] = lambda sentence: None
 
 
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """Where a run has its first weights and its batches from, in place of its seed and its images.
+
+    Attributes:
+      initialise: sets the weights of the network that was built.
+      batches: from the first step to a dataset of global batches: images, labels and, where attacked
+        images are looked at, those.
+    """
+
+    initialise: Callable[[Network], None]
+    batches: Callable[[int], tf.data.Dataset]
+
+
 def train(run: checkpoints.TrainingRun, strategy: tf.distribute.Strategy,
           train_set: inputs.ImageSet, test_set: inputs.ImageSet | None,
-          options: Options) -> tuple[int, dict | None]:
+          options: Options, source: Source | None = None) -> tuple[int, dict | None]:
     """Trains up to `run.total_steps`, from the newest whole checkpoint in log_root if there is one.
 
     Args:
@@ -173,6 +194,7 @@ def train(run: checkpoints.TrainingRun, strategy: tf.distribute.Strategy,
       train_set: images to train on.
       test_set: images for the test precision every 500 steps, or None.
       options: where it is kept.
+      source: of its batches, on one host; None: they are drawn from `train_set`.
 
     Returns:
       Exit code (0, or 128 + the number of the signal that stopped the run) and the last figures,
@@ -184,6 +206,8 @@ def train(run: checkpoints.TrainingRun, strategy: tf.distribute.Strategy,
       RunError: the loss is not finite or explodes, the disk is full, or a worker is lost.
     """
     network, optimizer = _build(run, strategy)
+    if source:
+        source.initialise(network)
     store = checkpoints.Checkpoints(
         options.log_root, run, named_variables(network.model), named_variables(optimizer),
         keep=options.keep_checkpoints)
@@ -205,11 +229,14 @@ def train(run: checkpoints.TrainingRun, strategy: tf.distribute.Strategy,
         reporter = stack.enter_context(
             Reporter(run, network, strategy, test_set, options, start)
             if workers.is_chief else Silent())
-        loop = make_train_loop(strategy, network.model, optimizer, network.head, run.batch_size,
-                               weights=run.objective_weights, attack=TrainingAttack(
-                                   run.attack_eps, run.attack_step_size, run.attack_iterations),
-                               weight_decay=run.weight_decay, jit_compile=options.jit_compile)
-        advance = functools.partial(loop, iter(_batches(strategy, run, train_set, start)))
+        loop = make_train_loop(
+            strategy, network.model, optimizer, network.head, run.batch_size,
+            weights=run.objective_weights, attack=None if source else TrainingAttack(
+                run.attack_eps, run.attack_step_size, run.attack_iterations),
+            weight_decay=run.weight_decay, jit_compile=options.jit_compile)
+        batches = (strategy.experimental_distribute_dataset(source.batches(start)) if source
+                   else _batches(strategy, run, train_set, start))
+        advance = functools.partial(loop, iter(batches))
         exit_code = _run_steps(advance, start, run, store, workers, reporter, options)
     return exit_code, reporter.figures
 

@@ -104,7 +104,7 @@ def test_a_damaged_identity(tmp_path, text):
     expected = (f"expected what a generator was made of in {folder.path}/generator.json. "
                 "Received: something else.")
     assert sentence(folder.check) == sentence(folder.restore, variables(0.0)) == expected
-    find = [tmp_path.parent, tmp_path.name, OURS, 4]
+    find = [tmp_path.parent, tmp_path.name, OURS, range(4)]
     assert sentence(dgn_files.find_generators, *find) == expected
 
 
@@ -139,9 +139,10 @@ def test_names_of_the_folders(tmp_path):
 def test_generators_of_all_classes(tmp_path):
     for label in range(3):
         save(class_dir(tmp_path, label), value=float(label), **{"class": label})
-    found = dgn_files.find_generators(class_dir(tmp_path, 0).parents[1], "nce", OURS, 3)
-    assert [folder.path for folder in found] == [class_dir(tmp_path, label) for label in range(3)]
-    assert [folder.identity["class"] for folder in found] == [0, 1, 2]
+    found = dgn_files.find_generators(class_dir(tmp_path, 0).parents[1], "nce", OURS, range(3))
+    assert {label: folder.path for label, folder in found.items()} == {
+        label: class_dir(tmp_path, label) for label in range(3)}
+    assert [folder.identity["class"] for folder in found.values()] == [0, 1, 2]
 
 
 @pytest.mark.parametrize(("there", "words"), [
@@ -150,7 +151,7 @@ def test_generators_of_all_classes(tmp_path):
 def test_those_that_are_missing_are_named(tmp_path, there, words):
     for label in there:
         save(class_dir(tmp_path, label))
-    find = [class_dir(tmp_path, 0).parents[1], "nce", OURS, 10]
+    find = [class_dir(tmp_path, 0).parents[1], "nce", OURS, range(10)]
     if not words:
         assert len(dgn_files.find_generators(*find)) == 10
         return
@@ -161,18 +162,28 @@ def test_those_that_are_missing_are_named(tmp_path, there, words):
         f"Received: {len(there)} generators.")
 
 
+def test_only_those_that_are_asked_for_must_be_there(tmp_path):
+    for label in (2, 5):
+        save(class_dir(tmp_path, label))
+    find = [class_dir(tmp_path, 0).parents[1], "nce", OURS]
+    assert list(dgn_files.find_generators(*find, [2, 5])) == [2, 5]
+    assert "expected generators of classes 2, 4, 5 in" in sentence(
+        dgn_files.find_generators, *find, [2, 4, 5])
+
+
 def test_one_that_is_not_finished_is_missing(tmp_path):
     for label in range(3):
         save(class_dir(tmp_path, label), **({"step": 2, "losses": [1.0]} if label == 1 else {}))
     (class_dir(tmp_path, 2) / "model.ckpt-4.index").unlink()
     assert "those of 1, 2 are missing" in sentence(
-        dgn_files.find_generators, class_dir(tmp_path, 0).parents[1], "nce", OURS, 3)
+        dgn_files.find_generators, class_dir(tmp_path, 0).parents[1], "nce", OURS, range(3))
 
 
 def test_generators_of_another_network_are_refused(tmp_path):
     for label in range(2):
         save(class_dir(tmp_path, label), **(OTHERS if label else {}))
-    assert sentence(dgn_files.find_generators, class_dir(tmp_path, 0).parents[1], "nce", OURS, 2) == (
+    find = [class_dir(tmp_path, 0).parents[1], "nce", OURS, range(2)]
+    assert sentence(dgn_files.find_generators, *find) == (
         f"{class_dir(tmp_path, 1)} was made for another network: expected "
         "weights_sha256=aaaaaaaaaaaa…. Received: bbbbbbbbbbbb….")
 
