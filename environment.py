@@ -49,6 +49,8 @@ def open_streams() -> None:
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 open as long as the program
+    # Line by line into a file, too: the log of a run of hours is to tell how far it is.
+    sys.stdout.reconfigure(line_buffering=True)
 
 
 def refuse_variables() -> None:

@@ -199,7 +199,8 @@ class Crafter:
                                ) | {"iterations": np.full(len(x), self._iterations, np.int32)}
         result = worst_of_restarts(
             attack_rows, x, self.restarts, settled=clean and clean.wrong, saver=saver,
-            images_done=lambda images: listener.rows_done(images, None))
+            images_done=lambda images: listener.rows_done(images, None),
+            restarts_done=lambda number, left: listener.restarts_done(number, left, len(x)))
         told = {"target": targets[0]} if targets else {}
         return result | told | {"iterations": self._iterations * result.pop("num_restarts")}
 

@@ -123,6 +123,12 @@ def as_json(rows: Mapping[str, Mapping[str, Cell]]) -> dict[str, Any]:
                    for column, one in cells.items()} for name, cells in rows.items()}
 
 
+def from_json(found: Mapping[str, Any]) -> dict[str, dict[str, Cell]]:
+    """What `as_json` made JSON values of."""
+    return {name: {column: Cell(**{field: Share(*value) for field, value in one.items()})
+                   for column, one in cells.items()} for name, cells in found.items()}
+
+
 def as_table(rows: Mapping[str, Mapping[str, Cell]]) -> tuple[Sequence[str], list[Sequence]]:
     """Head and rows of a CSV file: a line for each cell."""
     head = ("network", "column", "right", "low", "high", "n", "changed", "success_on_right")

@@ -22,6 +22,9 @@ class Silent(contextlib.nullcontext):
     def stage_done(self, stage: int, success: np.ndarray) -> None:
         """Stage `stage` of a search, from 1, is finished with success bool [m] of its images."""
 
+    def restarts_done(self, restarts: int, left: int, images: int) -> None:
+        """So many restarts of `images` images are done, of which `left` are not broken."""
+
     def round_done(self, averages: Mapping[str, float | None]) -> None:
         """A round is finished; its averages as `run_sweep` gives them."""
 
@@ -79,6 +82,10 @@ class Progress(Silent):
                        f"{self._num_batches}({self._seconds():f} sec) "
                        f"{'Success' if is_success else 'Fail'}")
             self._stage_rows[stage - 1] += 1
+
+    def restarts_done(self, restarts, left, images):
+        """As of `Silent`: a line."""
+        self._note(f"{restarts} restarts: {left} of {images} images left ({self._seconds():f} sec)")
 
     def round_done(self, averages):
         """As of `Silent`: the averages in the original's words."""

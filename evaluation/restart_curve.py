@@ -4,10 +4,8 @@ import dataclasses
 
 import numpy as np
 
+from evaluation.restarts import TOLD
 from evaluation.success import Share, share
-
-# After which restarts it is told on screen, and after the last.
-TOLD = (1, 10, 100, 1000, 10_000)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,6 +15,8 @@ import numpy as np
 MANY_RESTARTS = 100
 # Between two savings of what an unfinished part has come to.
 SECONDS_PER_SAVING = 60.0
+# After which restarts it is told how many images are left.
+TOLD = (1, 10, 100, 1000, 10_000)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +55,8 @@ class Restarts:
 
 def worst_of_restarts(attack_rows: Callable, x: np.ndarray, restarts: Restarts, *,
                       settled: np.ndarray | None = None, saver: Saver = NOWHERE,
-                      images_done: Callable[[int], None] = lambda count: None
+                      images_done: Callable[[int], None] = lambda count: None,
+                      restarts_done: Callable[[int, int], None] = lambda number, left: None
                       ) -> dict[str, np.ndarray]:
     """Attacks images from many starts and keeps the worst for each.
 
@@ -68,6 +71,8 @@ def worst_of_restarts(attack_rows: Callable, x: np.ndarray, restarts: Restarts, 
         not attacked.
       saver: of what an unfinished run has come to.
       images_done: told how many images more are finished.
+      restarts_done: where broken images leave, told one of TOLD when all images have had so many
+        restarts, and how many images are left.
 
     Returns:
       The arrays of `attack_rows`, n rows; "restart" int32 [n], the start that is kept; "first_broken"
@@ -80,10 +85,13 @@ def worst_of_restarts(attack_rows: Callable, x: np.ndarray, restarts: Restarts, 
     cursor = state.restore(saver.load())
     queue, saved = _Queue(restarts.number, *cursor), time.monotonic()
     images_done(state.num_ended())
+    milestones = [number for number in TOLD if queue.restart < number <= restarts.number]
     while len((rows := queue.take(~state.done(), restarts.rows_per_call))[0]):
         before = state.num_ended()
         state.add(*rows, attack_rows(*rows))
         images_done(state.num_ended() - before)
+        while restarts.drop and milestones and milestones[0] <= queue.restart:
+            restarts_done(milestones[0], state.num_left(milestones.pop(0)))
         if time.monotonic() - saved > SECONDS_PER_SAVING:
             saver.save(state.saved(queue.restart, queue.image))
             saved = time.monotonic()
@@ -187,6 +195,11 @@ class _State:
     def num_ended(self):
         """Images that have left or had their last restart."""
         return int(self._ended.sum())
+
+    def num_left(self, restarts):
+        """Images that the first so many restarts have not broken."""
+        first = self.arrays["first_broken"]
+        return int(np.count_nonzero((first < 0) | (first >= restarts)))
 
     def num_restarts(self):
         """Restarts of each image until it left, int32 [n]."""

@@ -160,8 +160,7 @@ def score_rounds(subject: Subject, craft: Callable, records: Sequence[str] = (),
     x_adv, outputs, image_rows, averages = [], [], [], []
     for number, eps in enumerate(subject.eps_values):
         # By the clean images: every eps aims at the same classes.
-        crafted = craft(number, logits, features, Listener(partial(progress.rows_done, eps),
-                                                           progress.stage_done))
+        crafted = craft(number, logits, features, _listener(progress, eps))
         x_adv.append(crafted["adversarial"])
         outputs.append(outputs_of(*forward(crafted["adversarial"])))
         image_rows.append(per_image(eps, subject, clean, outputs[-1], crafted)
@@ -194,8 +193,11 @@ def craft_pieces(work: Sweep, pieces: Sequence[attack_parts.Piece], progress=NOB
     clean, targets = clean_of(work, work.crafter, logits, features), work.choose_targets(logits)
     for piece in pieces:
         eps = work.eps_values[piece.round_number]
-        _craft_part(work, clean, targets, piece, Listener(partial(progress.rows_done, eps),
-                                                          progress.stage_done))
+        _craft_part(work, clean, targets, piece, _listener(progress, eps))
+
+
+def _listener(progress, eps):
+    return Listener(partial(progress.rows_done, eps), progress.stage_done, progress.restarts_done)
 
 
 def of_restarts(work: Sweep, number: int) -> dict[str, np.ndarray]:

@@ -126,6 +126,17 @@ def test_every_image_is_told_of_once(drop):
     assert sum(told) == NUM and min(told) >= 0
 
 
+@pytest.mark.parametrize("rows_per_call", [1, 5, 1000])
+def test_milestones_are_told_while_it_runs(rows_per_call):
+    told = []
+    run(drop=True, rows_per_call=rows_per_call, restarts_done=lambda *pair: told.append(pair))
+    assert told == [(number, int(np.sum((FIRST < 0) | (FIRST >= number)))) for number in (1, 10)]
+
+
+def test_where_nobody_leaves_no_milestone_is_told():
+    run(drop=False, restarts_done=lambda *pair: pytest.fail(f"told {pair}"))
+
+
 def test_losses_of_every_restart_are_kept():
     def attack(images, numbers):
         return {"adversarial": X[images], "merit": MARGIN[images, numbers],
