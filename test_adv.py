@@ -237,20 +237,22 @@ def _run_and_save(victim, job, work, folder, *, more_steps=False, whole_box=Fals
         looks["check_steps_gain"] = second_looks.steps_gain(
             work, attacked, _crafter(victim, longer, second_looks.MOST_IMAGES)[0])
         print(f"Twice the steps raise what is won by {100 * looks['check_steps_gain']:.1f} points.")
-    _tell_of_restarts(job, work, attacked, folder)
+    files = _tell_of_restarts(job, work, attacked, folder)
     if whole_box:
         looks["whole_box_success"] = second_looks.whole_box_success(work, work.crafter)
         print(f"With the whole box to move in {100 * looks['whole_box_success']:.1f} % are won.")
     _save(victim, work, attacked, averages, folder, job.method,
           {"attack_chunk": work.crafter.chunk, "variant": job.variant, **job.knowledge(), **looks,
            "identity_sha256": work.parts.digest}, work.parts.discard)
+    result_files.remove_restart_files(folder, files)  # of results that these replace
 
 
 def _tell_of_restarts(job, work, attacked, folder):
-    """What restarts have added, on screen and as a picture; the losses where they are kept."""
+    """What restarts have added, on screen and as a picture; the losses where they are kept. Returns the
+    names of the files."""
     restarts = work.crafter.restarts
     if restarts is None or (restarts.number < 2 and not restarts.losses):
-        return
+        return ()
     curves, num_images = {}, len(work.labels)
     per_image = attacked.per_image
     for round_number, eps in enumerate(work.eps_values):
@@ -268,6 +270,7 @@ def _tell_of_restarts(job, work, attacked, folder):
             result_files.save_losses(folder, found["losses"].T)
     drawing.panels(os.path.join(folder, RESTARTS_PICTURE), [panel(curves)],
                    f"{job.variant}, worst of its restarts")
+    return result_files.RESTART_FILES if restarts.losses else result_files.RESTART_FILES[1:]
 
 
 def _save(victim, subject, attacked, averages, folder, method, told, when_saved=lambda: None):

@@ -59,13 +59,20 @@ def verdict(found: Sequence[dict[str, Any]]) -> str:
             if (row["norm"], row["eps"], row["rate"]) == (last["norm"], last["eps"], last["rate"])}
     parts = [f"{words} gets {round(row['success']['value'] * row['images'])} of {row['images']} images "
              "answered wrongly although every score has to accept"
-             for attacker, words in (("adaptive", "an attacker who knows the detector"),
-                                     ("oblivious", "one who does not"))
-             if (row := told.get(attacker))]
+             for words, row in _attackers(told)]
     if "adaptive" not in told:
-        parts = [parts[0].replace("one who does not", "an attacker who does not know the detector"),
-                 "of one who does nothing is known"]
+        parts.append("of one who does nothing is known")
     return f"{at}: {'; '.join(parts)}."
+
+
+def _attackers(told):
+    """Who is told of, in words, and its row; who comes second is "one"."""
+    if "adaptive" in told:
+        yield "an attacker who knows the detector", told["adaptive"]
+    if "oblivious" in told:
+        first = "adaptive" not in told
+        yield f"{'an attacker' if first else 'one'} who does not{' know the detector' * first}", told[
+            "oblivious"]
 
 
 def table(found: Sequence[dict[str, Any]], rate: float) -> str:

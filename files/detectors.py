@@ -102,8 +102,8 @@ def _check_ranges(arrays, path):
             ("fitted_on", np.all(arrays["fitted_on"] >= 0), "row numbers"),
             ("kernels", arrays["kernels"].size, "at least one")):
         if not good:
-            raise InputError(f"expected {name} to be {wanted} in {path}. Received: "
-                             f"{name}={np.array2string(arrays[name], threshold=5)}.")
+            shown = np.array2string(arrays[name], threshold=5).removesuffix(".")  # of 0.0 it is "0."
+            raise InputError(f"expected {name} to be {wanted} in {path}. Received: {name}={shown}.")
 
 
 def _check_agreement(found, path):

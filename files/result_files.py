@@ -6,7 +6,7 @@ house. Only NumPy is needed.
 
 import contextlib
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,7 @@ import numpy as np
 from errors import InputError
 from files import atomic
 from files.arrays import as_labels, check_lengths, check_numbers, read_arrays, read_npy, read_text
-from files.names import LOSSES, RESULT_IMAGES, RESULT_TEXTS
+from files.names import LOSSES, RESTARTS_PICTURE, RESULT_IMAGES, RESULT_TEXTS
 
 # One row per image and eps, in results.npz and per_image.csv: units of the network input.
 PER_IMAGE = ("eps", "image_index", "label", "target", "predicted_before", "predicted_after",
@@ -24,6 +24,8 @@ PER_IMAGE = ("eps", "image_index", "label", "target", "predicted_before", "predi
 PER_IMAGE_OPTIONAL = ("first_success", "log_ratio", "evaded", "evades_rounded", "merit", "best_step",
                       "restart", "zero_gradient_steps", "queries", "kappa", "first_broken",
                       "cross_entropy")
+# What attacks with restarts leave besides, the first where it is asked for.
+RESTART_FILES = (LOSSES, RESTARTS_PICTURE, Path(RESTARTS_PICTURE).with_suffix(".csv").name)
 # Probabilities are computed in float32: a row may exceed 1 by rounding.
 _CONFIDENCE_SLACK = 1e-6
 
@@ -76,6 +78,12 @@ def save_attack_results(folder: str | os.PathLike, results: Mapping[str, np.ndar
 def save_losses(folder: str | os.PathLike, losses: np.ndarray) -> None:
     """Writes LOSSES: the cross entropy of each restart and image, float32 [restarts, n]."""
     atomic.write_npy(Path(folder) / LOSSES, np.asarray(losses, np.float32))
+
+
+def remove_restart_files(folder: str | os.PathLike, kept: Collection[str]) -> None:
+    """Removes those of RESTART_FILES that are not kept."""
+    for name in set(RESTART_FILES) - set(kept):
+        (Path(folder) / name).unlink(missing_ok=True)
 
 
 def load_losses(folder: str | os.PathLike) -> np.ndarray:

@@ -68,8 +68,8 @@ for stage in ${STAGES:-target nce susp lrp baselines hardened adaptive grid resn
             [[ -f resnet/test_adv_run.json ]] ||
                 "$python" "$code/test_adv.py" "${resnet[@]}" --mode=attack --attack_method=dgn_nce --eps=0.3 \
                     --detector="$shipped/detector.npz" --eval_batch_count=5 --save_pwd=resnet
-            "$python" "$code/detect.py" --mode=evaluate --dataset=mnist --RCE_train=True \
-                --attack_method=dgn_nce --detector="$shipped/detector.npz" --save_pwd=resnet ;;
+            "$python" "$code/detect.py" --mode=evaluate --attack_method=dgn_nce --save_pwd=resnet \
+                --detector="$shipped/detector.npz" --output_dir=detection ;;
         colours) # Three classes, an hour: not to be compared with what is published.
             "$python" "$code/train.py" "${colours[@]}"
             dgn train "${colours[@]}" --custom_loss=nce --classes=0-2 --dgn_epochs=30

@@ -8,9 +8,10 @@ import html
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from evaluation import grid
 from evaluation.defended_table import CAUTION
 from files.names import ALL_SCORES
-from results import attackers, rmc
+from results import attackers, dgn, rmc
 from results.cells import DATASETS, HERE, NOT_RUN
 from results.tables import accuracy_table, auc_table, shape_table, table
 
@@ -47,9 +48,9 @@ _WHO = {"oblivious": "does not know the detector", "adaptive": "knows the detect
 
 
 def page(found: Mapping[str, Any], attacked: Mapping[str, Any],
-         defended: Mapping[str, Any] | None = None) -> str:
+         defended: Mapping[str, Any] | None = None, made: Mapping[str, Any] | None = None) -> str:
     """The text of index.html; `found` is of `cells.load`, `attacked` of `attackers.load`, `defended` of
-    `rmc.load`."""
+    `rmc.load`, `made` of `dgn.load`."""
     rows = attackers.table_rows(attacked["rows"])
     parts = [
         f"<h1>{_TITLE}</h1>",
@@ -59,7 +60,7 @@ def page(found: Mapping[str, Any], attacked: Mapping[str, Any],
         _chart(attacked["rows"]),
         _table("Images answered wrongly (%), by who knows what and by score",
                table(rows[0], rows[1:])) if rows else f"<p>{NOT_RUN}</p>",
-        *_warnings(attacked.get("warnings", ())), *_defended(defended),
+        *_warnings(attacked.get("warnings", ())), *_defended(defended), *_generated(made),
         "<h2>Accuracy on normal images</h2>", _table("Accuracy", accuracy_table(found)),
         "<h2>Published tables and ours</h2>", f"<p>{_AUC_NOTE}</p>"]
     for dataset in found:
@@ -83,6 +84,24 @@ def _defended(defended):
             f"<p><strong>{_text(CAUTION)}</strong></p>",
             _table("A defended ResNet-8 on MNIST", table(head, rows)),
             _runs("Runtime masking and cleansing", defended["runs"])]
+
+
+def _generated(made):
+    """Networks that were hardened with generated images."""
+    if not made:
+        return []
+    parts = ["<h2>Learned data-generation networks, beside what attacks them</h2>",
+             f"<p><strong>{_text(grid.CAUTION)}</strong></p>"]
+    for caption, rows in (
+            ("Published, in brackets, and ours: right answers (%)", dgn.published_rows(made)),
+            ("Right answers (%): networks side by side", dgn.grid_rows(made)),
+            ("NCE images that a ResNet-32 (RCE) answers wrongly, and its detector",
+             dgn.judged_rows(made)),
+            ("ms an image; images from which on a generator is faster", dgn.speed_rows(made))):
+        if rows:
+            parts.append(_table(caption, table(rows[0], rows[1:])))
+    return [*parts, *(f"<p>{_text(sentence)}</p>" for sentence in dgn.leaks(made)),
+            _runs("Learned data-generation networks", made["runs"])]
 
 
 def _text(value):

@@ -11,9 +11,10 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
+from evaluation import grid
 from evaluation.defended_table import CAUTION
 from files import atomic
-from results import attackers, beyond, logit_pairing, page, pictures, rmc
+from results import attackers, beyond, dgn, logit_pairing, page, pictures, rmc
 from results.cells import DATASETS, HERE, load, load_beyond, short_cells, short_name
 from results.tables import (
     accuracy_table,
@@ -147,6 +148,39 @@ tell. No number of theirs for MNIST or CIFAR-10 could be had.
 """
 
 
+_DGN = """\
+## Learned data-generation networks
+
+MNIST, target mnist_5x30, eps 0.3: one generator a class, trained with one of three custom losses (NCE
+30 of 100 published epochs; LRP 50 of 150; SUSP 60 of 600 at ten times the rate), and networks hardened
+with what they make (gf: half the loss of clean images, half of attacked ones; published epochs). In
+brackets what the original's repository tells; how long its networks and ours were trained differs.
+"""
+_DGN_GRID = """\
+### The grid: right answers, in %
+
+Networks side by side: the target, and what was hardened with images of lrp, nce, susp, fgsm or pgd made
+once against the target (gf), or with PGD at every step (pgd_online).
+"""
+_DGN_SOURCES = """\
+### What was made of the test images
+
+Of the CIFAR-10 generators, three classes and an hour of training, no figure is to be compared with a
+published one.
+"""
+_DGN_JUDGED = """\
+### Do generated images pass as normal? The shipped ResNet-32 (RCE, MNIST) and its detector
+
+NCE generators against that network; of images that it answers wrongly:
+"""
+_DGN_SPEED = """\
+### Speed: ms an image
+
+In brackets the number of images from which on a generator, its training counted, is the faster one;
+never: it is the slower one.
+"""
+
+
 def readme_part(found, attacked=()) -> str:
     """What stands between the markers of the README."""
     claim = ("**Do not rely on these detectors against an attacker who knows them.** "
@@ -155,9 +189,9 @@ def readme_part(found, attacked=()) -> str:
                       _README_END])
 
 
-def report(found, experiments, more=None, attacked=None, paired=None, defended=None) -> str:
+def report(found, experiments, more=None, attacked=None, paired=None, defended=None, made=None) -> str:
     """The text of REPORT.md; `more` is of `cells.load_beyond`, `attacked` of `attackers.load`, `paired`
-    of `logit_pairing.load`, `defended` of `rmc.load`."""
+    of `logit_pairing.load`, `defended` of `rmc.load`, `made` of `dgn.load`."""
     more = more or {"deeper": [], "seeds": [], "runs": {}}
     lines = [_REPORT_NOTE, "## Accuracy", "", _ACCURACY_NOTE, *accuracy_table(found), "",
              _TRAINING, "",
@@ -178,6 +212,7 @@ def report(found, experiments, more=None, attacked=None, paired=None, defended=N
     lines += ["### Runs", "", *map(_run_line, more["runs"].items()), ""] if more["runs"] else []
     lines += _pairing_part(paired) if paired and paired["rows"] else []
     lines += _defended_part(defended) if defended and defended["rows"] else []
+    lines += _generated_part(made) if made else []
     lines += ["## Where ours falls short: what was tried", "", _SHORT_NOTE]
     for entry in experiments:
         cells = ", ".join(map(_cell_name, entry["cells"]))
@@ -214,6 +249,22 @@ def _defended_part(defended):
             *map(_run_line, defended["runs"].items()), ""]
 
 
+def _generated_part(made):
+    lines = [_DGN, f"**{grid.CAUTION}**", ""]
+    for note, rows in ((None, dgn.published_rows(made)), (_DGN_GRID, dgn.grid_rows(made)),
+                       (_DGN_SOURCES, dgn.source_rows(made)), (_DGN_JUDGED, dgn.judged_rows(made)),
+                       (_DGN_SPEED, dgn.speed_rows(made)), (None, dgn.bar_rows(made))):
+        if rows:
+            lines += [*([note] if note else []), *table(rows[0], rows[1:]), ""]
+        if note is _DGN_GRID:
+            lines += [*(f"- {sentence}" for sentence in dgn.leaks(made)), "",
+                      f"![The grid]({dgn.PICTURES[0]})", ""]
+        if note is _DGN_SOURCES:
+            lines += [line for path in dgn.PICTURES[1:] for line in (
+                f"![{path}]({path})", "")]
+    return [*lines, "### Runs", "", *map(_run_line, made["runs"].items()), ""]
+
+
 def _run_line(item):
     name, run = item
     versions = ", ".join(f"{package} {run['versions'][package]}" for package in (
@@ -246,10 +297,11 @@ def main() -> int:
     pictures.draw_training()
     found = load()
     whole = report(found, load_experiments(), load_beyond(), attackers.load(), logit_pairing.load(),
-                   rmc.load())
+                   rmc.load(), dgn.load())
     for path, text in ((README, with_part(README.read_text(encoding="utf-8"), readme_part(
             found, attackers.load()["rows"]))),
-                       (REPORT, whole), (page.PAGE, page.page(found, attackers.load(), rmc.load()))):
+                       (REPORT, whole), (page.PAGE, page.page(
+                           found, attackers.load(), rmc.load(), dgn.load()))):
         with atomic.atomic_path(path) as temporary:
             temporary.write_text(text, encoding="utf-8")
         sys.stdout.write(f"{path.relative_to(HERE.parent)}\n")

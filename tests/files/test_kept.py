@@ -8,7 +8,15 @@ import numpy as np
 import pytest
 
 from errors import InputError
-from files import attack_results, checkpoints, detectors, judgements, provenance, training_log
+from files import (
+    attack_results,
+    checkpoints,
+    detectors,
+    judgements,
+    provenance,
+    result_files,
+    training_log,
+)
 from files.names import IMAGE_GRID
 from files.result_files import WRITTEN
 from tests.files.test_checkpoints import RUN, resume_toy, save_toy, toy_variables
@@ -144,3 +152,13 @@ def test_a_fifo_among_checkpoints_is_not_waited_for(tmp_path, name):
     (tmp_path / name).unlink(missing_ok=True)
     os.mkfifo(tmp_path / name)
     assert checkpoints.newest_whole(str(tmp_path)) == (path, ())
+
+
+def test_files_of_restarts_that_replaced_results_had_are_removed(tmp_path):
+    for name in (*result_files.RESTART_FILES, "restarts.txt"):
+        (tmp_path / name).write_text("old")
+    result_files.remove_restart_files(tmp_path, ["restarts.png", "restarts.csv"])
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "restarts.csv", "restarts.png", "restarts.txt"]
+    result_files.remove_restart_files(tmp_path, ())
+    assert [path.name for path in tmp_path.iterdir()] == ["restarts.txt"]

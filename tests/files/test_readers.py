@@ -325,7 +325,8 @@ NETWORK = {"dataset": "digits", "image_shape": [8, 8, 1], "num_classes": 2, "obj
 
 
 @pytest.mark.parametrize(("changed", "words"), [
-    ({"bandwidth": 0.0}, "bandwidth to be above 0"), ({"bandwidth": -1.0}, "bandwidth to be above 0"),
+    ({"bandwidth": 0.0}, r"bandwidth to be above 0 in .*\. Received: bandwidth=0\.$"),
+    ({"bandwidth": -1.0}, "bandwidth to be above 0"),
     ({"eta": -1.0}, "eta to be above 0"), ({"non_me_variance": -0.5}, "at least 0"),
     ({"bandwidth": np.nan}, "finite numbers"),
     ({"kernels": np.full((3, 4, 2), np.inf)}, "finite numbers"),
