@@ -137,6 +137,9 @@ at most 20 epochs; shares with 95 % intervals: what lies closer together is no d
 on the network as it was trained; fpa and gmsa follow the defender (5 rounds, docs/rmc.md), and a fresh
 one answers.
 """
+_RMC_DEEP = """\
+### The shipped ResNet-32 (RCE), an augmented set of 4 times 2,000 images
+"""
 _RMC_PUBLISHED = """\
 ### Published: ImageNet, ResNet-152, accuracy / attack success, in %
 
@@ -244,9 +247,13 @@ def _pairing_part(paired):
 
 def _defended_part(defended):
     rows = rmc.table_rows(defended)
-    return [_RMC, f"**{CAUTION}**", "", *table(rows[0], rows[1:]), "", _RMC_PUBLISHED,
-            *table(rmc.PUBLISHED[0], rmc.PUBLISHED[1:]), "", "### Runs", "",
-            *map(_run_line, defended["runs"].items()), ""]
+    deep = defended.get("resnet32", {"rows": [], "runs": {}})
+    lines = [_RMC, f"**{CAUTION}**", "", *table(rows[0], rows[1:]), ""]
+    if deep["rows"]:
+        rows = rmc.table_rows(deep)
+        lines += [_RMC_DEEP, *table(rows[0], rows[1:]), ""]
+    return [*lines, _RMC_PUBLISHED, *table(rmc.PUBLISHED[0], rmc.PUBLISHED[1:]), "", "### Runs", "",
+            *map(_run_line, (defended["runs"] | deep["runs"]).items()), ""]
 
 
 def _generated_part(made):

@@ -31,7 +31,7 @@ PUBLISHED = (("network", "clean", "PGD-10, 8/255", "PGD-10, 16/255", "PGD-100, 1
 _SHARES = ("clean", "attacked", "reached")
 # Of what a training and an evaluation leave, in the folder of rmc.sh.
 _TRAINING = "resnet8/train"
-_AUGMENTED = "rmc_mnist"
+_AUGMENTED, _DEEP = "rmc_mnist", "rmc_resnet32"
 
 
 def collect(work: Path) -> dict[str, Any]:
@@ -42,16 +42,23 @@ def collect(work: Path) -> dict[str, Any]:
 
     Returns:
       {"rows": [...], "runs": {name: run}}: rows with the fields of `defended_table.Line`, shares as
-      [value, low, high, n].
+      [value, low, high, n]; under "resnet32" the same of the shipped ResNet-32, where it was run.
 
     Raises:
       InputError: `work` has no finished evaluation.
     """
-    augmented = rmc_files.load(work / _AUGMENTED).sha256
-    runs = defended_table.find([work], augmented, lambda sentence: None)
-    if not runs:
+    found = _of_set(work, _AUGMENTED)
+    if not found["rows"]:
         raise InputError(f"expected evaluations of results/rmc.sh in {work}. Received: none.")
-    return {"rows": [line._asdict() for line in defended_table.lines(runs)],
+    deep = _of_set(work, _DEEP) if (work / _DEEP).is_dir() else {}
+    return found | ({"resnet32": deep} if deep.get("rows") else {})
+
+
+def _of_set(work, folder):
+    """Rows and runs of the evaluations with an augmented set."""
+    augmented = rmc_files.load(work / folder).sha256
+    runs = defended_table.find([work], augmented, lambda sentence: None)
+    return {"rows": [line._asdict() for line in defended_table.lines(runs)] if runs else [],
             "runs": {str(run.folder.relative_to(work)): run_of(run.record) for run in runs}}
 
 

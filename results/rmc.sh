@@ -38,3 +38,13 @@ eval_ gmsa_avg/sequential_nearest --rmc_stream=adv --rmc_num_eval="$known" --rmc
     --rmc_rounds=5
 eval_ gmsa_min/reset_nearest --rmc_state=reset --rmc_stream=adv --rmc_num_eval="$known" \
     --rmc_attack=gmsa_min --rmc_rounds=5
+
+# The shipped ResNet-32 with RCE: a smaller augmented set, the defender alone.
+shipped=(--dataset=mnist --train_data_path="$data/data_train.bin" --eval_data_path="$data/data_test.bin"
+         --RCE_train=True --log_root="$code/pretrained/mnist_resnet32_rce" --rmc_dir=rmc_resnet32)
+if [[ ! -f resnet32/sequential_nearest/rmc_run.json ]]; then
+    "$python" "$code/rmc.py" --mode=augment "${shipped[@]}" --rmc_num_train=2000
+    "$python" "$code/rmc.py" --mode=features "${shipped[@]}"
+    "$python" "$code/rmc.py" "${shipped[@]}" --rmc_epochs=20 --rmc_stream=adv --rmc_num_eval="${DEEP_POINTS:-20}" \
+        --save_pwd=resnet32/sequential_nearest
+fi
