@@ -116,9 +116,14 @@ class WorstCase:
     shrinking: tuple[str, ...]
 
     @property
+    def won(self) -> np.ndarray:
+        """Whether each image is answered wrongly, bool [n]."""
+        return self.part < PARTS.index("refused")
+
+    @property
     def success(self) -> Share:
         """The share of images that are answered wrongly."""
-        return share(self.part < PARTS.index("refused"))
+        return share(self.won)
 
     @property
     def of_answered(self) -> Share:

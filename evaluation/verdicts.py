@@ -1,6 +1,7 @@
 """What a detector is worth, in words: the worst that each attacker reaches, and why to doubt it."""
 
 import dataclasses
+import itertools
 import textwrap
 from collections.abc import Sequence
 from typing import Any
@@ -9,7 +10,7 @@ import numpy as np
 
 from defenses import SCORES
 from defenses.detector import Detector
-from evaluation import evidence, soundness
+from evaluation import evidence, metrics, soundness
 from evaluation.evidence import Run
 from evaluation.success import ATTACKERS, Tried, budgets, reached, worst_case
 from files.names import ALL_SCORES
@@ -42,6 +43,29 @@ def rows(rounds: Sequence[Tried], detector: Detector) -> list[dict[str, Any]]:
                             "success": case.success._asdict(),
                             "success_of_answered": case.of_answered._asdict(),
                             "detected": case.detected._asdict(), "parts": case.shares()})
+    return found
+
+
+def gains(rounds: Sequence[Tried], detector: Detector) -> list[dict[str, Any]]:
+    """By how much who knows the detector wins more than who does not, of the same images.
+
+    Returns:
+      "norm", "eps", "score", "rate", "images", and under "gain" value, low and high: the difference of
+      shares, by the paired bootstrap of `evaluation.metrics.mean`; of budgets both were tried at.
+    """
+    pair, found = ("adaptive", "oblivious"), []
+    for norm, eps in budgets(rounds):
+        if any(eps > reached(rounds, norm, attacker) for attacker in pair):
+            continue
+        for score, rate in itertools.product((*detector.score_names, ALL_SCORES),
+                                             detector.false_refusal_rates.tolist()):
+            # Both of the images that all attacks have, in one order.
+            cases = [worst_case(rounds, score, rate, norm=norm, eps=eps, attacker=attacker)
+                     for attacker in pair]
+            if all(cases) and len(cases[0].image):
+                knows, not_ = (case.won.astype(float) for case in cases)
+                found.append({"norm": norm, "eps": eps, "score": score, "rate": rate,
+                              "images": len(knows), "gain": metrics.mean(knows - not_)._asdict()})
     return found
 
 
@@ -123,11 +147,17 @@ def _in_8_bits(row):
             f"{100 * row['won_rounded']:.1f} % once its images are stored in 8 bits.")
 
 
+def _gained(row):
+    value, low, high = (100 * number for number in row["gain"].values())
+    return (f"{_NORMS[row['norm']]} {row['eps']:.4g}, every score: who knows the detector wins "
+            f"{value:.1f} points more [{low:.1f}, {high:.1f}], image by image.")
+
+
 def told(runs: Sequence[Run], detector: Detector) -> tuple[str, dict[str, Any]]:
     """What is said on screen of a detector under attack, and the same as JSON values: "success",
-    "warnings", "rounded", "not_checked", "verdict"."""
+    "gains", "warnings", "rounded", "not_checked", "verdict"."""
     rounds = [tried for run in runs for tried in run.tried]
-    found = rows(rounds, detector)
+    found, more = rows(rounds, detector), gains(rounds, detector)
     flaws, unchecked = evidence.look(runs, detector)
     raised = [*soundness.caveats(rounds, detector), *flaws]
     # One rate fits the screen, the laxest for the attacker; the files hold all.
@@ -137,13 +167,15 @@ def told(runs: Sequence[Run], detector: Detector) -> tuple[str, dict[str, Any]]:
         rate = max(detector.false_refusal_rates.tolist())
         lines += [f"Images answered wrongly, of all that were not fitted on, T of {100 * rate:g} %:",
                   table(found, rate), ""]
+        lines += [_wrapped(_gained(row)) for row in more if (row["score"], row["rate"]) == (
+            ALL_SCORES, rate)]
     levels = _rounded(runs)
     lines += [_wrapped(_in_8_bits(row)) for row in levels
               if abs(row["won"] - row["won_rounded"]) > _ROUNDING_MATTERS]
     lines += [_wrapped(f"{caveat.flag}: {caveat.sentence}") for caveat in raised]
     lines.append(_wrapped(soundness.not_checked(unchecked)))
     return "\n".join(lines), {
-        "verdict": said, "success": found,
+        "verdict": said, "success": found, "gains": more,
         "warnings": [dataclasses.asdict(caveat) for caveat in raised],
         "rounded": levels,
         "not_checked": sorted(unchecked, key=lambda flag: int(flag[1:]))}

@@ -191,6 +191,25 @@ def test_the_verdict_says_who_gets_what():
     assert "nothing is known" in verdicts.told([], of)[0]
 
 
+def test_what_knowing_the_detector_wins_is_paired():
+    """By hand: who knows it wins the first 90 of 120, who does not the first 30, of the same images."""
+    first = np.arange(120)
+    (adaptive, oblivious), of = sound()
+    pair = [dataclasses.replace(one, wrong=first < count, accepted=adaptive.accepted)
+            for one, count in ((adaptive, 90), (oblivious, 30))]
+    words, told = verdicts.told(runs(pair), of)
+    row, = [row for row in told["gains"] if (row["score"], row["rate"]) == ("all", RATE)]
+    assert row["images"] == 120 and row["gain"]["value"] == 0.5
+    # Of 0s and 1s drawn 120 at a time: 1.96 standard errors either way, ± 9 points.
+    assert 0.38 < row["gain"]["low"] < 0.45 and 0.55 < row["gain"]["high"] < 0.62
+    assert "wins 50.0 points more [" in words
+    assert verdicts.told(runs(pair[:1]), of)[1]["gains"] == []
+    # The same images won by both are no difference, and have no interval.
+    same = dataclasses.replace(pair[1], wrong=pair[0].wrong)
+    rows = verdicts.told(runs([pair[0], same]), of)[1]["gains"]
+    assert all(set(row["gain"].values()) == {0.0} for row in rows)
+
+
 def test_beyond_what_was_tried_nothing_is_known():
     """Who knows the detector was tried at 0.1 alone: what that won is no figure of 0.2."""
     (adaptive, oblivious), of = sound()
