@@ -62,6 +62,23 @@ def save_evaluation(folder: str | os.PathLike, tag: str, rows: Sequence[Mapping[
     return path
 
 
+def load_evaluation(path: str | os.PathLike) -> dict[str, Any]:
+    """What evaluation_<tag>.json holds: "format", "rows" and, from format 2 on, what is told of
+    attackers.
+
+    Raises:
+      InputError: it is no such file, or of a later format.
+    """
+    found = atomic.read_json(path)
+    if isinstance(found, list):
+        found = {"format": 1, "rows": found}
+    known = isinstance(found, dict) and found.get("format") in range(1, _FORMAT + 1)
+    if not known or not isinstance(found.get("rows"), list):
+        raise InputError(f"expected an evaluation of detect.py, of format 1 to {_FORMAT}, in {path}. "
+                         "Received: something else.")
+    return found
+
+
 # First columns of the answers.
 _ANSWER = ("image", "answer", "label")
 

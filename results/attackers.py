@@ -14,7 +14,7 @@ from typing import Any
 
 from defenses import SCORES
 from files import atomic, provenance
-from files.judgements import evaluation_files
+from files.judgements import evaluation_files, load_evaluation
 from files.names import ALL_SCORES, OBJECTIVE_OF_TAG, challenge_dir
 from results import command
 from results.cells import DATASETS, HERE, NOT_RUN
@@ -38,11 +38,11 @@ def collect(work: Path) -> dict[str, Any]:
             path = folder / challenge_dir("standard", "linf", dataset) / evaluation_files(tag)[0]
             if not path.is_file():
                 continue
-            evaluation = json.loads(path.read_text(encoding="utf-8"))
+            evaluation = load_evaluation(path)
             found["warnings"] += [
                 {"dataset": dataset, "objective": objective, "seed": seed, "flag": raised["flag"],
                  "sentence": raised["sentence"]} for raised in evaluation.get("warnings", ())]
-            for row in evaluation["success"]:
+            for row in evaluation.get("success", ()):
                 kept = {key: row[key] for key in _KEPT}
                 found["rows"].append({"dataset": dataset, "objective": objective, "seed": seed, **kept,
                                       "value": round(row["success"]["value"], 6),

@@ -15,6 +15,7 @@ from attacks.dgn import ANALYSES
 from errors import InputError
 from evaluation import grid
 from files import atomic, provenance
+from files.judgements import load_evaluation
 from results import command
 from results.cells import HERE, NOT_RUN
 from results.collect import run_of
@@ -92,7 +93,7 @@ def _judged(work, runs):
     if record is None or not path.is_file():
         return None
     runs["resnet"] = run_of(record)
-    rows = [row for row in atomic.read_json(path)["rows"]
+    rows = [row for row in load_evaluation(path)["rows"]
             if row["attack"] == "dgn_nce" and row["subset"] == "successful"]
     return {"training": _training(work / _RESNET / "nce"), "n": record["metrics"]["num_per_eps"],
             "precision_adv": record["metrics"]["rounds"][0]["precision_adv"],
