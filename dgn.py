@@ -229,8 +229,9 @@ def adv_train() -> int:
     code, figures = loop.train(
         run, opened.strategy, images, test_set, options,
         made and mixed.source(recipe, run, network, images, made.index, made.x_adv))
-    if figures and not figures.get("found_finished"):
-        provenance.write(path / "train", "train", flags=flags.as_dict(), metrics=figures)
+    # As train.py: one that was killed behind its last checkpoint is recorded by the next run.
+    if figures and not (figures.get("found_finished") and provenance.read(options.train_dir, "train")):
+        provenance.write(options.train_dir, "train", flags=flags.as_dict(), metrics=figures)
     if not code:
         print(f"The hardened network is --log_root={path}.")
     return code
@@ -257,32 +258,32 @@ def _adversarial_data(network, images):
 def evaluate() -> None:
     """--mode=evaluate: the target and its hardened networks under all that was made."""
     opened = _open("test")
-    images = opened.image_set
-    number = dgn_options.num_images(len(images.labels))
-    images = images.take(slice(number))
+    images, folder = opened.image_set, dgn_options.target_folder(opened.network)
+    wanted = generated.Wanted(
+        (*ANALYSES, *hardening.BASELINES), sha256(images.images, images.labels),
+        dgn_options.eps(images.images.shape[-1]), dgn_options.num_images(len(images.labels)))
+    images = images.take(slice(wanted.number))
     opened = opened._replace(image_set=images)
-    folder = dgn_options.target_folder(opened.network)
-    attackers = {"stored": _all_stored(opened.network, number), "wrong": _wrong(opened)}
-    robust = dgn_files.find_robust(folder, flags.warn)
+    attackers = {"stored": _stored(opened.network, wanted), "wrong": _wrong(opened)}
+    robust = dgn_files.find_robust(folder, opened.network.digests(), flags.warn)
     rows = {"target": _row(opened, attackers, {})}
     for name, (path, _) in robust.items():
         row_of = network_options.open_network(log_root=str(path), image_set=images)
-        rows[name] = _row(row_of, attackers, _all_stored(row_of.network, number))
+        rows[name] = _row(row_of, attackers, _stored(row_of.network, wanted))
     columns = grid.columns(list(ANALYSES), hardening.BASELINES)
     atomic.write_json(folder / "grid.json", grid.as_json(rows))
     atomic.write_csv(folder / "grid.csv", *grid.as_table(rows))
     pictures.draw_grid(folder / "grid.png", rows, columns)
     provenance.write(folder, "grid", flags=flags.as_dict(), metrics={
-        "n": number, "eps": dgn_options.eps(images.images.shape[-1]), "networks": list(rows)})
+        "n": wanted.number, "eps": wanted.eps, "networks": list(rows)})
     print(grid.CAUTION, markdown.table(grid.format_rows(rows, columns)),
           *grid.leaks(rows, {name: source for name, (_, source) in robust.items()}),
           f"The grid is in {folder}: grid.json, grid.csv, grid.png.", sep="\n\n")
 
 
-def _all_stored(network, number):
-    """Source → what it made of the first test images against a network, where that was done."""
-    return generated.load_all(dgn_options.target_folder(network), (*ANALYSES, *hardening.BASELINES),
-                              network.digests(), number)
+def _stored(network, wanted):
+    """Source → what it made of test images against a network, where that was done."""
+    return generated.load_all(dgn_options.target_folder(network), network.digests(), wanted, flags.warn)
 
 
 def _wrong(opened):

@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -197,21 +197,47 @@ def load(path: str | os.PathLike, network: Mapping[str, Any]) -> tuple[Adversari
     return Adversarial(**arrays), identity
 
 
-def load_all(folder: str | os.PathLike, sources: Sequence[str], network: Mapping[str, Any], number: int
-             ) -> dict[str, Adversarial]:
-    """Source → what it made of the first `number` test images, of the sources that there are.
+class Wanted(NamedTuple):
+    """Which stored images a grid takes.
+
+    Attributes:
+      sources: custom losses and attacks.
+      data_sha256: of the test images with their labels, all of them.
+      eps: at which the other columns of the grid are.
+      number: of test images, the first so many.
+    """
+
+    sources: Sequence[str]
+    data_sha256: str
+    eps: float
+    number: int
+
+
+def load_all(folder: str | os.PathLike, network: Mapping[str, Any], wanted: Wanted,
+             warn: Callable[[str], None]) -> dict[str, Adversarial]:
+    """Source → what it made of test images, of the sources that there are.
 
     Args:
       folder: of the target.
-      sources: custom losses and attacks.
       network: as of `load`.
-      number: of images.
+      wanted: which of them.
+      warn: told of what was made at another eps.
+
+    Raises:
+      InputError: as of `load`, or they were made of other images.
     """
     found = {}
-    for source in sources:
+    for source in wanted.sources:
         path = dgn_files.adversarial_path(folder, source, "test")
-        if path.is_file():
-            made, _ = load(path, network)
-            first = made.index < number
-            found[source] = Adversarial(*(values[first] for values in made))
+        if not path.is_file():
+            continue
+        made, identity = load(path, network)
+        if identity.get("data_sha256") != wanted.data_sha256:
+            raise InputError(f"{path} was made of other test images: --mode=generate makes it anew. "
+                             "Received: --eval_data_path with another SHA-256.")
+        if identity.get("eps") != wanted.eps:
+            warn(f"{path} was made at eps {identity.get('eps')}, and the white-box columns at "
+                 f"{wanted.eps:g}.")
+        first = made.index < wanted.number
+        found[source] = Adversarial(*(values[first] for values in made))
     return found

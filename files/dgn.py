@@ -193,12 +193,17 @@ def robust_dir(folder: str | os.PathLike, source: str, kind: str) -> Path:
     return Path(folder) / _ROBUST / f"{source}_{kind}"
 
 
-def find_robust(folder: str | os.PathLike, warn: Callable[[str], None]) -> dict[str, tuple[Path, str]]:
+def find_robust(folder: str | os.PathLike, network: Mapping[str, Any], warn: Callable[[str], None]
+                ) -> dict[str, tuple[Path, str]]:
     """The hardened networks of a target: name → folder, and the source of its images.
 
     Args:
       folder: of the target.
+      network: the target, as `Network.digests` tells it.
       warn: told of those whose training is not finished, which are left out.
+
+    Raises:
+      InputError: one was hardened for another target.
     """
     found = {}
     for path in sorted((Path(folder) / _ROBUST).glob(f"*/{_HARDENED}")):
@@ -208,6 +213,7 @@ def find_robust(folder: str | os.PathLike, warn: Callable[[str], None]) -> dict[
         if not isinstance(source, str) or not isinstance(steps, int):
             raise InputError(f"expected what a network was hardened with in {path}. "
                              "Received: something else.")
+        check_network(path.parent, identity, network)
         if (path.parent / f"model.ckpt-{steps}.index").is_file():
             found[path.parent.name] = path.parent, source
         else:
