@@ -44,7 +44,7 @@ adapted() { # hardened network: generators that are trained against it
 }
 
 # The published epochs are 100, 150 and 600; Suspiciousness at a tenth of them and ten times the rate.
-for stage in ${STAGES:-target nce susp lrp baselines hardened adaptive grid resnet colours}; do
+for stage in ${STAGES:-target nce susp lrp baselines hardened grid adaptive grid resnet colours}; do
     case $stage in
         target) "$python" "$code/train.py" "${target[@]}" ;;
         nce) generators nce --dgn_epochs=30 ;;
@@ -63,8 +63,8 @@ for stage in ${STAGES:-target nce susp lrp baselines hardened adaptive grid resn
             adapted nce_gf
             adapted pgd_gf ;;
         grid) dgn evaluate "${target[@]}" ;;
-        resnet) # About 530 steps of each class; do what they make pass as normal images?
-            dgn train "${resnet[@]}" --custom_loss=nce --dgn_epochs=9
+        resnet) # About 236 steps of each class; does what they make pass as normal images?
+            dgn train "${resnet[@]}" --custom_loss=nce --dgn_epochs=4
             [[ -f resnet/test_adv_run.json ]] ||
                 "$python" "$code/test_adv.py" "${resnet[@]}" --mode=attack --attack_method=dgn_nce --eps=0.3 \
                     --detector="$shipped/detector.npz" --eval_batch_count=5 --save_pwd=resnet
