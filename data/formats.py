@@ -34,7 +34,7 @@ _GZIP_MAGIC = b"\x1f\x8b"
 # Of a picture: larger than any data set's, small in memory.
 _MOST_PIXELS = 2**24
 # Ten times CIFAR-100 as floats: a small file may unzip to more than there is memory.
-_MOST_UNZIPPED = 2**33
+MOST_UNZIPPED = 2**33
 
 # Per split, the names looked for in a folder; the first that matches anything wins. The original's
 # MNIST folder holds its test set twice (data_test.bin, test_batch.bin): it must count once.
@@ -158,19 +158,20 @@ def read_files(paths: list[str], spec: DatasetSpec) -> list[tuple[np.ndarray, np
     return [(x, y, file) for (x, file), y in zip(images, labels, strict=True)]
 
 
-def _read_bytes(file: str, most: int = _MOST_UNZIPPED) -> bytes:
-    """Returns the contents of a file, unzipped when it is gzipped, then at most `most` + 1 bytes."""
+def _read_bytes(file: str, most: int | None = None) -> bytes:
+    """Returns the contents of a file, unzipped when it is gzipped; of more than `most` bytes the first
+    `most` + 1."""
     try:
         if not os.path.isfile(file):
             raise OSError("no regular file")
         with open(file, "rb") as stream:
-            zipped = stream.read(2) == _GZIP_MAGIC
-        if not zipped:
-            return Path(file).read_bytes()
+            if stream.read(2) != _GZIP_MAGIC:
+                stream.seek(0)
+                return stream.read(-1 if most is None else most + 1)
         with gzip.open(file) as stream:
-            raw = stream.read(most + 1)
-        if len(raw) > _MOST_UNZIPPED:
-            raise OSError(f"more than {_MOST_UNZIPPED} bytes, unzipped")
+            raw = stream.read(min(MOST_UNZIPPED if most is None else most, MOST_UNZIPPED) + 1)
+        if len(raw) > MOST_UNZIPPED:
+            raise OSError(f"more than {MOST_UNZIPPED} bytes, unzipped")
         return raw
     # Unzipping raises what zlib and Python have, also for want of memory.
     except Exception as error:
@@ -198,7 +199,7 @@ def _read_idx(file: str) -> np.ndarray:
     # Of Python's integers: a product in 64 bits may wrap round.
     expected = header + math.prod(shape)
     # No more is unzipped than is asked for: a small file may hold more than there is memory.
-    raw = _read_bytes(file, min(expected, _MOST_UNZIPPED))
+    raw = _read_bytes(file, expected)
     if len(raw) != expected:
         raise InputError(f"{file}: the header asks for {expected} bytes. "
                          f"Received: bytes={len(raw)}{' or more' * (len(raw) > expected)}")

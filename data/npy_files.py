@@ -12,7 +12,7 @@ from numpy.lib import format as npy
 from errors import InputError, named
 
 # No byte of a deflated member can stand for more than this many, and what is not deflated for one.
-_DEFLATE_RATIO = 1032
+DEFLATE_RATIO = 1032
 _KINDS = "biufcSUM"
 # Bytes that are read at a time.
 _PIECE = 2**22
@@ -50,7 +50,7 @@ def read_npz(path: str | os.PathLike, names: tuple[str, ...] = ()) -> dict[str, 
 
 
 def _read_member(archive, info, size):
-    if info.file_size > _DEFLATE_RATIO * max(info.compress_size, 1) or info.compress_size > size:
+    if info.file_size > DEFLATE_RATIO * max(info.compress_size, 1) or info.compress_size > size:
         raise ValueError(f"{info.filename} claims {info.file_size} bytes, from {info.compress_size}")
     with archive.open(info) as member:
         try:

@@ -13,8 +13,6 @@ from data.npy_files import read_npy  # noqa: F401 read here like the others
 from errors import InputError, named
 from files import hdf5, mat_files
 
-# Deflated, no byte of a file stands for more numbers of one byte.
-_MOST_PER_BYTE = 1032
 # Classes are int32 where images are.
 _LARGEST_CLASS = np.iinfo(np.int32).max
 # Classes of Matlab's arrays that are numbers, as -v7.3 names them.
@@ -131,7 +129,7 @@ def _read_hdf5(path, name):
             raise InputError(f"expected the array {name} in {path}. Received: arrays={sorted(file)}.")
         found = hdf5.own_dataset(file, name)
         if found is None or found.dtype.kind not in "fiu" or (
-                found.size > _MOST_PER_BYTE * os.path.getsize(path)):
+                found.size > npy_files.DEFLATE_RATIO * os.path.getsize(path)):
             return None
         # Text, cells and empty arrays are stored as numbers that stand for something else.
         kind = np.bytes_(found.attrs.get("MATLAB_class", b"double")).decode()

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from data.formats import MOST_UNZIPPED
+
 _HEADER = 128
 _MATRIX, _COMPRESSED = 14, 15
 # Type of an element → of its values.
@@ -20,8 +22,6 @@ _NUMBERS = range(6, 16)
 # Flags of an array.
 _COMPLEX, _LOGICAL = 0x800, 0x200
 _PARTS = 4
-# Of what a file may unpack to.
-_MOST_BYTES = 2**33
 
 
 def read_numbers(raw: bytes, name: str) -> tuple[np.ndarray | None, list[str]]:
@@ -50,7 +50,7 @@ def read_numbers(raw: bytes, name: str) -> tuple[np.ndarray | None, list[str]]:
 
 def _unpacked(data):
     unpacker = zlib.decompressobj()
-    unpacked = unpacker.decompress(data, _MOST_BYTES)
+    unpacked = unpacker.decompress(data, MOST_UNZIPPED)
     if not unpacker.eof:
         raise ValueError("a compressed array that ends early, or is too large")
     return unpacked
