@@ -5,12 +5,14 @@ who knows the row's own network stand beside them.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from evaluation.generated import Adversarial
 from evaluation.success import Share, share, shown
+
+if TYPE_CHECKING:  # TensorFlow, which whoever draws up tables does not need
+    from evaluation.generated import Adversarial
 
 CLEAN = "clean"
 NOT_RUN = "not run"
@@ -52,8 +54,8 @@ def wrong_classes(labels: np.ndarray, num_classes: int, seed: int) -> np.ndarray
 
 
 def row(answer: Callable[[np.ndarray], np.ndarray], x: np.ndarray, labels: np.ndarray, *,
-        stored: Mapping[str, Adversarial], wrong: Mapping[str, tuple[np.ndarray, np.ndarray]],
-        own: Mapping[str, np.ndarray], adaptive: Mapping[str, Adversarial]) -> dict[str, Cell]:
+        stored: Mapping[str, "Adversarial"], wrong: Mapping[str, tuple[np.ndarray, np.ndarray]],
+        own: Mapping[str, np.ndarray], adaptive: Mapping[str, "Adversarial"]) -> dict[str, Cell]:
     """The cells of a network, by column.
 
     Args:
@@ -92,7 +94,8 @@ def columns(losses: Sequence[str], baselines: Sequence[str]) -> list[str]:
 
 
 def leaks(rows: Mapping[str, Mapping[str, Cell]], sources: Mapping[str, str]) -> list[str]:
-    """A sentence for each row that answers more of its own source's images rightly than of clean ones.
+    """A sentence for each row that answers more of its own source's images rightly than of clean ones,
+    beyond both intervals.
 
     Args:
       rows: name → cells.
@@ -102,7 +105,7 @@ def leaks(rows: Mapping[str, Mapping[str, Cell]], sources: Mapping[str, str]) ->
     for name, source in sources.items():
         cells = rows[name]
         own = cells.get(STORED.format(source))
-        if own and own.right.value > cells[CLEAN].right.value:
+        if own and own.right.low > cells[CLEAN].right.high:
             told.append(f"{name} is right on {shown(own.right)} of the images of {source}, and on "
                         f"{shown(cells[CLEAN].right)} of clean ones: it reads the class off the "
                         "perturbation.")

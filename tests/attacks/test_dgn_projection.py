@@ -44,9 +44,11 @@ def test_it_is_the_originals(original):
 def test_predictions_and_filter_are_the_originals(original, cpu, changed_only):
     u, g = (original[name].reshape(-1, 28, 28, 1) for name in ("u", "g"))
     network = dgn_targets.target("mnist_5x30")
-    made = generated.generate(
-        lambda pixels, labels: dgn.pixels(g), network.forward(cpu), u, original["labels"],
-        float(original["eps"]), changed_only=changed_only)
+    raw, x_adv = generated.projected(
+        lambda pixels, labels: dgn.pixels(g), u, original["labels"], float(original["eps"]))
+    np.testing.assert_array_equal(raw, dgn.pixels(g) - np.float32(0.5))
+    made = generated.looked_at(network.forward(cpu), u, original["labels"], np.arange(len(u)), x_adv,
+                               changed_only=changed_only)
     rows = original["kept_rows"] if changed_only else np.arange(len(u))
     assert changed_only == (len(rows) < len(u))
     np.testing.assert_array_equal(made.index, rows)

@@ -243,3 +243,81 @@ def test_a_write_that_fails_leaves_what_was_there(tmp_path):
     with pytest.raises(TypeError):
         dgn_files.save_arrays(path, ARRAYS, {"set": {1}})
     assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
+
+
+def test_another_file_is_not_replaced(tmp_path):
+    path = tmp_path / "adv_test.npz"
+    np.savez(path, images=ARRAYS["scores"])
+    before = path.read_bytes()
+    assert sentence(dgn_files.save_arrays, path, ARRAYS, OURS) == (
+        f"expected no other file at {path}: move it. Received: one.")
+    assert path.read_bytes() == before
+    path.unlink()
+    for value in (1, 2):  # one of ours is
+        dgn_files.save_arrays(path, ARRAYS, {**OURS, "eps": value})
+    assert dgn_files.load_arrays(path, OURS, "")[1]["eps"] == 2
+
+
+@pytest.mark.parametrize(("begun", "all_of_them"), [((), False), ((0, 2), False), ((0, 1, 2), True)])
+def test_whether_generators_of_all_classes_have_been_begun(tmp_path, begun, all_of_them):
+    for label in begun:
+        dgn_files.generator_dir(tmp_path, "nce", label).mkdir(parents=True)
+    assert dgn_files.has_generators(tmp_path, "nce", 3) == all_of_them
+    assert not dgn_files.has_generators(tmp_path, "lrp", 3)
+
+
+# Hardened networks.
+
+HARDENED = {**OURS, "kind": "gf", "ratio": 0.5, "source": "nce", "total_steps": 6}
+
+
+def harden(folder, source="nce", kind="gf", step=6, **identity):
+    """A hardened network as far as its files tell."""
+    path = dgn_files.robust_dir(folder, source, kind)
+    dgn_files.claim_robust(path, {**HARDENED, "source": source, "kind": kind, **identity})
+    (path / f"model.ckpt-{step}.index").write_bytes(b"")
+    return path
+
+
+def test_a_folder_is_claimed_once(tmp_path):
+    path = dgn_files.robust_dir(tmp_path, "nce", "gf")
+    assert path == tmp_path / "robust/nce_gf"
+    for _ in range(2):
+        dgn_files.claim_robust(path, HARDENED)
+        assert json.loads((path / "hardened.json").read_text()) == HARDENED
+    for changed in ({"ratio": 0.25}, {"total_steps": 9}, {"eps": 0.3}, OTHERS):
+        (name, value), = changed.items()
+        assert sentence(dgn_files.claim_robust, path, {**HARDENED, **changed}) == (
+            f"{path} holds a network with {name}={str(HARDENED.get(name))[:20]}: give another "
+            f"--dgn_dir, or remove it. Received: {name}={str(value)[:20]}.")
+    assert json.loads((path / "hardened.json").read_text()) == HARDENED
+    (path / "hardened.json").write_text("[]")
+    assert sentence(dgn_files.claim_robust, path, HARDENED) == (
+        f"expected what a network was hardened with in {path}/hardened.json. Received: something else.")
+
+
+def test_hardened_networks_that_are_finished_are_found_by_name(tmp_path):
+    told = []
+    assert dgn_files.find_robust(tmp_path, OURS, told.append) == {}
+    of_nce, of_pgd = harden(tmp_path), harden(tmp_path, "pgd", "online")
+    unfinished = harden(tmp_path, "fgsm", "default", step=3)
+    (tmp_path / "robust/of_others").mkdir()
+    assert dgn_files.find_robust(tmp_path, OURS, told.append) == {
+        "nce_gf": (of_nce, "nce"), "pgd_online": (of_pgd, "pgd")}
+    assert told == [f"{unfinished} is left out: its training is not finished."]
+
+
+def test_hardened_networks_of_another_target_are_refused(tmp_path):
+    path = harden(tmp_path, **OTHERS)
+    assert sentence(dgn_files.find_robust, tmp_path, OURS, print) == (
+        f"{path} was made for another network: expected weights_sha256=aaaaaaaaaaaa…. "
+        "Received: bbbbbbbbbbbb….")
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", "[" * 100_000, '{"source": 3, "total_steps": 6}',
+                                  '{"source": "nce", "total_steps": "6"}'])
+def test_a_damaged_record_of_a_hardened_network(tmp_path, text):
+    path = harden(tmp_path)
+    (path / "hardened.json").write_text(text)
+    assert sentence(dgn_files.find_robust, tmp_path, OURS, print) == (
+        f"expected what a network was hardened with in {path}/hardened.json. Received: something else.")

@@ -83,7 +83,10 @@ NEW = {
             "dgn_dir": "", "eps": None, "k": None, "dgn_lr": None, "dgn_epochs": None, "dgn_batch": 100,
             "custom_loss_constant": None, "dgn_lr_decay": "auto", "dgn_init": "original",
             "activation_threshold": 0.0, "analysis_split": "test", "lrp_eps": 0.01, "clipping": True,
-            "mis_classification_check": False, "splits": ["train", "test"]},
+            "mis_classification_check": False, "splits": ["train", "test"], "eval_batch_count": -1,
+            "attack_method": "", "attack_iterations": None, "attack_step_size": None,
+            "num_restarts": None, "adv_data": "", "adv_type": "gf", "adv_ratio": 0.5,
+            "adv_epochs": None, "adv_lr": None, "adv_batch": None, "adv_shuffle": False},
 }  # fmt: skip
 
 

@@ -4,7 +4,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from results import attackers, cells, page, rmc
+from results import attackers, cells, dgn, page, rmc
 from tests.results.test_attackers import ROWS
 
 VOID = {"meta", "rect"}
@@ -40,7 +40,8 @@ class Parsed(HTMLParser):
 
 def test_page_and_json_agree():
     text = page.PAGE.read_text(encoding="utf-8")
-    assert text == page.page(cells.load(), attackers.load(), rmc.load()), "run `make report`"
+    assert text == page.page(
+        cells.load(), attackers.load(), rmc.load(), dgn.load()), "run `make report`"
 
 
 @pytest.mark.parametrize("attacked", [

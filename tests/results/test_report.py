@@ -20,6 +20,7 @@ from results import (
     attackers,
     cells,
     collect,
+    dgn,
     experiments,
     logit_pairing,
     pictures,
@@ -48,8 +49,8 @@ def test_readme_and_json_agree():
 
 def test_report_and_json_agree():
     assert report.REPORT.read_text(encoding="utf-8") == report.report(
-        FOUND, EXPERIMENTS, cells.load_beyond(), attackers.load(), logit_pairing.load(), rmc.load()
-    ), "run `make report`"
+        FOUND, EXPERIMENTS, cells.load_beyond(), attackers.load(), logit_pairing.load(), rmc.load(),
+        dgn.load()), "run `make report`"
 
 
 def test_experiments_say_what_was_tried_and_found():

@@ -305,7 +305,8 @@ def test_unknown_dataset(work, script):
                "import_keras, export_checkpoint, export_model, export_pretrained"),
     ("detect", "auc, select_kernel, select_kernel_for_attack, median_for_attack, fit, evaluate, "
                "figures, apply"),
-    ("rmc", "augment, merge, features, eval, table"), ("dgn", "analyze, train, generate")])
+    ("rmc", "augment, merge, features, eval, table"),
+    ("dgn", "analyze, train, generate, adv_train, evaluate")])
 def test_unknown_mode(work, script, allowed):
     refused(script, "--dataset=digits", "--mode=play", cwd=work,
             words=[rf"mode must be one of \[{allowed}\]", "Received: mode='play'"])

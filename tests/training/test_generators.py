@@ -145,7 +145,7 @@ def test_averages_stay_when_images_are_generated(images, tmp_path, cpu):
     trainer.run(2)
     folder = folder_of(tmp_path / "class_0", trainer)
     folder.save(trainer.variables, 2, [0.1])
-    made = generated.Generators(cpu, [folder], SHAPE)
+    made = generated.Generators(cpu, {0: folder}, SHAPE)
     before, u = made.sha256, generated.pixels_of(images)
     first = made(u, np.zeros(len(u), np.int32))
     weights = [weight.numpy() for weight in made._model.weights]
@@ -161,11 +161,11 @@ def test_averages_stay_when_images_are_generated(images, tmp_path, cpu):
 
 
 def test_each_image_is_its_class_generators(images, tmp_path, cpu):
-    folders = []
+    folders = {}
     for label in range(2):
         trainer = generators.Trainer(images, squares, RECIPE, label)
-        folders.append(folder_of(tmp_path / f"class_{label}", trainer))
-        folders[-1].save(trainer.variables, 1, [0.1])
+        folders[label] = folder_of(tmp_path / f"class_{label}", trainer)
+        folders[label].save(trainer.variables, 1, [0.1])
     u, labels = generated.pixels_of(images), np.arange(len(images)) % 2
     both = generated.Generators(cpu, folders, SHAPE)
     mixed, swapped = both(u, labels), both(u, 1 - labels)
