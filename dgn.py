@@ -151,6 +151,9 @@ def generate() -> None:
                     "changed_only": F.mis_classification_check,
                     "data_sha256": sha256(images.images, images.labels)}
         rows = np.flatnonzero(np.isin(images.labels, dgn_options.classes(images.num_classes)))
+        if not len(rows):
+            raise InputError(f"expected images of --classes in the {split} split. "
+                             f"Received: classes={F.classes}, none of them there.")
         chosen = opened._replace(image_set=images.take(rows))
         x_adv, told = (_attacked if F.attack_method else _generated)(chosen, identity["eps"])
         made = generated.looked_at(network.forward(opened.strategy), images.images, images.labels,
@@ -213,19 +216,22 @@ def adv_train() -> int:
     folder, channels = dgn_options.target_folder(network), images.images.shape[-1]
     made, source = _adversarial_data(network, images) if F.adv_data else (None, "pgd")
     recipe = hardening.recipe(source, channels)
-    run = mixed.run_of(recipe, network.expected, source,
-                       len(made.labels if made else images.labels),
-                       hardening.online(dgn_options.eps(channels), channels))
+    online = hardening.online(dgn_options.eps(channels), channels)
+    run = mixed.run_of(recipe, network.expected, source, len(made.labels if made else images.labels),
+                       online, num_replicas=opened.strategy.num_replicas_in_sync)
     path = dgn_files.robust_dir(folder, source, F.adv_type)
-    dgn_files.claim_robust(path, {
-        **network.digests(), **dataclasses.asdict(recipe), "source": source,
-        "total_steps": run.total_steps,
-        "data_sha256": sha256(*made) if made else sha256(images.images, images.labels)})
     options = loop.Options(
         str(path), str(path / "train"), checkpoint_every=run.total_steps // recipe.epochs,
         keep_checkpoints=1, note=tqdm.write, warn=flags.warn)
     test_set = inputs.load(F.dataset, F.eval_data_path, "test", data_dir=F.data_dir,
                            num_classes=F.num_classes) if F.eval_data_path else None
+    # Behind all that may be refused: the folder is this training's from here on.
+    of_data = {"data_sha256": sha256(*made)} if made else {
+        "data_sha256": sha256(images.images, images.labels),
+        **{f"attack_{name}": value for name, value in dataclasses.asdict(online).items()}}
+    dgn_files.claim_robust(path, {
+        **network.digests(), **dataclasses.asdict(recipe), "source": source,
+        "total_steps": run.total_steps, **of_data})
     code, figures = loop.train(
         run, opened.strategy, images, test_set, options,
         made and mixed.source(recipe, run, network, images, made.index, made.x_adv))
@@ -249,7 +255,8 @@ def _open_for_hardening():
 def _adversarial_data(network, images):
     """What --adv_data holds, and what made it; InputError where it was made of other images."""
     made, identity = generated.load(flags.FLAGS.adv_data, network.digests())
-    if identity.get("data_sha256") != sha256(images.images, images.labels):
+    if identity.get("data_sha256") != sha256(images.images, images.labels) or (
+            made.index.max() >= len(images.labels)):
         raise InputError("adv_data and the training images must have the same rows. Received: "
                          f"{len(images.labels)} images, {len(made.labels)} adversarial ones of others.")
     return made, identity["source"]
@@ -265,11 +272,12 @@ def evaluate() -> None:
     images = images.take(slice(wanted.number))
     opened = opened._replace(image_set=images)
     attackers = {"stored": _stored(opened.network, wanted), "wrong": _wrong(opened)}
+    adaptive = wanted._replace(sources=tuple(ANALYSES))
     robust = dgn_files.find_robust(folder, opened.network.digests(), flags.warn)
     rows = {"target": _row(opened, attackers, {})}
     for name, (path, _) in robust.items():
         row_of = network_options.open_network(log_root=str(path), image_set=images)
-        rows[name] = _row(row_of, attackers, _stored(row_of.network, wanted))
+        rows[name] = _row(row_of, attackers, _stored(row_of.network, adaptive))
     columns = grid.columns(list(ANALYSES), hardening.BASELINES)
     atomic.write_json(folder / "grid.json", grid.as_json(rows))
     atomic.write_csv(folder / "grid.csv", *grid.as_table(rows))
@@ -295,7 +303,7 @@ def _wrong(opened):
     return {loss: (generated.projected(dgn_options.generators(wrongly, loss), images.images, classes,
                                        eps)[1], classes)
             for loss in ANALYSES if dgn_files.has_generators(
-                dgn_options.target_folder(opened.network), loss, images.num_classes)}
+                dgn_options.target_folder(opened.network), loss, images.num_classes, flags.warn)}
 
 
 def _row(opened, attackers, adaptive):

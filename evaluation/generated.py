@@ -191,10 +191,20 @@ def load(path: str | os.PathLike, network: Mapping[str, Any]) -> tuple[Adversari
       InputError: there is none, it is another file, or one of another network.
     """
     arrays, identity = dgn_files.load_arrays(path, network, "--mode=generate")
-    if set(arrays) != set(Adversarial._fields) or not isinstance(identity.get("source"), str):
+    if set(arrays) != set(Adversarial._fields) or not isinstance(identity.get("source"), str) or (
+            not _fit_together(Adversarial(**arrays))):
         raise InputError(f"expected images of dgn.py --mode=generate in {path}. "
                          "Received: something else.")
     return Adversarial(**arrays), identity
+
+
+def _fit_together(made):
+    """Whether the arrays are of the same images, one at least, and what they should be."""
+    x_adv, *others = made
+    return (x_adv.ndim == 4 and len(x_adv) > 0 and x_adv.dtype == np.float32
+            and bool(np.abs(x_adv).max() <= _HALF)  # of NaN false
+            and all(array.shape == x_adv.shape[:1] and array.dtype == np.int32 and array.min() >= 0
+                    for array in others))
 
 
 class Wanted(NamedTuple):

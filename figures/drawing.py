@@ -183,18 +183,17 @@ def heatmap(path: str | os.PathLike, columns: Sequence[float], rows: Sequence[in
         places = _spread(len(ticks))
         axis.set_ticks(places, [form.format(ticks[place]) for place in places])
     if values.size <= _MOST_NUMBERS:
-        _write_cells(axes, values)
+        _write_cells(axes, mesh, values)
     axes.set(xlabel="step size, change of a pixel in [-0.5, 0.5]", ylabel="steps", title=title)
     _save(figure, path)
 
 
-def _write_cells(axes, values):
-    """The numbers on an image of them; of a NaN nothing."""
-    middle = (np.nanmin(values) + np.nanmax(values)) / 2
+def _write_cells(axes, mesh, values):
+    """The numbers on an image of them, to be read on its colours; of a NaN nothing."""
     for (row, column), value in np.ndenumerate(values):
         if np.isfinite(value):
             axes.text(column, row, f"{value:.1f}", ha="center", va="center", fontsize="small",
-                      color="white" if value <= middle else "black")
+                      color="white" if mesh.norm(value) <= 0.5 else "black")
 
 
 @_plain
@@ -215,7 +214,7 @@ def table(path: str | os.PathLike, columns: Sequence[str], rows: Sequence[str], 
     figure.colorbar(mesh, ax=axes, label=label)
     axes.set_xticks(range(len(columns)), columns, rotation=40, ha="right")
     axes.set_yticks(range(len(rows)), rows)
-    _write_cells(axes, values)
+    _write_cells(axes, mesh, values)
     axes.set_title(title)
     _save(figure, path)
 

@@ -257,9 +257,16 @@ def find_generators(folder: str | os.PathLike, loss: str, network: Mapping[str, 
     return found
 
 
-def has_generators(folder: str | os.PathLike, loss: str, num_classes: int) -> bool:
-    """Whether generators of all classes have been begun."""
-    return all(generator_dir(folder, loss, label).is_dir() for label in range(num_classes))
+def has_generators(folder: str | os.PathLike, loss: str, num_classes: int,
+                   warn: Callable[[str], None]) -> bool:
+    """Whether there are finished generators of all classes; `warn` is told of some that are not."""
+    folders = [generator_dir(folder, loss, label) for label in range(num_classes)]
+    finished = [GeneratorFolder(path, identity).is_finished for path in folders
+                if (identity := _read_json(path / _IDENTITY))]
+    if any(path.is_dir() for path in folders) and not (len(finished) == num_classes and all(finished)):
+        warn(f"{Path(folder) / loss} is left out where generators of all classes are needed: "
+             f"{sum(finished)} of {num_classes} are finished.")
+    return len(finished) == num_classes and all(finished)
 
 
 def check_network(path: str | os.PathLike, identity: Mapping[str, Any],

@@ -56,6 +56,18 @@ _BATCH_SIZE = 100
 _EPS = {True: 0.3, False: 0.0313}
 
 
+# Flag → the modes that it does something in.
+_MODES_OF = {
+    **dict.fromkeys(("k", "dgn_lr", "dgn_epochs", "dgn_batch", "custom_loss_constant", "dgn_lr_decay",
+                     "dgn_init"), ("train",)),
+    **dict.fromkeys(("activation_threshold", "analysis_split", "lrp_eps"), ("analyze",)),
+    **dict.fromkeys(("attack_method", "splits", "mis_classification_check", "clipping"), ("generate",)),
+    **dict.fromkeys(hardening.OF_TRAINING, ("adv_train",)),
+    **dict.fromkeys(hardening.OF_PGD, ("generate", "adv_train", "evaluate")),
+    "custom_loss": ("analyze", "train", "generate"), "classes": ("train", "generate"),
+    "eval_batch_count": ("evaluate",)}
+
+
 def define() -> None:
     """Flags of dgn.py alone."""
     flags.define_mode("", MODES)
@@ -95,7 +107,6 @@ def _define_analysis():
 def check() -> None:
     """Looks at the flags before anything is loaded; InputError where one is wrong."""
     F = flags.FLAGS
-    _check_source()
     flags.check_choice("dgn_lr_decay", _DECAYS)
     flags.check_choice("analysis_split", SPLITS)
     flags.check_number("lrp_eps", 0.0, above=True)
@@ -113,6 +124,7 @@ def check() -> None:
         raise InputError(f"splits must be of train, test. Received: splits={','.join(F.splits)!r}.")
     if F.mode == "evaluate":
         flags.check_at_least("eval_batch_count", 1, or_all=True)
+    _check_source()
     for name in ("Optimizer", "train_dir"):
         if F[name].present:
             flags.warn(f"--{name} does nothing here.")
@@ -121,12 +133,12 @@ def check() -> None:
 def _check_source():
     """What trains generators, or who makes images in their place."""
     F = flags.FLAGS
-    hardening.check(F.mode)
-    if F.mode in ("adv_train", "evaluate"):
-        flags.refuse(f"--mode={F.mode}", ("custom_loss", "classes"))
-    elif F.attack_method:
+    hardening.check()
+    flags.refuse(f"--mode={F.mode}",
+                 [name for name, modes in _MODES_OF.items() if F.mode not in modes])
+    if F.attack_method:
         flags.refuse("--attack_method", ("custom_loss", "clipping"))
-    else:
+    elif F.mode in _MODES_OF["custom_loss"]:
         flags.check_choice("custom_loss", ANALYSES)
 
 

@@ -6,6 +6,7 @@ import flags
 
 from absl import flags as absl_flags
 
+from attacks import ATTACKS
 from errors import InputError
 from files import paths
 from training import ADVERSARIAL_TYPES, TrainingAttack
@@ -13,8 +14,8 @@ from training import ADVERSARIAL_TYPES, TrainingAttack
 if TYPE_CHECKING:
     from training.mixed import Recipe
 
-_OF_TRAINING = ("adv_data", "adv_type", "adv_ratio", "adv_epochs", "adv_lr", "adv_batch", "adv_shuffle")
-_OF_PGD = ("attack_iterations", "attack_step_size", "num_restarts")
+OF_TRAINING = ("adv_data", "adv_type", "adv_ratio", "adv_epochs", "adv_lr", "adv_batch", "adv_shuffle")
+OF_PGD = ("attack_iterations", "attack_step_size", "num_restarts")
 # Attacks that dgn.py makes images with, in place of generators.
 BASELINES = ("fgsm", "pgd")
 
@@ -69,8 +70,8 @@ def define() -> None:
     absl_flags.DEFINE_bool("adv_shuffle", False, "Whether epochs of gf have orders of their own.")
 
 
-def check(mode: str) -> None:
-    """Looks at the flags of a --mode before anything is loaded; InputError where one is wrong."""
+def check() -> None:
+    """Looks at the flags before anything is loaded; InputError where one is wrong."""
     F = flags.FLAGS
     for name, smallest in (("attack_iterations", 1), ("num_restarts", 0), ("adv_epochs", 1),
                            ("adv_batch", 1)):
@@ -79,15 +80,17 @@ def check(mode: str) -> None:
     for name in ("attack_step_size", "adv_lr"):
         if F[name].value is not None:
             flags.check_number(name, 0.0, above=True)
-    if mode == "adv_train":
+    if F.mode == "adv_train":
         return _check_training()
-    flags.refuse(f"--mode={mode}", _OF_TRAINING)
     if F.attack_method:
         flags.check_choice("attack_method", BASELINES)
-    if mode not in ("generate", "evaluate"):
-        flags.refuse(f"--mode={mode}", ("attack_method", *_OF_PGD))
-    if mode == "generate" and F.attack_method != "pgd":
-        flags.refuse("--mode=generate without --attack_method=pgd", _OF_PGD)
+    if F.mode == "generate" and not (F.attack_method and _takes_steps(F.attack_method)):
+        flags.refuse(f"--mode=generate of {F.attack_method or 'generators'}", OF_PGD)
+
+
+def _takes_steps(method):
+    """Whether one of BASELINES has the numbers of `Steps`."""
+    return ATTACKS[method].has_step_size
 
 
 def _check_training():
@@ -98,12 +101,14 @@ def _check_training():
     if F.adv_type == "online":
         return flags.refuse("--adv_type=online", ("adv_data", "adv_shuffle", "num_restarts"))
     flags.require("adv_data")
-    flags.refuse(f"--adv_type={F.adv_type}", _OF_PGD)
+    # default has an order of its own in each epoch anyway.
+    shuffle = ("adv_shuffle",) if F.adv_type == "default" else ()
+    flags.refuse(f"--adv_type={F.adv_type}", (*OF_PGD, *shuffle))
 
 
 def settings(method: str, channels: int) -> dict[str, Any]:
     """Keywords of one of BASELINES for images of so many channels."""
-    if method != "pgd":
+    if not _takes_steps(method):
         return {}
     numbers = _steps(channels)
     return {"step_size": numbers.step_size, "num_steps": numbers.num_steps,

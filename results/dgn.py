@@ -11,7 +11,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from attacks.dgn import ANALYSES
 from errors import InputError
 from evaluation import grid
 from files import atomic, provenance
@@ -28,10 +27,11 @@ PUBLISHED = {
     "mnist": {"lrp": (98.91, 30.77, 67.33), "nce": (17.88, 99.94, 15.80), "susp": (24.41, 9.13, 99.95)},
     "cifar10": {"lrp": (64.27, 45.57, 46.86), "nce": (45.03, 76.92, 46.74),
                 "susp": (54.68, 49.64, 87.65)}}
+LOSSES = tuple(PUBLISHED["mnist"])
 PUBLISHED_CLEAN = {"mnist": 96.56, "cifar10": 70.75}
 _BASELINES = ("fgsm", "pgd")
 # Of the page, from results/ on: the grid, and images of each custom loss.
-PICTURES = ("figures/dgn_grid.png", *(f"figures/dgn_images_{loss}.png" for loss in ANALYSES))
+PICTURES = ("figures/dgn_grid.png", *(f"figures/dgn_images_{loss}.png" for loss in LOSSES))
 _TARGET = Path("dgn_mnist/mnist_mnist_5x30_CE")
 _COLOURS = Path("dgn_cifar10/cifar10_cifar_cnn_CE")
 _RESNET = Path("dgn_mnist/mnist_resnet_RCE")
@@ -56,7 +56,7 @@ def collect(work: Path) -> dict[str, Any]:
     if not (work / _TARGET / "grid.json").is_file():
         raise InputError(f"expected the grid of results/dgn.sh in {work / _TARGET}. Received: none.")
     sources, runs = [], {"grid": run_of(provenance.read(work / _TARGET, "grid"))}
-    for folder, source in ((_TARGET, ANALYSES), (_TARGET, _BASELINES), (_COLOURS, ["nce"])):
+    for folder, source in ((_TARGET, LOSSES), (_TARGET, _BASELINES), (_COLOURS, ["nce"])):
         for name in source:
             _add_source(work, folder, name, sources, runs)
     for path in sorted((work / _TARGET / "robust").glob("*/train/train_run.json")):
@@ -115,12 +115,12 @@ def load(folder: Path = HERE) -> dict[str, Any]:
 
 def published_rows(found: dict[str, Any]) -> list[list[str]]:
     """Head and rows of the published table, ours (published)."""
-    rows = [["MNIST, hardened with", "clean", *(loss.upper() for loss in ANALYSES)]]
+    rows = [["MNIST, hardened with", "clean", *(loss.upper() for loss in LOSSES)]]
     for loss, published in PUBLISHED["mnist"].items():
         cells = found["grid"].get(f"{loss}_gf", {})
         rows.append([loss.upper(), _right(cells, grid.CLEAN), *(
             f"{_right(cells, column)} ({figure:.2f})" for column, figure in zip(
-                ANALYSES, published, strict=True))])
+                LOSSES, published, strict=True))])
     for loss, published in PUBLISHED["cifar10"].items():
         rows.append([f"CIFAR-10, {loss.upper()}", NOT_RUN,
                      *(f"{NOT_RUN} ({figure:.2f})" for figure in published)])
@@ -134,7 +134,7 @@ def _right(cells, column):
 def grid_rows(found: dict[str, Any]) -> list[list[str]]:
     """Head and rows of the grid: networks side by side."""
     rows = grid.from_json(found["grid"])
-    return grid.format_rows(rows, grid.columns(list(ANALYSES), _BASELINES))
+    return grid.format_rows(rows, grid.columns(list(LOSSES), _BASELINES))
 
 
 def leaks(found: dict[str, Any]) -> list[str]:
@@ -221,7 +221,7 @@ def _percent(estimate):
 def _write(work):
     found = collect(work)
     atomic.write_json(PATH, found)
-    for name, source in zip(PICTURES, ("grid.png", *(f"{loss}/images.png" for loss in ANALYSES)),
+    for name, source in zip(PICTURES, ("grid.png", *(f"{loss}/images.png" for loss in LOSSES)),
                             strict=True):
         with atomic.atomic_path(HERE / name) as temporary:
             shutil.copyfile(work / _TARGET / source, temporary)

@@ -53,8 +53,8 @@ class Recipe:
     seed: int
 
 
-def run_of(recipe: Recipe, spec: NetworkSpec, attack: str, num_images: int,
-           online: TrainingAttack) -> TrainingRun:
+def run_of(recipe: Recipe, spec: NetworkSpec, attack: str, num_images: int, online: TrainingAttack, *,
+           num_replicas: int = 1) -> TrainingRun:
     """The training as a checkpoint records it.
 
     Args:
@@ -63,10 +63,14 @@ def run_of(recipe: Recipe, spec: NetworkSpec, attack: str, num_images: int,
       attack: what the images were made by; its name and the kind are that of the objective.
       num_images: pairs that are stored; of online, training images.
       online: attack of that kind.
+      num_replicas: that share a batch.
 
     Raises:
-      InputError: fewer pairs than a batch has.
+      InputError: fewer pairs than a batch has, or a batch that cannot be shared evenly.
     """
+    if recipe.batch_size % num_replicas:
+        raise InputError(f"adv_batch must be divisible by the {num_replicas} replicas. "
+                         f"Received: adv_batch={recipe.batch_size}.")
     if recipe.batch_size > num_images:
         raise InputError(f"adv_batch must be at most the {num_images} images that it trains on. "
                          f"Received: adv_batch={recipe.batch_size}.")
@@ -114,7 +118,8 @@ def source(recipe: Recipe, run: TrainingRun, target: Network, image_set: inputs.
 
 def _replacing(recipe) -> Callable:
     """Attacked images in place of the first of a batch, whose order is drawn anyway."""
-    number = math.ceil(recipe.ratio * recipe.batch_size)
+    # 0.55 of 100 are 55, and not the 56 that its product in float64 rounds up to.
+    number = math.ceil(round(recipe.ratio * recipe.batch_size, 6))
     return lambda images, labels, attacked: (
         tf.concat([attacked[:number], images[number:]], axis=0), labels)
 

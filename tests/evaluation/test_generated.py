@@ -20,7 +20,8 @@ INDEX = np.array([8, 1, 2, 5])
 def made(index=INDEX):
     """Of some images of a split, each telling which it is of."""
     number = np.asarray(index, np.int32)
-    x_adv = np.broadcast_to(number[:, None, None, None] / np.float32(100), (len(number), 2, 2, 1))
+    values = (number / 100).astype(np.float32)
+    x_adv = np.broadcast_to(values[:, None, None, None], (len(number), 2, 2, 1))
     return generated.Adversarial(x_adv, number + 10, number, number + 20, number + 30)
 
 

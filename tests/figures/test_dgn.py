@@ -37,3 +37,16 @@ def test_columns_that_no_row_has_are_left_out(tmp_path, monkeypatch):
     picture = matplotlib.image.imread(tmp_path / "below" / "grid.png")
     for edge in (picture[0], picture[-1], picture[:, 0], picture[:, -1]):
         assert (edge == 1).all(), "something is cut off"
+
+
+def test_numbers_can_be_read_on_any_colour(tmp_path, monkeypatch):
+    """Of one row, and of cells that are alike."""
+    figures, save = [], drawing._save
+    monkeypatch.setattr(drawing, "_save", lambda figure, path: (figures.append(figure),
+                                                                save(figure, path)))
+    for right in (0, 8):
+        dgn.draw_grid(tmp_path / "grid.png", {"target": of(clean=right, nce=right)}, COLUMNS)
+        axes = figures[-1].axes[0]
+        colour = axes.images[0].cmap(axes.images[0].norm(100 * right / 8))
+        brightness = np.dot(colour[:3], [0.299, 0.587, 0.114])
+        assert {text.get_color() for text in axes.texts} == {"black" if brightness > 0.5 else "white"}

@@ -258,12 +258,15 @@ def test_another_file_is_not_replaced(tmp_path):
     assert dgn_files.load_arrays(path, OURS, "")[1]["eps"] == 2
 
 
-@pytest.mark.parametrize(("begun", "all_of_them"), [((), False), ((0, 2), False), ((0, 1, 2), True)])
-def test_whether_generators_of_all_classes_have_been_begun(tmp_path, begun, all_of_them):
-    for label in begun:
-        dgn_files.generator_dir(tmp_path, "nce", label).mkdir(parents=True)
-    assert dgn_files.has_generators(tmp_path, "nce", 3) == all_of_them
-    assert not dgn_files.has_generators(tmp_path, "lrp", 3)
+@pytest.mark.parametrize(("finished", "all_of_them"), [((), False), ((0, 2), False), ((0, 1, 2), True)])
+def test_whether_there_are_generators_of_all_classes(tmp_path, finished, all_of_them):
+    told = []
+    for label in finished:
+        save(dgn_files.generator_dir(tmp_path, "nce", label))
+    assert dgn_files.has_generators(tmp_path, "nce", 3, told.append) == all_of_them
+    assert told == ([] if all_of_them or not finished else [
+        f"{tmp_path}/nce is left out where generators of all classes are needed: 2 of 3 are finished."])
+    assert not dgn_files.has_generators(tmp_path, "lrp", 3, lambda _: pytest.fail("told of nothing"))
 
 
 # Hardened networks.

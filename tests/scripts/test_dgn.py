@@ -735,10 +735,12 @@ def test_no_analysis_or_that_of_another_network(work, tmp_path, loss, name):
 
 
 def test_generators_of_another_network(work, tmp_path):
-    for mode, words in (("generate", "class_0 was made for another network: expected weights_sha256="),
-                        ("train", "class_0 holds a generator with weights_sha256=")):
-        refused("dgn", *work.flags(f"--mode={mode}", "--custom_loss=nce", *RECIPE, log_root="other"),
-                cwd=tmp_path, also=[work.folder], words=[words])
+    for flags, words in (
+            (GENERATE, "class_0 was made for another network: expected weights_sha256="),
+            (("--mode=train", "--custom_loss=nce", *RECIPE),
+             "class_0 holds a generator with weights_sha256=")):
+        refused("dgn", *work.flags(*flags, log_root="other"), cwd=tmp_path, also=[work.folder],
+                words=[words])
 
 
 def test_images_without_a_generator(tmp_path):
@@ -803,9 +805,9 @@ ADV = ("--mode=adv_train", NCE, "--adv_batch=8")
      "--mode=analyze takes no --num_restarts"),
     (("--mode=generate", "--custom_loss=nce", "--adv_lr=0.1"), "--mode=generate takes no --adv_lr"),
     (("--mode=generate", "--custom_loss=nce", "--attack_iterations=3"),
-     "--mode=generate without --attack_method=pgd takes no --attack_iterations"),
+     "--mode=generate of generators takes no --attack_iterations"),
     ((*FGSM, "--attack_step_size=0.1"),
-     "--mode=generate without --attack_method=pgd takes no --attack_step_size"),
+     "--mode=generate of fgsm takes no --attack_step_size"),
     ((*FGSM, "--custom_loss=nce"), "--attack_method takes no --custom_loss"),
     ((*PGD, "--noclipping"), "--attack_method takes no --clipping"),
     (("--mode=evaluate", "--custom_loss=nce"), "--mode=evaluate takes no --custom_loss"),
@@ -840,3 +842,54 @@ def test_a_damaged_record_of_a_hardened_network(work, hardened, own_dir, tmp_pat
     refused("dgn", *work.flags("--mode=evaluate", dgn_dir="d"), cwd=tmp_path, words=[
         r"^error: expected what a network was hardened with in .*/robust/nce_gf/hardened\.json\. "
         r"Received: something else\.$"])
+
+
+# --- Flags that would do nothing, folders that nobody has claimed ---
+
+@pytest.mark.parametrize("mode", ["adv_train", "evaluate"])
+def test_attack_method_where_it_would_do_nothing_is_refused(work, own_dir, tmp_path, mode):
+    given = (f"--adv_data={work.target_dir}/nce/adv_train.npz",) if mode == "adv_train" else ()
+    refused("dgn", *work.flags(f"--mode={mode}", *given, "--attack_method=fgsm", dgn_dir="d"),
+            cwd=tmp_path,
+            words=[f"--mode={mode} takes no --attack_method"])
+
+
+@pytest.mark.parametrize("how", [GENERATE, FGSM])
+def test_a_class_that_the_split_lacks(work, own_dir, tmp_path, how):
+    arrays = np.load(work.folder / "test.npz")
+    kept = arrays["labels"] != 1
+    np.savez(tmp_path / "no1.npz", images=arrays["images"][kept], labels=arrays["labels"][kept])
+    refused("dgn", *work.flags(*how, "--splits=test", "--classes=1", dgn_dir="d"),
+            "--eval_data_path=no1.npz", cwd=tmp_path, words=["classes=1"])
+
+
+def test_a_wrong_test_set_claims_no_folder(work, tmp_path):
+    nce = f"--adv_data={work.target_dir}/nce/adv_train.npz"
+    refused("dgn", *work.flags(*ADV_TRAIN, nce, dgn_dir="d"), "--eval_data_path=nowhere.npz",
+            cwd=tmp_path, words=["nowhere.npz"])
+
+
+def test_nor_does_a_batch_that_replicas_cannot_share(work, tmp_path):
+    refused("dgn", *work.flags(*ONLINE, "--adv_batch=7", "--num_cpu_replicas=2", dgn_dir="d"),
+            cwd=tmp_path, words=[r"divisible by the 2 replicas\. Received: adv_batch=7"])
+
+
+def test_a_shuffle_that_would_do_nothing_is_refused(work, own_dir, tmp_path):
+    given = (*ADV_TRAIN, "--adv_type=default", f"--adv_data={work.target_dir}/nce/adv_train.npz")
+    shutil.rmtree(own_dir / "robust", ignore_errors=True)
+    refused("dgn", *work.flags(*given, "--adv_shuffle", dgn_dir="d"), cwd=tmp_path,
+            words=["takes no --adv_shuffle"])
+
+
+def test_another_attack_of_online_is_refused(work, own_dir, tmp_path):
+    shutil.rmtree(own_dir / "robust", ignore_errors=True)
+    succeeded("dgn", *work.flags(*ONLINE, dgn_dir="d"), cwd=tmp_path)
+    refused("dgn", *work.flags(*ONLINE, "--attack_step_size=0.05", dgn_dir="d"), cwd=tmp_path,
+            words=[r"attack_step_size=0\.1: .*Received: attack_step_size=0\.05\."])
+
+
+def test_arrays_of_other_lengths_are_refused(work, own_dir, tmp_path):
+    arrays = dict(np.load(own_dir / "nce/adv_test.npz"))
+    np.savez(own_dir / "nce/adv_test.npz", **arrays | {"x_adv": arrays["x_adv"][:3]})
+    refused("dgn", *work.flags("--mode=evaluate", "--num_restarts=0", "--eps=0.25", dgn_dir="d"),
+            cwd=tmp_path, words=["adv_test.npz"])
