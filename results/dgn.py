@@ -176,7 +176,7 @@ def speed_rows(found: dict[str, Any]) -> list[list[str]]:
     faster one with its training; none where that was not measured."""
     table = [figure for figure in _figures(found) if figure["part"] == "table"]
     cells = {(figure["target"], figure["what"], figure["batch"]): figure for figure in table
-             if figure["unit"] == "ms"}
+             if figure["unit"] == "ms per image"}
     batches = sorted({batch for *_, batch in cells})
     rows = [["target", "attack", *(f"batch {batch}" for batch in batches)]]
     for target, attack in dict.fromkeys((target, attack) for target, attack, _ in cells):
@@ -202,7 +202,7 @@ def bar_rows(found: dict[str, Any]) -> list[list[str]]:
             continue
         holds = value >= low if high is None else value <= high
         bar = f"≥ {low:g}" if high is None else f"≤ {high:g}"
-        rows.append([figure["what"], f"{value:.3g} {figure['unit']}", bar,
+        rows.append([f"{figure['part']}: {figure['what']}", f"{value:.3g} {figure['unit']}", bar,
                      "" if holds else "falls short"])
     return rows if len(rows) > 1 else []
 

@@ -73,7 +73,8 @@ def test_what_was_not_run_has_no_table(found):
 
 def test_speed_and_bars(work):
     def figure(part, what, value, batch, *, low=None, high=None, **details):
-        return {"part": part, "what": what, "value": value, "unit": "ms" if part == "table" else "x",
+        unit = "ms per image" if part == "table" else "x"
+        return {"part": part, "what": what, "value": value, "unit": unit,
                 "target": "mnist_5x30", "batch": batch, "at_least": low, "at_most": high,
                 "details": details}
 
@@ -85,8 +86,8 @@ def test_speed_and_bars(work):
     assert dgn.speed_rows(found) == [["target", "attack", "batch 1", "batch 100"],
                                      ["mnist_5x30", "DGN", "0.25", "not run"],
                                      ["mnist_5x30", "FGSM", "1.5 (12,346)", "0.5 (never)"]]
-    assert dgn.bar_rows(found)[1:] == [["ratio", "1 x", "≥ 1.15", "falls short"],
-                                       ["seconds", "1 x", "≤ 2", ""]]
+    assert dgn.bar_rows(found)[1:] == [["step: ratio", "1 x", "≥ 1.15", "falls short"],
+                                       ["step: seconds", "1 x", "≤ 2", ""]]
 
 
 def test_without_a_grid_nothing_is_collected(tmp_path):
