@@ -70,9 +70,9 @@ for stage in ${STAGES:-target nce susp lrp baselines hardened grid adaptive grid
                     --detector="$shipped/detector.npz" --eval_batch_count=5 --save_pwd=resnet
             "$python" "$code/detect.py" --mode=evaluate --attack_method=dgn_nce --save_pwd=resnet \
                 --detector="$shipped/detector.npz" --output_dir=detection ;;
-        colours) # Three classes, an hour: not to be compared with what is published.
+        colours) # Three classes alone, an hour: not to be compared with what is published.
             "$python" "$code/train.py" "${colours[@]}"
-            dgn train "${colours[@]}" --custom_loss=nce --classes=0-2 --dgn_epochs=30
+            dgn train "${colours[@]}" --custom_loss=nce --classes=0-2
             dgn generate "${colours[@]}" --custom_loss=nce --classes=0-2 --splits=test ;;
     esac
 done
