@@ -99,7 +99,7 @@ def _judged(work, runs):
             "precision_adv": record["metrics"]["rounds"][0]["precision_adv"],
             "eps": rows[0]["eps"] if rows else None,
             "scores": {row["score"]: {"n": row["n"], **{
-                name: list(row["figures"][name].values()) for name in ("auc", "accepted_at_5")
+                name: list(row["figures"][name].values()) for name in ("auroc", "accepted_at_5")
                 if name in row["figures"]}} for row in rows}}
 
 
@@ -167,7 +167,7 @@ def judged_rows(found: dict[str, Any]) -> list[list[str]]:
     if not found.get("judged"):
         return []
     return [["score", "wrong images", "AUC, %", "accepted at 5 % false refusals, %"], *(
-        [score, str(told["n"]), *(_percent(told.get(name)) for name in ("auc", "accepted_at_5"))]
+        [score, str(told["n"]), *(_percent(told.get(name)) for name in ("auroc", "accepted_at_5"))]
         for score, told in found["judged"]["scores"].items())]
 
 
