@@ -214,7 +214,8 @@ def adv_train() -> int:
     F, opened = flags.FLAGS, _open_for_hardening()
     network, images = opened.network, opened.image_set
     folder, channels = dgn_options.target_folder(network), images.images.shape[-1]
-    made, source = _adversarial_data(network, images) if F.adv_data else (None, "pgd")
+    made, source = _adversarial_data(network, images) if F.adv_data else (
+        None, hardening.ONLINE)
     recipe = hardening.recipe(source, channels)
     online = hardening.online(dgn_options.eps(channels), channels)
     run = mixed.run_of(recipe, network.expected, source, len(made.labels if made else images.labels),
@@ -223,8 +224,8 @@ def adv_train() -> int:
     options = loop.Options(
         str(path), str(path / "train"), checkpoint_every=run.total_steps // recipe.epochs,
         keep_checkpoints=1, note=tqdm.write, warn=flags.warn)
-    test_set = inputs.load(F.dataset, F.eval_data_path, "test", data_dir=F.data_dir,
-                           num_classes=F.num_classes) if F.eval_data_path else None
+    test_set = inputs.load_beside(
+        images, F.dataset, F.eval_data_path, data_dir=F.data_dir) if F.eval_data_path else None
     # Behind all that may be refused: the folder is this training's from here on.
     of_data = {"data_sha256": sha256(*made)} if made else {
         "data_sha256": sha256(images.images, images.labels),
@@ -235,9 +236,7 @@ def adv_train() -> int:
     code, figures = loop.train(
         run, opened.strategy, images, test_set, options,
         made and mixed.source(recipe, run, network, images, made.index, made.x_adv))
-    # As train.py: one that was killed behind its last checkpoint is recorded by the next run.
-    if figures and not (figures.get("found_finished") and provenance.read(options.train_dir, "train")):
-        provenance.write(options.train_dir, "train", flags=flags.as_dict(), metrics=figures)
+    loop.record(options, flags.as_dict(), figures)
     if not code:
         print(f"The hardened network is --log_root={path}.")
     return code

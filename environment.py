@@ -6,6 +6,7 @@ states itself: the backend of Keras and of Matplotlib, Keras's types, three open
 
 import contextlib
 import importlib
+import io
 import logging
 import os
 import re
@@ -50,7 +51,8 @@ def open_streams() -> None:
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 open as long as the program
     # Line by line into a file, too: the log of a run of hours is to tell how far it is.
-    sys.stdout.reconfigure(line_buffering=True)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a notebook's is another
+        sys.stdout.reconfigure(line_buffering=True)
 
 
 def refuse_variables() -> None:

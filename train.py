@@ -16,7 +16,6 @@ flags.start(__name__, network_options.define, training_options.define, check=tra
 from tqdm import tqdm
 
 from data import inputs, sense
-from files import provenance
 from training import loop
 
 MODES = ("train",)
@@ -40,11 +39,7 @@ def main() -> int:
                          warn=flags.warn)
     run = training_options.run_of(train_set, strategy.num_replicas_in_sync)
     exit_code, figures = loop.train(run, strategy, train_set, test_set, options)
-    # A run that was killed behind its last checkpoint is recorded by the next; one that was recorded
-    # keeps its figures.
-    if figures and not (figures.get("found_finished") and provenance.read(options.train_dir, "train")):
-        provenance.write(options.train_dir, "train", flags=training_options.as_recorded(run),
-                         metrics=figures)
+    loop.record(options, training_options.as_recorded(run), figures)
     return exit_code
 
 

@@ -167,7 +167,9 @@ def _read_bytes(file: str, most: int | None = None) -> bytes:
         with open(file, "rb") as stream:
             if stream.read(2) != _GZIP_MAGIC:
                 stream.seek(0)
-                return stream.read(-1 if most is None else most + 1)
+                # No size that a header claims: it may be none that a read takes.
+                size = os.path.getsize(file)
+                return stream.read(size if most is None else min(most + 1, size))
         with gzip.open(file) as stream:
             raw = stream.read(min(MOST_UNZIPPED if most is None else most, MOST_UNZIPPED) + 1)
         if len(raw) > MOST_UNZIPPED:

@@ -117,6 +117,12 @@ def load_for_training(
     train = load(dataset, train_path, "train", data_dir=data_dir, num_classes=num_classes)
     if train_path and not eval_path:
         return train, None
+    return train, load_beside(train, dataset, eval_path, data_dir=data_dir)
+
+
+def load_beside(train: ImageSet, dataset: str, eval_path: str, *, data_dir: str = "") -> ImageSet:
+    """The test images for training images that are there; arguments and errors as
+    `load_for_training`."""
     # The training images say how many classes there are: test images may lack the last one.
     test = load(dataset, eval_path, "test", data_dir=data_dir, num_classes=train.num_classes)
     shape, train_shape = test.images.shape[1:], train.images.shape[1:]
@@ -125,7 +131,7 @@ def load_for_training(
             f"{test.source}: test images must have the shape of the training images, "
             f"{train_shape}. Received: shape={shape}"
         )
-    return train, test
+    return test
 
 
 def load_images(path: str) -> tuple[np.ndarray, list[str]]:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from evaluation.markdown import NOT_RUN
 from evaluation.model_space import KINDS
 from evaluation.success import Share, share, shown
 from files import provenance
@@ -23,7 +24,6 @@ CAUTION = ("Runtime masking and cleansing is broken by attacks that follow it (G
 HEAD = ("defender", "state", "neighbours", "attack", "K", "epochs ≤", "n", "right, clean %",
         "right, attacked %", "target reached %", "epochs run", "network afterwards: clean / attacked / "
         "attacked anew %")
-NOT_RUN = "not run"
 # State and neighbours that are to stand beside each other, and those that are to be attacked by who
 # follows them.
 _CONTROLS = (("sequential", "nearest"), ("sequential", "random"), ("reset", "nearest"),

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from evaluation.markdown import NOT_RUN
 from evaluation.success import Share, share, shown
 
 if TYPE_CHECKING:  # TensorFlow, which whoever draws up tables does not need
     from evaluation.generated import Adversarial
 
 CLEAN = "clean"
-NOT_RUN = "not run"
 # Name of a column that a source of images, or a row's own attacker, has.
 STORED, WRONG, PATTERN, OWN, ADAPTIVE = (
     "{}", "{} of a wrong class", "{} of a wrong class: that class", "white-box {}", "adaptive {}")

@@ -2,6 +2,9 @@
 
 from collections.abc import Sequence
 
+# Of a cell without a figure.
+NOT_RUN = "not run"
+
 
 def table(rows: Sequence[Sequence[str]]) -> str:
     """A table, the first row its head."""

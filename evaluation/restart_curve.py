@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from evaluation.restarts import TOLD
+from evaluation.restarts import TOLD, left_after
 from evaluation.success import Share, share
 
 
@@ -32,7 +32,7 @@ class RestartCurve:
 
     def left(self, restarts: int) -> np.ndarray:
         """bool [n]: images that the first so many restarts have not broken."""
-        return (self.first_broken < 0) | (self.first_broken >= restarts)
+        return left_after(self.first_broken, restarts)
 
     def accuracy(self, restarts: int) -> Share:
         """Worst-case accuracy after so many restarts, with Wilson's 95 % interval."""

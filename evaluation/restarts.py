@@ -91,13 +91,20 @@ def worst_of_restarts(attack_rows: Callable, x: np.ndarray, restarts: Restarts, 
         state.add(*rows, attack_rows(*rows))
         images_done(state.num_ended() - before)
         while restarts.drop and milestones and milestones[0] <= queue.restart:
-            restarts_done(milestones[0], state.num_left(milestones.pop(0)))
+            number = milestones.pop(0)
+            restarts_done(number, int(left_after(state.arrays["first_broken"], number).sum()))
         if time.monotonic() - saved > SECONDS_PER_SAVING:
             saver.save(state.saved(queue.restart, queue.image))
             saved = time.monotonic()
     if not state.arrays:  # nothing to attack: a row tells which arrays there are
         state.begin(attack_rows(*np.zeros((2, 1), np.int64)))
     return state.arrays | {"num_restarts": state.num_restarts()}
+
+
+def left_after(first_broken: np.ndarray, restarts: int) -> np.ndarray:
+    """bool [n]: images that the first so many restarts have not broken; `first_broken` int [n] is the
+    restart that did, −1 where none did."""
+    return (first_broken < 0) | (first_broken >= restarts)
 
 
 class _Queue:
@@ -195,11 +202,6 @@ class _State:
     def num_ended(self):
         """Images that have left or had their last restart."""
         return int(self._ended.sum())
-
-    def num_left(self, restarts):
-        """Images that the first so many restarts have not broken."""
-        first = self.arrays["first_broken"]
-        return int(np.count_nonzero((first < 0) | (first >= restarts)))
 
     def num_restarts(self):
         """Restarts of each image until it left, int32 [n]."""

@@ -18,6 +18,8 @@ OF_TRAINING = ("adv_data", "adv_type", "adv_ratio", "adv_epochs", "adv_lr", "adv
 OF_PGD = ("attack_iterations", "attack_step_size", "num_restarts")
 # Attacks that dgn.py makes images with, in place of generators.
 BASELINES = ("fgsm", "pgd")
+# The one of adv_type=online.
+ONLINE = "pgd"
 
 
 class Steps(NamedTuple):

@@ -4,13 +4,13 @@ import contextlib
 import dataclasses
 import functools
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import tensorflow as tf
 
 from data import get_spec, inputs, pipeline
 from errors import RunError
-from files import checkpoints, run_lock, tf1_checkpoints, training_log
+from files import checkpoints, provenance, run_lock, tf1_checkpoints, training_log
 from networks import heads, restoring
 from networks.network import Network
 from resnet_model import WEIGHT_DECAY, named_variables, weight_decay_loss
@@ -239,6 +239,16 @@ def train(run: checkpoints.TrainingRun, strategy: tf.distribute.Strategy,
         advance = functools.partial(loop, iter(batches))
         exit_code = _run_steps(advance, start, run, store, workers, reporter, options)
     return exit_code, reporter.figures
+
+
+def record(options: Options, flags: Mapping[str, object], figures: Mapping[str, object] | None) -> None:
+    """Writes the run record of what `train` returned `figures` of.
+
+    A run that was killed behind its last checkpoint is recorded by the next; one that was recorded
+    keeps its figures.
+    """
+    if figures and not (figures.get("found_finished") and provenance.read(options.train_dir, "train")):
+        provenance.write(options.train_dir, "train", flags=flags, metrics=figures)
 
 
 def _run_steps(advance, start, run, store, workers, reporter, options):

@@ -615,3 +615,12 @@ def test_rows_are_whole(spec):
     assert spec.is_archive == (spec.image_shape is None) == (spec.num_classes is None)
     assert sorted(set(spec.lr_boundaries)) == list(spec.lr_boundaries)
     assert not spec.loader or callable(pkgutil.resolve_name(spec.loader))
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+def test_a_header_that_asks_for_more_than_a_read_takes(tmp_path, zipped):
+    path = tmp_path / "t10k-images-idx3-ubyte"
+    raw = b"".join(number.to_bytes(4, "big") for number in (2051, 2**31, 2**31, 4))
+    path.write_bytes(gzip.compress(raw) if zipped else raw)
+    with pytest.raises(InputError, match=f"asks for {2**64 + 16} bytes. Received: bytes=16$"):
+        formats.read_files([str(path)], get_spec("mnist"))
