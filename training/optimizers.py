@@ -1,8 +1,10 @@
 """The optimizers of --Optimizer with TF1's arithmetic, and the learning rate (and momentum) by step."""
 
 import itertools
+import math
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from data import get_spec
@@ -20,6 +22,7 @@ class _Momentum:
 
     def __init__(self, *args, momentum=MOMENTUM, **kwargs):
         super().__init__(*args, **kwargs)
+        self._momentum = momentum
         self._momentum_at = momentum if callable(momentum) else lambda _: momentum
         self._momentum_now = None
 
@@ -57,24 +60,50 @@ class TF1Momentum(_Momentum, keras.optimizers.SGD):
             momentum=self._momentum_now)
 
 
-class CycledAdam(_Momentum, keras.optimizers.Adam):
-    """Adam whose beta_1 is a function of the step; the bias correction takes the step's own.
+class TF1Adam(_Momentum, keras.optimizers.Adam):
+    """TF1's AdamOptimizer: its kernel, and powers of the betas that are products in float32.
+
+    Keras takes 0.001 for 1 - beta_2 where TF1 subtracts in float32 (1.3e-5 less), and its `pow` is not
+    the product to the last bit, of which 1 - beta_2^t keeps 1e-5 at the first steps.
 
     Args:
       learning_rate: float or a Keras schedule.
-      momentum: callable from the step to beta_1.
+      momentum: beta_1: float, or a callable from the step to it (then the bias correction takes the
+        step's own, by `pow`).
       **kwargs: of `keras.optimizers.Adam`.
     """
 
-    def update_step(self, gradient, variable, learning_rate):
-        """Keras's update of a variable, with the step's own beta_1."""
-        # Keras reads the attribute in the middle of its step and takes no argument for it.
-        constant = self.beta_1
-        self.beta_1 = self._momentum_now
+    def apply(self, grads, trainable_variables=None):
+        """One step of all variables; the powers are looked up once for them."""
+        step = self.iterations.value
+        self._beta_1_power_now = self._beta_1_power(step)
+        self._beta_2_power_now = _power(self.beta_2, step)
         try:
-            super().update_step(gradient, variable, learning_rate)
+            return super().apply(grads, trainable_variables)
         finally:
-            self.beta_1 = constant
+            self._beta_1_power_now = self._beta_2_power_now = None  # as the step's momentum
+
+    def _beta_1_power(self, step) -> tf.Tensor:
+        if isinstance(self._momentum, float):
+            return _power(self._momentum, step)
+        return tf.pow(self._momentum_at(step), tf.cast(step + 1, tf.float32))
+
+    def update_step(self, gradient, variable, learning_rate):
+        """One update of a variable."""
+        index = self._get_variable_index(variable)
+        tf.raw_ops.ResourceApplyAdam(
+            var=variable.handle, m=self._momentums[index].value.handle,
+            v=self._velocities[index].value.handle, lr=learning_rate, grad=gradient,
+            beta1_power=self._beta_1_power_now, beta2_power=self._beta_2_power_now,
+            beta1=self._momentum_now, beta2=self.beta_2, epsilon=self.epsilon)
+
+
+def _power(beta: float, step) -> tf.Tensor:
+    """beta^(step + 1) as step + 1 factors give it in float32."""
+    # Where the power no longer moves 1 - beta^t nothing more is multiplied.
+    enough = math.ceil(math.log(2.0**-25) / math.log(beta))
+    powers = np.cumprod(np.full(enough, beta, np.float32))
+    return tf.gather(powers, tf.minimum(step, enough - 1))
 
 
 class TF1RMSprop(keras.optimizers.Optimizer):
@@ -121,12 +150,8 @@ def make_optimizer(name: str, learning_rate, *, momentum=None, mixed_precision: 
         return TF1Momentum(learning_rate, momentum=momentum or MOMENTUM, name=name)
     if name == "rmsprop":
         return TF1RMSprop(learning_rate, name=name)
-    if name == "adam" and momentum:
-        return CycledAdam(learning_rate, momentum=momentum, epsilon=adam_epsilon, name=name)
     if name == "adam":
-        # As TF1's it adds epsilon to the root of the uncorrected second moment, which at 1.0
-        # matters.
-        return keras.optimizers.Adam(learning_rate, epsilon=adam_epsilon, name=name)
+        return TF1Adam(learning_rate, momentum=momentum or MOMENTUM, epsilon=adam_epsilon, name=name)
     return keras.optimizers.SGD(learning_rate, name=name)
 
 

@@ -206,6 +206,33 @@ def test_optimizers_have_tf1_semantics_across_a_drop_of_the_rate(name):
             np.testing.assert_allclose(variable.value, steps[step], rtol=2e-6, atol=1e-6)
 
 
+TF1_OPTIMIZERS = {
+    "sgd": lambda v1: v1.GradientDescentOptimizer(0.1),
+    "mom": lambda v1: v1.MomentumOptimizer(0.1, 0.9),
+    "adam": lambda v1: v1.AdamOptimizer(0.1, epsilon=1e-8),
+    "rmsprop": lambda v1: v1.RMSPropOptimizer(0.1, decay=0.9, momentum=0.9, epsilon=1.0)}
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_optimizers_have_the_bits_of_tf1s(name):
+    start, gradients = RNG.normal(size=50), RNG.normal(size=(200, 50)).astype(np.float32)
+    ours, theirs = (tf.Variable(start, dtype=tf.float32) for _ in range(2))
+    optimizer = optimizers.make_optimizer(name, 0.1, adam_epsilon=1e-8)
+    weights = keras.Variable(ours)
+    optimizer.build([weights])
+    step = tf.function(lambda gradient: optimizer.apply([gradient], [weights]))
+    twin = TF1_OPTIMIZERS[name](tf.compat.v1.train)
+    for gradient in gradients:
+        step(gradient)
+        twin.apply_gradients([(tf.constant(gradient), theirs)])
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_the_powers_of_a_beta_end_in_nothing():
+    powers = [optimizers._power(0.999, tf.constant(step, tf.int64)) for step in (17400, 10**6)]
+    assert np.all(np.float32(1.0) - powers == np.float32(1.0)) and powers[0] == powers[1]
+
+
 # Schedules over the whole run.
 
 
