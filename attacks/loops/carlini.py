@@ -14,6 +14,11 @@ from attacks.loops.search import SEARCH_CHUNK, Search, keep_rows
 BETA1, BETA2, ADAM_EPSILON = 0.9, 0.999, 1e-8
 # Keeps arctanh finite at the edges of the box.
 SHRINK = 0.999999
+# Of a continued search: where it begins. At the edges of the box, where most of MNIST lies, tanh is so
+# flat (slope 2e-6 at SHRINK) that 50 steps of Adam at 0.1 pass before a pixel moves. Farther in, few or
+# short steps would not lead back to the image. Mean L2 of 100 images, 5 × 40 steps at 0.1, shipped
+# ResNet-32, CE and RCE: from 0.9 1.16 and 1.74, 0.95 1.17 and 1.80, 0.98 1.18 and 1.87.
+START_SHRINK = 0.95
 # "No upper bound yet" of the binary search, and what counts as one.
 NO_UPPER_BOUND, LARGEST_UPPER_BOUND = 1e10, 1e9
 # A search step is aborted unless the loss falls below this share of its earlier value.
@@ -41,8 +46,8 @@ class Numbers:
       targeted: False leaves the class given as target instead of reaching it.
       clip_min: lower edge of the box.
       clip_max: upper edge of the box.
-      continued: a search step goes on with the δ and the moments of the one before, is never aborted,
-        and counts as a success where it ends in one; c is then bisected by its logarithm.
+      continued: a search step goes on with the δ and the moments of the one before and is never
+        aborted; c follows the success of every step, and the first begins at START_SHRINK.
     """
 
     kappa: float
@@ -108,11 +113,13 @@ class _Functions:
 
     def start(self, x, target, valid, begin=None):
         rows = x.shape[0]
-        w = self._to_tanh_space(x if begin is None else begin)
+        from_image = x if begin is None else begin
+        w = self._to_tanh_space(from_image)
         zeros, zero = tf.zeros_like(x), tf.zeros([rows], x.dtype)
         infinite = tf.fill([rows], tf.constant(float("inf")))
         return {
-            "target": target, "active": valid, "start_w": w,
+            "target": target, "active": valid,
+            "start_w": self._to_tanh_space(from_image, START_SHRINK) if self._numbers.continued else w,
             # Distance is from tanh(arctanh(x)), not from x.
             "anchor": self._to_image(self._to_tanh_space(x) if self._from_clean else w),
             # Differs from the original: without success the clean image stays also in the second
@@ -135,7 +142,7 @@ class _Functions:
         # The first test of a search step compares with infinity and never aborts.
         aborted = due & (group_loss > ABORT_SHARE * state["checked_loss"])
         if self._numbers.continued:
-            # Where c has just changed the loss may rise at first.
+            # c changes all the time, and the loss with it.
             aborted = tf.zeros_like(aborted)
         # The abort test comes before the iteration is recorded, as in the original.
         success = reached & (log_ratio <= 0.0) & ~aborted
@@ -148,9 +155,7 @@ class _Functions:
             "best_l2": tf.where(better, l2, state["best_l2"]),
             "best_log_ratio": tf.where(kept, log_ratio, state["best_log_ratio"]),
             "success": state["success"] | success,
-            # A continued step begins where the one before has ended, often in a success of that one's
-            # c: only where it ends tells of its own.
-            "step_success": success if self._numbers.continued else state["step_success"] | success,
+            "step_success": state["step_success"] | success,
             "iterations": state["iterations"] + tf.cast(~aborted, tf.int32),
             "checked_loss": tf.where(due, group_loss, state["checked_loss"]),
             "step": state["step"] + 1,
@@ -158,6 +163,8 @@ class _Functions:
         }
         # Each row ends its search step by itself: there is no common step to wait for.
         ended = aborted | tf.equal(changed["step"], self._numbers.num_steps)
+        if self._numbers.continued:
+            return _moved_tradeoff(state | changed, success, ended, self._numbers)
         return changed | _next_search_step(state | changed, ended, self._numbers)
 
     def finish(self, state):
@@ -187,9 +194,9 @@ class _Functions:
         # kappa, which cannot hold for kappa ≥ 1.
         return image, tape.gradient(loss, w), loss, l2, lacking < 0.0, log_ratio
 
-    def _to_tanh_space(self, image):
+    def _to_tanh_space(self, image, shrink=SHRINK):
         # SHRINK moves the image towards the middle, by up to half a millionth of the box.
-        return tf.atanh((image - self._middle) / self._half * SHRINK)
+        return tf.atanh((image - self._middle) / self._half * shrink)
 
     def _to_image(self, w):
         return tf.tanh(w) * self._half + self._middle
@@ -233,19 +240,34 @@ def _next_search_step(state, ended, numbers):
     # Which c makes the margin count as much as the distance is unknown by orders of magnitude: tenfold
     # steps find the order, bisection the rest.
     unbounded = tf.where(success, c, 10.0 * c)
-    middle = (lower + upper) / 2.0
-    if numbers.continued:
-        # Of orders of magnitude the middle is their mean; below the first c nothing is known.
-        middle = tf.sqrt(tf.maximum(lower, upper / 100.0) * upper)
-    following = tf.where(upper < LARGEST_UPPER_BOUND, middle, unbounded)
+    following = tf.where(upper < LARGEST_UPPER_BOUND, (lower + upper) / 2.0, unbounded)
     search_step = state["search_step"] + tf.cast(ended, tf.int32)
     if numbers.num_search_steps >= REPEAT_FROM:
         following = tf.where(tf.equal(search_step, numbers.num_search_steps - 1), upper, following)
     # Adam forgets too, as in the original: moments gathered under one c would carry into the next.
-    moving = ("delta", "first_moment", "second_moment")
     restarted = {name: keep_rows(ended, tf.zeros_like(state[name]), state[name])
-                 for name in (*(() if numbers.continued else moving), "step", "step_success")}
-    return {name: state[name] for name in moving} | restarted | {
+                 for name in ("delta", "first_moment", "second_moment", "step", "step_success")}
+    return restarted | {
         "tradeoff": tf.where(ended, following, c), "upper": upper, "lower": lower,
         "search_step": search_step, "active": search_step < numbers.num_search_steps,
         "checked_loss": tf.where(ended, float("inf"), state["checked_loss"])}
+
+
+def _moved_tradeoff(state, success, ended, numbers):
+    """The entries of CHANGES of a continued search after a step: c follows its success.
+
+    A step that succeeded lowers c, one that did not raises it: the image stays at the edge of success,
+    as in DDN (Rony et al. 2019, arXiv 1811.09600), where it is the norm that moves.
+    """
+    # As fast as the image moves, or c would swing. To the first success at least tenfold in a search
+    # step, as where it starts anew.
+    factor = math.exp(numbers.learning_rate / 2)
+    first = max(factor**2, 10.0 ** (1 / numbers.num_steps))
+    raised = tf.where(state["success"], factor, first)
+    c = state["tradeoff"] * tf.where(success, 1.0 / factor, raised)
+    search_step = state["search_step"] + tf.cast(ended, tf.int32)
+    return {name: state[name] for name in CHANGES} | {
+        # What never succeeds would end in infinity.
+        "tradeoff": tf.minimum(c, LARGEST_UPPER_BOUND),
+        "step": tf.where(ended, 0, state["step"]), "search_step": search_step,
+        "active": search_step < numbers.num_search_steps}

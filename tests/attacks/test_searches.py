@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 import attacks
-from attacks.loops.carlini import Numbers, carlini_search
+from attacks.loops.carlini import SHRINK, START_SHRINK, Numbers, carlini_search
 from attacks.loops.detector_aware import DENSITY_FLOOR, log_density_ratio
 from attacks.loops.search import SEARCH_CHUNK, WIDE_CHUNK, WIDE_FROM, Search
 from errors import InputError
@@ -311,6 +311,17 @@ def test_a_continued_search_goes_on_where_a_step_ended_and_succeeds_with_few():
     anew, continued = (search(value)(IMAGES, (labels + 1) % 10) for value in (False, True))
     assert np.all(continued["success"]) and np.all(continued["iterations"].numpy() == 100)
     assert np.mean(anew["success"]) < 0.5
+
+
+def test_a_continued_search_begins_where_tanh_has_a_slope():
+    black = np.full((1, 4, 4, 1), -0.5, np.float32)
+    for continued, shrink in ((False, SHRINK), (True, START_SHRINK)):
+        state = attacks.ATTACKS["carliniL2"].function(
+            network("linear", "ce"), continued=continued).start(
+                x=black, target=tf.constant([1]), valid=tf.constant([True]))
+        np.testing.assert_allclose(np.tanh(state["start_w"]), -shrink, rtol=1e-6)
+        # Distances stay those from the image.
+        np.testing.assert_allclose(state["anchor"], black, atol=1e-6)
 
 
 def aborts(group, slopes=(5.0, 0.0)):
