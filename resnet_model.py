@@ -239,9 +239,13 @@ class _Builder:
 
     def _kernel_seed(self):
         self._kernels_drawn += 1
-        # Not seed + k: kernel k of one seed would start as kernel k − 1 of the next seed does.
-        sequence = np.random.SeedSequence((self._seed, self._kernels_drawn))
-        return int(sequence.generate_state(1)[0])
+        return kernel_seed(self._seed, self._kernels_drawn)
+
+
+def kernel_seed(seed: int, number: int) -> int:
+    """The seed of a network's kernel of that number: a stream of its own."""
+    # Not seed + number: kernel k of one seed would start as kernel k − 1 of the next seed does.
+    return int(np.random.SeedSequence((seed, number)).generate_state(1)[0])
 
 
 def named_variables(owner: keras.Model | keras.optimizers.Optimizer) -> dict[str, tf.Variable]:

@@ -113,14 +113,20 @@ def train_dataset(
     dataset = steps.flat_map(
         lambda step: tf.data.Dataset.from_tensor_slices(ids).map(lambda replica: (step, replica))
     )
+    # Two steps ahead, of every replica.
+    return _by_one_worker(dataset.map(make_batch).prefetch(2 * len(ids)))
+
+
+def _by_one_worker(dataset):
+    import tensorflow as tf
+
     options = tf.data.Options()
     options.deterministic = True
     # One worker thread fills the queue many times faster than a step empties it; more would only
     # take cores from the step.
     options.threading.private_threadpool_size = 1
     options.threading.max_intra_op_parallelism = 1
-    # Two steps ahead, of every replica.
-    return dataset.map(make_batch).prefetch(2 * len(ids)).with_options(options)
+    return dataset.with_options(options)
 
 
 def paired_dataset(image_set: inputs.ImageSet, index: "np.ndarray", attacked: "np.ndarray", *,
@@ -159,7 +165,7 @@ def paired_dataset(image_set: inputs.ImageSet, index: "np.ndarray", attacked: "n
         return (scaled(tf.gather(images, of_rows)), tf.gather(labels, of_rows),
                 tf.gather(attacked, rows))
 
-    return tf.data.Dataset.range(start_step, num_steps).map(make_batch).prefetch(2)
+    return _by_one_worker(tf.data.Dataset.range(start_step, num_steps).map(make_batch).prefetch(2))
 
 
 def scaled(images: "tf.Tensor") -> "tf.Tensor":

@@ -12,7 +12,6 @@ import tensorflow as tf
 
 import attacks
 from data.pixels import from_network_input, to_network_input
-from errors import InputError
 from evaluation import checks
 from evaluation.crafter import CLIP_MAX, CLIP_MIN, Crafter
 from files import attack_parts
@@ -20,7 +19,6 @@ from networks.network import Network
 
 # Images that are crafted and saved together, whatever the number of shards.
 PART_SIZE = 1000
-_MOST_STEPS = 10**7
 
 
 class Variant(NamedTuple):
@@ -128,17 +126,3 @@ def _crafter(work, number):
 def step_size(variant: Variant, eps: float) -> float:
     """Change of a pixel per step."""
     return variant.travel * eps / variant.num_steps
-
-
-def parse(text: str) -> tuple[Variant, ...]:
-    """The variants of a text as in 10:1.6,30:2.4; InputError where it is none."""
-    try:
-        pairs = [part.split(":") for part in text.split(",")]
-        variants = tuple(Variant(int(steps), float(travel)) for steps, travel in pairs)
-    except ValueError:
-        variants = ()
-    if not variants or not all(
-            0 < v.num_steps <= _MOST_STEPS and 0 < v.travel <= 10 for v in variants):
-        raise InputError("rmc_augment must be steps:travel pairs separated by commas, steps whole and "
-                         f"positive, travel in (0, 10]. Received: rmc_augment={text!r}.")
-    return variants

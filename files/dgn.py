@@ -238,13 +238,10 @@ def find_generators(folder: str | os.PathLike, loss: str, network: Mapping[str, 
     Raises:
       InputError: some are missing, not finished, or of another target.
     """
-    found = {}
-    for label in classes:
-        path = generator_dir(folder, loss, label)
-        identity = _read_json(path / _IDENTITY)
-        found[label] = GeneratorFolder(path, identity or {"total_steps": -1})
-        if identity:
-            check_network(path, identity, network)
+    found = dict(zip(classes, _generators(folder, loss, classes), strict=True))
+    for one in found.values():
+        if one.identity:
+            check_network(one.path, one.identity, network)
     missing = [str(label) for label, one in found.items() if not one.is_finished]
     if missing:
         told = (f"{classes[0]} to {classes[-1]}" if len(classes) == classes[-1] - classes[0] + 1
@@ -260,13 +257,18 @@ def find_generators(folder: str | os.PathLike, loss: str, network: Mapping[str, 
 def has_generators(folder: str | os.PathLike, loss: str, num_classes: int,
                    warn: Callable[[str], None]) -> bool:
     """Whether there are finished generators of all classes; `warn` is told of some that are not."""
-    folders = [generator_dir(folder, loss, label) for label in range(num_classes)]
-    finished = [GeneratorFolder(path, identity).is_finished for path in folders
-                if (identity := _read_json(path / _IDENTITY))]
-    if any(path.is_dir() for path in folders) and not (len(finished) == num_classes and all(finished)):
+    found = _generators(folder, loss, range(num_classes))
+    finished = sum(one.is_finished for one in found)
+    if finished < num_classes and any(one.path.is_dir() for one in found):
         warn(f"{Path(folder) / loss} is left out where generators of all classes are needed: "
-             f"{sum(finished)} of {num_classes} are finished.")
-    return len(finished) == num_classes and all(finished)
+             f"{finished} of {num_classes} are finished.")
+    return finished == num_classes
+
+
+def _generators(folder, loss, classes):
+    """The folders of generators, whatever is in them."""
+    paths = [generator_dir(folder, loss, label) for label in classes]
+    return [GeneratorFolder(path, _read_json(path / _IDENTITY) or {}) for path in paths]
 
 
 def check_network(path: str | os.PathLike, identity: Mapping[str, Any],

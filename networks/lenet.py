@@ -6,10 +6,10 @@ Two convolutions and 3.2 million parameters, nearly all in its hidden dense laye
 import math
 
 import keras
-import numpy as np
 from keras import layers
 
 from errors import InputError
+from resnet_model import kernel_seed
 
 
 def build_lenet(image_shape: tuple[int, int, int], num_classes: int, *, seed: int = 0,
@@ -49,6 +49,4 @@ def build_lenet(image_shape: tuple[int, int, int], num_classes: int, *, seed: in
 
 
 def _initial(seed, layer):
-    # Not seed + k, which would give neighbouring seeds the streams of each other's layers.
-    stream = int(np.random.SeedSequence((seed, layer)).generate_state(1)[0])
-    return {"kernel_initializer": keras.initializers.HeNormal(stream)}
+    return {"kernel_initializer": keras.initializers.HeNormal(kernel_seed(seed, layer))}

@@ -1,8 +1,9 @@
 """The MNIST target of the data-generation networks; original: mnist_5x30 of DeepCustom."""
 
 import keras
-import numpy as np
 from keras import layers
+
+from resnet_model import kernel_seed
 
 
 def build_mnist_5x30(image_shape: tuple[int, int, int], num_classes: int, *, seed: int = 0
@@ -31,6 +32,4 @@ def build_mnist_5x30(image_shape: tuple[int, int, int], num_classes: int, *, see
 
 def glorot(seed: int, layer: int) -> dict[str, keras.initializers.Initializer]:
     """The kernel_initializer of a layer, with a stream of its own."""
-    # Not seed + k, which would give neighbouring seeds the streams of each other's layers.
-    stream = int(np.random.SeedSequence((seed, layer)).generate_state(1)[0])
-    return {"kernel_initializer": keras.initializers.GlorotUniform(stream)}
+    return {"kernel_initializer": keras.initializers.GlorotUniform(kernel_seed(seed, layer))}

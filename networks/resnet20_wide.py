@@ -1,10 +1,9 @@
 """The CIFAR-10 network of the logit pairing paper; original: ResNet20_v2 of uds-lsv's models."""
 
 import keras
-import numpy as np
 from keras import layers
 
-from resnet_model import FusedBatchNorm
+from resnet_model import FusedBatchNorm, kernel_seed
 
 # Filters of the first stage.
 WIDTH = 64
@@ -81,6 +80,4 @@ class _Builder:
 
     def initial(self):
         self._kernels += 1
-        # Not seed + k, which would give neighbouring seeds the streams of each other's layers.
-        stream = int(np.random.SeedSequence((self._seed, self._kernels)).generate_state(1)[0])
-        return keras.initializers.HeNormal(stream)
+        return keras.initializers.HeNormal(kernel_seed(self._seed, self._kernels))

@@ -10,12 +10,11 @@ Glorot's uniform initial weights.
 import math
 
 import keras
-import numpy as np
 import tensorflow as tf
 from keras import layers
 
 from errors import InputError
-from resnet_model import FusedBatchNorm
+from resnet_model import FusedBatchNorm, kernel_seed
 
 DROPOUT_RATE = 0.5
 
@@ -173,6 +172,4 @@ class _Builder:
 
     def _next_seed(self):
         self._seeds_drawn += 1
-        # Not seed + k, which would give neighbouring seeds the streams of each other's layers.
-        sequence = np.random.SeedSequence((self._seed, self._seeds_drawn))
-        return int(sequence.generate_state(1)[0])
+        return kernel_seed(self._seed, self._seeds_drawn)

@@ -221,10 +221,20 @@ def folder() -> Path:
 
 
 def variants() -> "tuple[Variant, ...]":
-    """--rmc_augment."""
-    from evaluation import augmenting  # TensorFlow, which define() does not need
+    """--rmc_augment, as in 10:1.6,30:2.4."""
+    from evaluation.augmenting import Variant  # TensorFlow, which define() does not need
 
-    return augmenting.parse(flags.FLAGS.rmc_augment)
+    text = flags.FLAGS.rmc_augment
+    try:
+        pairs = [part.split(":") for part in text.split(",")]
+        found = tuple(Variant(int(steps), float(travel)) for steps, travel in pairs)
+    except ValueError:
+        found = ()
+    if not found or not all(
+            0 < v.num_steps <= flags.LARGEST_NUMBER and 0 < v.travel <= 10 for v in found):
+        raise InputError("rmc_augment must be steps:travel pairs separated by commas, steps whole and "
+                         f"positive, travel in (0, 10]. Received: rmc_augment={text!r}.")
+    return found
 
 
 def augment_eps() -> float:

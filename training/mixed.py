@@ -19,6 +19,7 @@ from files.checkpoints import TrainingRun
 from networks import get_network
 from networks.network import Network
 from networks.spec import NetworkSpec
+from resnet_model import kernel_seed
 from training import ADVERSARIAL_TYPES, OBJECTIVES, TrainingAttack
 from training.loop import Source
 
@@ -138,7 +139,6 @@ def start_as_original(network: Network, seed: int) -> None:
     of √(2 / fan-in), where it takes the height of a kernel for the fan-in; 0.1."""
     for number, layer in enumerate(network.model.layers):
         if isinstance(layer, layers.Dense | layers.Conv2D):
-            stream = int(np.random.SeedSequence((seed, number)).generate_state(1)[0])
-            initializer = INITIALIZERS["original"](stream, layer.kernel.shape[0])
+            initializer = INITIALIZERS["original"](kernel_seed(seed, number), layer.kernel.shape[0])
             layer.kernel.assign(initializer(layer.kernel.shape))
             layer.bias.assign(np.full(layer.bias.shape, _FIRST_BIAS))

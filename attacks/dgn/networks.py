@@ -6,11 +6,10 @@ Source: DataGeneratorNetwork.build_model of the original, for MNIST and for CIFA
 import math
 
 import keras
-import numpy as np
 from keras import layers
 
 from errors import InputError
-from resnet_model import FusedBatchNorm
+from resnet_model import FusedBatchNorm, kernel_seed
 
 # As in the original, whose layers are TensorFlow 1's: this momentum, and the variance of its kernel.
 _MOMENTUM = 0.99
@@ -111,6 +110,4 @@ class _Builder:
         return FusedBatchNorm(_MOMENTUM, bessel=True, name=f"norm{self._norms}")(x)
 
     def _stream(self):
-        # Not seed + k, which would give neighbouring seeds the streams of each other's layers.
-        kernel = self._convs + self._deconvs
-        return int(np.random.SeedSequence((self._seed, kernel)).generate_state(1)[0])
+        return kernel_seed(self._seed, self._convs + self._deconvs)
