@@ -221,10 +221,14 @@ def folder() -> Path:
 
 
 def variants() -> "tuple[Variant, ...]":
-    """--rmc_augment, as in 10:1.6,30:2.4."""
+    """--rmc_augment."""
+    return variants_of(flags.FLAGS.rmc_augment)
+
+
+def variants_of(text: str) -> "tuple[Variant, ...]":
+    """The variants of a text as in 10:1.6,30:2.4; InputError where it is none."""
     from evaluation.augmenting import Variant  # TensorFlow, which define() does not need
 
-    text = flags.FLAGS.rmc_augment
     try:
         pairs = [part.split(":") for part in text.split(",")]
         found = tuple(Variant(int(steps), float(travel)) for steps, travel in pairs)

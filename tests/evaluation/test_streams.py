@@ -9,8 +9,8 @@ import pytest
 from data.inputs import ImageSet
 from data.pixels import to_network_input
 from defenses.rmc.adapter import Rows
-from errors import InputError, RunError
-from evaluation import augmenting, defended, streams
+from errors import RunError
+from evaluation import defended, streams
 from evaluation.greedy import GreedyAttack
 from evaluation.model_space import KINDS, Numbers
 from files import attack_parts
@@ -573,23 +573,3 @@ def test_chosen_images_are_those_of_their_rows():
         np.testing.assert_array_equal(found.labels, LABELS[rows])
         np.testing.assert_array_equal(found.image_index, rows)
         assert found.x_adv is None and found.target is None
-
-
-# --- Variants of the augmented set ---
-
-def test_variants_of_a_text():
-    assert augmenting.parse("10:1.6,30:2.4,100:1.6") == ((10, 1.6), (30, 2.4), (100, 1.6))
-    assert augmenting.parse("1:10") == ((1, 10.0),)
-    assert augmenting.step_size(augmenting.parse("10:1.6")[0], 0.3) == pytest.approx(0.048)
-
-
-@pytest.mark.parametrize("text", [
-    "", ",", "10", "10:", ":1.6", "10:1.6,", "10:1.6,30", "10:1.6:2", "0:1.6", "-1:1.6", "1.5:1.6",
-    "1e2:1.6", "2147483648:1.6", "10:0", "10:-1.6", "10:10.5", "10:nan", "10:inf", "10:a", "a:1.6",
-    "10;1.6"])
-def test_what_are_no_variants(text):
-    with pytest.raises(InputError) as error:
-        augmenting.parse(text)
-    assert str(error.value) == (
-        "rmc_augment must be steps:travel pairs separated by commas, steps whole and positive, travel "
-        f"in (0, 10]. Received: rmc_augment={text!r}.")
