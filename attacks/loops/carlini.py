@@ -163,9 +163,10 @@ class _Functions:
         }
         # Each row ends its search step by itself: there is no common step to wait for.
         ended = aborted | tf.equal(changed["step"], self._numbers.num_steps)
-        if self._numbers.continued:
-            return _moved_tradeoff(state | changed, success, ended, self._numbers)
-        return changed | _next_search_step(state | changed, ended, self._numbers)
+        changed["search_step"] = state["search_step"] + tf.cast(ended, tf.int32)
+        changed["active"] = changed["search_step"] < self._numbers.num_search_steps
+        following = _following_step if self._numbers.continued else _next_search_step
+        return changed | following(state | changed, success, ended, self._numbers)
 
     def finish(self, state):
         result = {"adversarial": state["best_image"], "success": state["success"],
@@ -232,7 +233,7 @@ def _adam(state, gradient, rates, numbers):
     return {"delta": state["delta"] - moved, "first_moment": first, "second_moment": second}
 
 
-def _next_search_step(state, ended, numbers):
+def _next_search_step(state, _, ended, numbers):
     """Where a search step has ended: the next c; everything else from the beginning, or as it is."""
     success, c = state["step_success"], state["tradeoff"]
     upper = tf.where(ended & success, tf.minimum(state["upper"], c), state["upper"])
@@ -241,20 +242,19 @@ def _next_search_step(state, ended, numbers):
     # steps find the order, bisection the rest.
     unbounded = tf.where(success, c, 10.0 * c)
     following = tf.where(upper < LARGEST_UPPER_BOUND, (lower + upper) / 2.0, unbounded)
-    search_step = state["search_step"] + tf.cast(ended, tf.int32)
     if numbers.num_search_steps >= REPEAT_FROM:
-        following = tf.where(tf.equal(search_step, numbers.num_search_steps - 1), upper, following)
+        is_last = tf.equal(state["search_step"], numbers.num_search_steps - 1)
+        following = tf.where(is_last, upper, following)
     # Adam forgets too, as in the original: moments gathered under one c would carry into the next.
     restarted = {name: keep_rows(ended, tf.zeros_like(state[name]), state[name])
                  for name in ("delta", "first_moment", "second_moment", "step", "step_success")}
     return restarted | {
         "tradeoff": tf.where(ended, following, c), "upper": upper, "lower": lower,
-        "search_step": search_step, "active": search_step < numbers.num_search_steps,
         "checked_loss": tf.where(ended, float("inf"), state["checked_loss"])}
 
 
-def _moved_tradeoff(state, success, ended, numbers):
-    """The entries of CHANGES of a continued search after a step: c follows its success.
+def _following_step(state, success, ended, numbers):
+    """Of a continued search after each step: c follows its success; everything else goes on.
 
     A step that succeeded lowers c, one that did not raises it: the image stays at the edge of success,
     as in DDN (Rony et al. 2019, arXiv 1811.09600), where it is the norm that moves.
@@ -265,9 +265,7 @@ def _moved_tradeoff(state, success, ended, numbers):
     first = max(factor**2, 10.0 ** (1 / numbers.num_steps))
     raised = tf.where(state["success"], factor, first)
     c = state["tradeoff"] * tf.where(success, 1.0 / factor, raised)
-    search_step = state["search_step"] + tf.cast(ended, tf.int32)
-    return {name: state[name] for name in CHANGES} | {
+    return {
         # What never succeeds would end in infinity.
-        "tradeoff": tf.minimum(c, LARGEST_UPPER_BOUND),
-        "step": tf.where(ended, 0, state["step"]), "search_step": search_step,
-        "active": search_step < numbers.num_search_steps}
+        "tradeoff": tf.minimum(c, LARGEST_UPPER_BOUND), "step": tf.where(ended, 0, state["step"]),
+        "upper": state["upper"], "lower": state["lower"]}
