@@ -12,6 +12,7 @@ from defenses import SCORES
 from defenses.detector import Detector
 from evaluation import evidence, metrics, soundness
 from evaluation.evidence import Run
+from evaluation.markdown import NOT_RUN
 from evaluation.success import ATTACKERS, Tried, budgets, reached, worst_case
 from files.names import ALL_SCORES
 
@@ -116,7 +117,7 @@ def table(found: Sequence[dict[str, Any]], rate: float) -> str:
 
 
 def _percent(row):
-    return "not run" if row is None else f"{100 * row['success']['value']:.1f}"
+    return NOT_RUN if row is None else f"{100 * row['success']['value']:.1f}"
 
 
 def _wrapped(sentence):

@@ -19,7 +19,6 @@ ATTACKS = ("random", "fgsm", "bim", "tgsm", "jsma", "carliniL2", "carliniL2_high
 WHITE_BOX = ("carliniL2_highden", "carliniL2_specific")
 # Figures of which more is better. flagged: white-box examples that the detector still refuses.
 JUDGED = ("accuracy", "auc", "flagged")
-NOT_RUN = "not run"
 PAPER_ATTACKS = tuple(attack for attack in ATTACKS if attack != "random")
 # The paper does not say at which eps its AUCs were taken; the script it was released with takes 8.
 SHOWN_ROUNDS = (2, 4, 8)
@@ -27,6 +26,11 @@ SHOWN_ROUNDS = (2, 4, 8)
 SWEPT = ("fgsm", "bim", "tgsm")
 # Attacks for the smallest change, whose distortions are told.
 SEARCHES = tuple(attack for attack in (*PAPER_ATTACKS, *WHITE_BOX) if attack not in SWEPT)
+
+
+def read_found(path: Path) -> dict[str, Any]:
+    """What was collected into a file; without it no rows."""
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {"rows": [], "runs": {}}
 
 
 def load_published() -> dict[str, Any]:

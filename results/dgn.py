@@ -5,7 +5,6 @@
 Writes results/dgn.json, which `make report` draws up. What was not run has no figure.
 """
 
-import json
 import shutil
 import sys
 from pathlib import Path
@@ -13,10 +12,11 @@ from typing import Any
 
 from errors import InputError
 from evaluation import grid
+from evaluation.markdown import NOT_RUN
 from files import atomic, provenance
 from files.judgements import load_evaluation
 from results import command
-from results.cells import HERE, NOT_RUN
+from results.cells import HERE
 from results.collect import run_of
 
 PATH = HERE / "dgn.json"
@@ -109,8 +109,7 @@ def _optional(path):
 
 def load(folder: Path = HERE) -> dict[str, Any]:
     """What was collected; without its file nothing."""
-    path = folder / PATH.name
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return _optional(folder / PATH.name) or {}
 
 
 def published_rows(found: dict[str, Any]) -> list[list[str]]:

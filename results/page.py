@@ -10,9 +10,10 @@ from typing import Any
 
 from evaluation import grid
 from evaluation.defended_table import CAUTION
+from evaluation.markdown import NOT_RUN
 from files.names import ALL_SCORES
 from results import attackers, dgn, rmc
-from results.cells import DATASETS, HERE, NOT_RUN
+from results.cells import DATASETS, HERE
 from results.tables import accuracy_table, auc_table, shape_table, table
 
 PAGE = HERE / "index.html"

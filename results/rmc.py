@@ -5,7 +5,6 @@
 Writes results/rmc.json, which `make report` draws up. What was not run has no figure.
 """
 
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from evaluation.success import Share
 from files import atomic
 from files import rmc as rmc_files
 from results import command
-from results.cells import HERE
+from results.cells import HERE, read_found
 from results.collect import run_of
 
 PATH = HERE / "rmc.json"
@@ -64,8 +63,7 @@ def _of_set(work, folder):
 
 def load(folder: Path = HERE) -> dict[str, Any]:
     """What was collected; without its file no rows."""
-    path = folder / PATH.name
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {"rows": [], "runs": {}}
+    return read_found(folder / PATH.name)
 
 
 def table_rows(found: dict[str, Any]) -> list[list[str]]:

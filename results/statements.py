@@ -4,9 +4,9 @@ import functools
 import itertools
 from typing import Any, NamedTuple
 
+from evaluation.markdown import NOT_RUN
 from results.cells import (
     DATASETS,
-    NOT_RUN,
     OBJECTIVES,
     PAPER_ATTACKS,
     Cells,

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 
 from defenses import PUBLISHED_SCORES
 from evaluation import markdown
+from evaluation.markdown import NOT_RUN
 from files.attack_results import ORIGINAL_EPS_STEP
 from results.cells import (
     ATTACKS,
     DATASETS,
     NETWORKS,
-    NOT_RUN,
     OBJECTIVES,
     PAPER_ATTACKS,
     SEARCHES,

@@ -17,25 +17,29 @@ ADAM_EPSILON = 1.0
 _CYCLE = ((0.0, 0.1, 0.95), (0.45, 1.0, 0.85), (0.9, 0.1, 0.95), (1.0, 0.001, 0.95))
 
 
-class _Momentum:
-    """Of an optimizer: a momentum that is a function of the step, evaluated once for all variables."""
+class _ByStep:
+    """Of an optimizer with a momentum: what its kernel takes of the step, evaluated once a step."""
 
     def __init__(self, *args, momentum=MOMENTUM, **kwargs):
         super().__init__(*args, **kwargs)
         self._momentum = momentum
         self._momentum_at = momentum if callable(momentum) else lambda _: momentum
-        self._momentum_now = None
+        self._of_step = None
+
+    def arguments_at(self, step) -> dict[str, tf.Tensor | float]:
+        """The arguments of the kernel that are of the step."""
+        return {"momentum": self._momentum_at(step)}
 
     def apply(self, grads, trainable_variables=None):
         # As the learning rate: in each variable's own step it would be 95 times the same dozen of ops.
-        self._momentum_now = self._momentum_at(self.iterations.value)
+        self._of_step = self.arguments_at(self.iterations.value)
         try:
             return super().apply(grads, trainable_variables)
         finally:
-            self._momentum_now = None  # or a tensor of this graph would outlive it
+            self._of_step = None  # or a tensor of this graph would outlive it
 
 
-class TF1Momentum(_Momentum, keras.optimizers.SGD):
+class TF1Momentum(_ByStep, keras.optimizers.SGD):
     """TF1's MomentumOptimizer: the slot sums plain gradients, the rate multiplies it at the update.
 
     Keras SGD keeps the rate inside its velocity, which differs whenever the rate drops.
@@ -57,10 +61,10 @@ class TF1Momentum(_Momentum, keras.optimizers.SGD):
         # The kernel that TF1 ran: its arithmetic, one op a variable.
         tf.raw_ops.ResourceApplyMomentum(
             var=variable.handle, accum=slot.handle, lr=learning_rate, grad=gradient,
-            momentum=self._momentum_now)
+            **self._of_step)
 
 
-class TF1Adam(_Momentum, keras.optimizers.Adam):
+class TF1Adam(_ByStep, keras.optimizers.Adam):
     """TF1's AdamOptimizer: its kernel, and powers of the betas that are products in float32.
 
     Keras takes 0.001 for 1 - beta_2 where TF1 subtracts in float32 (1.3e-5 less), and its `pow` is not
@@ -73,20 +77,12 @@ class TF1Adam(_Momentum, keras.optimizers.Adam):
       **kwargs: of `keras.optimizers.Adam`.
     """
 
-    def apply(self, grads, trainable_variables=None):
-        """One step of all variables; the powers are looked up once for them."""
-        step = self.iterations.value
-        self._beta_1_power_now = self._beta_1_power(step)
-        self._beta_2_power_now = _power(self.beta_2, step)
-        try:
-            return super().apply(grads, trainable_variables)
-        finally:
-            self._beta_1_power_now = self._beta_2_power_now = None  # as the step's momentum
-
-    def _beta_1_power(self, step) -> tf.Tensor:
-        if isinstance(self._momentum, float):
-            return _power(self._momentum, step)
-        return tf.pow(self._momentum_at(step), tf.cast(step + 1, tf.float32))
+    def arguments_at(self, step):
+        """beta_1 and the powers of both betas."""
+        beta_1 = self._momentum_at(step)
+        power = (_power(beta_1, step) if isinstance(beta_1, float)
+                 else tf.pow(beta_1, tf.cast(step + 1, tf.float32)))
+        return {"beta1": beta_1, "beta1_power": power, "beta2_power": _power(self.beta_2, step)}
 
     def update_step(self, gradient, variable, learning_rate):
         """One update of a variable."""
@@ -94,8 +90,7 @@ class TF1Adam(_Momentum, keras.optimizers.Adam):
         tf.raw_ops.ResourceApplyAdam(
             var=variable.handle, m=self._momentums[index].value.handle,
             v=self._velocities[index].value.handle, lr=learning_rate, grad=gradient,
-            beta1_power=self._beta_1_power_now, beta2_power=self._beta_2_power_now,
-            beta1=self._momentum_now, beta2=self.beta_2, epsilon=self.epsilon)
+            beta2=self.beta_2, epsilon=self.epsilon, **self._of_step)
 
 
 def _power(beta: float, step) -> tf.Tensor:
