@@ -7,17 +7,17 @@ results/attackers.json, which `make report` draws up above the tables of AUCs. T
 results/attack_shipped.sh.
 """
 
-import json
 import sys
 from pathlib import Path
 from typing import Any
 
 from defenses import SCORES
+from evaluation.markdown import NOT_RUN
 from files import atomic, provenance
 from files.judgements import evaluation_files, load_evaluation
 from files.names import ALL_SCORES, OBJECTIVE_OF_TAG, challenge_dir
 from results import command
-from results.cells import DATASETS, HERE, NOT_RUN
+from results.cells import DATASETS, HERE, read_found
 from results.collect import run_of
 
 PATH = HERE / "attackers.json"
@@ -27,11 +27,21 @@ _KEPT = ("attacker", "norm", "eps", "score", "rate", "attacks")
 _RATE, _STRICTER = 0.05, 0.01
 
 
-def collect(work: Path) -> dict[str, Any]:
-    """{"rows": ..., "runs": ..., "warnings": ...}: per data set, objective, seed and row of
-    `evaluation.verdicts.rows` "value" and "n" of its success; the attacks' runs by name; "flag" and
-    "sentence" of each reason for doubt."""
+def collect(work: Path, kept: dict[str, Any] | None = None) -> dict[str, Any]:
+    """What the challenges in a folder have found.
+
+    Args:
+      work: folder of results/attack_shipped.sh.
+      kept: what was collected before; of it stays what is of a network and seed that `work` does not
+        have.
+
+    Returns:
+      {"rows": ..., "runs": ..., "warnings": ...}: per data set, objective, seed and row of
+      `evaluation.verdicts.rows` "value" and "n" of its success; the attacks' runs by name; "flag" and
+      "sentence" of each reason for doubt.
+    """
     found = {"rows": [], "runs": {}, "warnings": []}
+    of_work = set()
     for folder in sorted(work.glob("*/seed*")):
         dataset, seed = folder.parent.name, int(folder.name.removeprefix("seed"))
         for tag, objective in OBJECTIVE_OF_TAG.items():
@@ -39,12 +49,13 @@ def collect(work: Path) -> dict[str, Any]:
             if not path.is_file():
                 continue
             evaluation = load_evaluation(path)
+            of_work.add((dataset, objective, seed))
             found["warnings"] += [
                 {"dataset": dataset, "objective": objective, "seed": seed, "flag": raised["flag"],
                  "sentence": raised["sentence"]} for raised in evaluation.get("warnings", ())]
             for row in evaluation.get("success", ()):
-                kept = {key: row[key] for key in _KEPT}
-                found["rows"].append({"dataset": dataset, "objective": objective, "seed": seed, **kept,
+                shown = {key: row[key] for key in _KEPT}
+                found["rows"].append({"dataset": dataset, "objective": objective, "seed": seed, **shown,
                                       "value": round(row["success"]["value"], 6),
                                       "n": row["success"]["n"]})
             for attacked in sorted(path.parent.glob(f"*_{dataset}/{tag}")):
@@ -52,20 +63,35 @@ def collect(work: Path) -> dict[str, Any]:
                 if record:
                     name = attacked.parent.name.removesuffix(f"_{dataset}")
                     found["runs"][f"{dataset}_{objective}_{name}_seed{seed}"] = run_of(record)
-    return found
+    return _joined(found, kept, of_work) if kept else found
+
+
+def _joined(found, kept, of_work):
+    """What was found, and of what was before it all that is of none of these data sets, objectives and
+    seeds."""
+    def others(name):
+        return [one for one in kept.get(name, ())
+                if (one["dataset"], one["objective"], one["seed"]) not in of_work]
+
+    ends = {(f"{dataset}_{objective}_", f"_seed{seed}") for dataset, objective, seed in of_work}
+    runs = {name: run for name, run in kept["runs"].items()
+            if not any(name.startswith(start) and name.endswith(end) for start, end in ends)}
+    # One order, whatever came first.
+    return {"runs": dict(sorted((found["runs"] | runs).items())), **{
+        name: sorted(found[name] + others(name),
+                     key=lambda one: (one["dataset"], one["objective"], one["seed"]))
+        for name in ("rows", "warnings")}}
 
 
 def load() -> dict[str, Any]:
     """What `collect` has found; without its file no rows."""
-    if not PATH.is_file():
-        return {"rows": [], "runs": {}}
-    return json.loads(PATH.read_text(encoding="utf-8"))
+    return read_found(PATH)
 
 
 def sentence(rows: list[dict[str, Any]]) -> str:
     """The claim, in one sentence with its numbers; NOT_RUN without any."""
-    every = [row for row in rows if row["score"] == ALL_SCORES and row["rate"] == _RATE
-             and row["attacker"] == "adaptive"]
+    every = [row for row in _of_most_attacks(rows) if row["score"] == ALL_SCORES
+             and row["rate"] == _RATE and row["attacker"] == "adaptive"]
     if not every:
         return f"{NOT_RUN}."
     parts = []
@@ -81,9 +107,9 @@ def sentence(rows: list[dict[str, Any]]) -> str:
 
 def means(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
     """Data, objective and L-inf eps in words → attacker → its success against all scores at once, mean
-    over the seeds."""
+    over the seeds with most attacks."""
     found = {}
-    for row in rows:
+    for row in _of_most_attacks(rows):
         if (row["norm"], row["score"], row["rate"]) == ("linf", ALL_SCORES, _RATE):
             name = (f"{DATASETS[row['dataset']]} {row['objective'].upper()}, L-inf eps "
                     f"{_eps(row['eps'])}")
@@ -93,24 +119,44 @@ def means(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
 
 
 def table_rows(rows: list[dict[str, Any]]) -> list[list[str]]:
-    """Head and rows: success (%) by who knows what and by score, mean (range) over the seeds."""
+    """Head and rows: success (%) by who knows what, by how many attacks there were, and by score, mean
+    (range) over the seeds."""
     names = [*SCORES, ALL_SCORES]
-    table = [["data", "objective", "L-inf eps", "knows the detector", *names,
+    table = [["data", "objective", "L-inf eps", "knows the detector", "attacks", *names,
               f"{ALL_SCORES}, T of {100 * _STRICTER:g} %", "images", "seeds"]]
     keys = dict.fromkeys((row["dataset"], row["objective"], row["eps"]) for row in rows
                          if row["norm"] == "linf")
-    for dataset, objective, eps in keys:
+    for key in keys:
         for attacker, word in _WORDS.items():
-            def of(score, rate, key=(dataset, objective, eps, attacker)):
-                return [row for row in rows if row["score"] == score and row["rate"] == rate and (
-                    row["dataset"], row["objective"], row["eps"], row["attacker"]) == key]
-
-            shown = of(ALL_SCORES, _RATE)
-            cells = [_range([row["value"] for row in of(name, _RATE)]) for name in names]
-            table.append([DATASETS[dataset], objective.upper(), _eps(eps), word, *cells,
-                          _range([row["value"] for row in of(ALL_SCORES, _STRICTER)]),
-                          str(shown[0]["n"]) if shown else NOT_RUN, str(len(shown))])
+            own = [row for row in rows if row["norm"] == "linf" and row["attacker"] == attacker
+                   and (row["dataset"], row["objective"], row["eps"]) == key]
+            numbers = sorted({len(row["attacks"]) for row in own}, reverse=True)
+            for number in numbers or [0]:
+                table.append([DATASETS[key[0]], key[1].upper(), _eps(key[2]), word, str(number),
+                              *_cells([row for row in own if len(row["attacks"]) == number], names)])
     return table if len(table) > 1 else []
+
+
+def _cells(rows, names):
+    """Of one line: what rows of the seeds say by score, of how many images and seeds."""
+    def of(score, rate):
+        return [row["value"] for row in rows if (row["score"], row["rate"]) == (score, rate)]
+
+    shown = of(ALL_SCORES, _RATE)
+    return [*(_range(of(name, _RATE)) for name in names), _range(of(ALL_SCORES, _STRICTER)),
+            str(rows[0]["n"]) if shown else NOT_RUN, str(len(shown))]
+
+
+def _of_most_attacks(rows):
+    """Of each network, attacker and budget the rows of those seeds that had most attacks: fewer are a
+    looser bound."""
+    def key(row):
+        return tuple(row[name] for name in ("dataset", "objective", "attacker", "norm", "eps"))
+
+    most = {}
+    for row in rows:
+        most[key(row)] = max(most.get(key(row), 0), len(row["attacks"]))
+    return [row for row in rows if len(row["attacks"]) == most[key(row)]]
 
 
 def _range(values):
@@ -126,7 +172,7 @@ def _eps(eps):
 
 
 def _write(work):
-    found = collect(work)
+    found = collect(work, load())
     atomic.write_json(PATH, found)
     return f"{len(found['rows'])} rows: {PATH}\n"
 

@@ -1,11 +1,10 @@
-"""Logit pairing on MNIST: the LeNets of results/logit_pairing.sh beside the published table.
+"""Logit pairing: the networks of results/logit_pairing.sh, the LeNets beside the published table.
 
     python -m results.logit_pairing logit_pairing    # the folder of results/logit_pairing.sh
 
 Writes results/logit_pairing.json, which `make report` draws up. What was not run has no figure.
 """
 
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,10 +12,11 @@ from typing import Any
 import numpy as np
 
 from errors import InputError
+from evaluation.markdown import NOT_RUN
 from evaluation.success import share
 from files import atomic, provenance
 from results import command
-from results.cells import HERE, NOT_RUN
+from results.cells import HERE, read_found
 from results.collect import run_of
 
 PATH = HERE / "logit_pairing.json"
@@ -31,6 +31,17 @@ PUBLISHED = {
     "alp": (98.5, 96.0, 93.8, 88.9), "at50_alp": (98.3, 97.2, 95.3, 89.9),
     "at50": (99.1, 92.7, 93.1, 88.2), "at100_alp": (98.4, 96.6, None, 85.7),
     "at100": (98.9, 95.2, None, 88.0)}
+# Networks with nothing published beside them → what they are.
+OTHERS = {
+    "at50_control": "at50, one epoch with the published training attack, 40 of 0.01",
+    "clp_without_noise": "clp without noise", "lsq_without_noise": "lsq without noise",
+    "clp_rce": "clp with RCE for cross entropy", "lsq_rce": "lsq with RCE for cross entropy",
+    "resnet32_rce": "ResNet-32 of RCE as shipped, no pairing",
+    "cifar10_plain": "CIFAR-10 (through JPEG), ResNet-8, plain",
+    "cifar10_clp": "CIFAR-10 (through JPEG), ResNet-8, clp",
+    "cifar10_lsq": "CIFAR-10 (through JPEG), ResNet-8, lsq",
+    "cifar10_resnet20_wide": "CIFAR-10 (through JPEG), resnet20_wide"}
+_NETWORKS = (*PUBLISHED, *OTHERS)
 
 
 def collect(work: Path, kept: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -49,23 +60,21 @@ def collect(work: Path, kept: dict[str, Any] | None = None) -> dict[str, Any]:
       InputError: `work` has no network, or attacks of one network that were made of several.
     """
     rows, runs = [], {}
-    for network in PUBLISHED:
-        own = _of_network(work, network) or _kept(kept, network)
-        rows += own[0]
-        runs |= own[1]
-    if not any((work / "networks" / network).is_dir() for network in PUBLISHED):
+    of_work = {network: _of_network(work, network) for network in _NETWORKS}
+    if not any(of_work.values()):
         raise InputError(f"expected networks of results/logit_pairing.sh in {work}/networks. "
                          "Received: none.")
+    for network, own in of_work.items():
+        own = own or _kept(kept, network)
+        rows += own[0]
+        runs |= own[1]
     return {"rows": rows, "runs": runs}
 
 
 def _of_network(work, network):
-    """Rows and runs of a network; None where it was not trained."""
-    training = provenance.read(work / "networks" / network / "train", "train")
-    if training is None:
-        return None
+    """Rows and runs of a network; None where `work` has nothing of it."""
     _refuse_a_mixture(work / "attacked" / network, network)
-    rows, runs = [], {f"train_{network}": run_of(training) | {"steps": training["metrics"]["step"]}}
+    rows, runs = [], {}
     for attack in (*ATTACKS, *map(_on_the_way, MEASURED_STEPS)):
         record = provenance.read(work / "attacked" / network / attack, "test_adv")
         if record is None:
@@ -76,6 +85,10 @@ def _of_network(work, network):
         rows.append({"network": network, "what": attack, "n": num,
                      "num_right": round(told["precision_adv"] * num),
                      "num_restarts": metrics["num_restarts"]})
+    training = provenance.read(work / "networks" / network / "train", "train")
+    if training is None:  # a shipped one
+        return (rows, runs) if rows else None
+    runs[f"train_{network}"] = run_of(training) | {"steps": training["metrics"]["step"]}
     # Of all 10,000, not of the 1,000 that were attacked.
     rows.append({"network": network, "what": "clean", "n": 10_000,
                  "num_right": round(training["metrics"]["test_precision"] * 10_000),
@@ -113,8 +126,7 @@ def _kept(kept, network):
 
 def load(folder: Path = HERE) -> dict[str, Any]:
     """What was collected; without its file no rows."""
-    path = folder / PATH.name
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {"rows": [], "runs": {}}
+    return read_found(folder / PATH.name)
 
 
 def table_rows(found: dict[str, Any]) -> list[list[str]]:
@@ -129,6 +141,19 @@ def table_rows(found: dict[str, Any]) -> list[list[str]]:
         cells.append(_strongest(of.get((network, "strongest")), published[3]))
         table.append([network, f"{steps:,}" if steps else NOT_RUN, *cells,
                       _cell(of.get((network, "lite")), None)])
+    return table
+
+
+def other_rows(found: dict[str, Any]) -> list[list[str]]:
+    """Head and rows of the networks with nothing published beside them."""
+    of = {(row["network"], row["what"]): row for row in found["rows"]}
+    table = [["network", "steps", "clean", "baseline", "mid", "strongest", "50 restarts, 200 images"]]
+    for network, title in OTHERS.items():
+        clean, *attacked, lite = (of.get((network, what))
+                                  for what in ("clean", "baseline", "mid", "strongest", "lite"))
+        table.append([title, f"{clean['steps']:,}" if clean else "-", _cell(clean, None),
+                      *(_cell(row, None) for row in attacked[:2]), _strongest(attacked[2], None),
+                      _cell(lite, None)])
     return table
 
 

@@ -6,9 +6,10 @@ from files import provenance
 from results import attackers, report
 
 
-def row(value, *, attacker="adaptive", score="all", rate=0.05, eps=0.2, seed=0, dataset="mnist"):
+def row(value, *, attacker="adaptive", score="all", rate=0.05, eps=0.2, seed=0, dataset="mnist",
+        attacks=("selective_pgd_all",)):
     return {"dataset": dataset, "objective": "rce", "seed": seed, "attacker": attacker, "norm": "linf",
-            "eps": eps, "score": score, "rate": rate, "attacks": ["selective_pgd_all"], "value": value,
+            "eps": eps, "score": score, "rate": rate, "attacks": list(attacks), "value": value,
             "n": 100}
 
 
@@ -38,6 +39,16 @@ def test_the_table_has_those_who_know_beside_those_who_do_not():
     assert attackers.table_rows([]) == []
 
 
+def test_seeds_with_fewer_attacks_are_a_line_of_their_own():
+    rows = [row(0.6), row(0.8, seed=1, attacks=("selective_pgd_all", "apgd_detector_all"))]
+    assert "MNIST RCE at 0.2: 80." in attackers.sentence(rows)
+    assert attackers.means(rows) == {"MNIST RCE, L-inf eps 0.2": {"adaptive": 0.8}}
+    head, *lines = attackers.table_rows(rows)
+    cells = [dict(zip(head, line, strict=True)) for line in lines]
+    assert [(c["knows the detector"], c["attacks"], c["all"], c["seeds"]) for c in cells] == [
+        ("no", "0", "not run", "0"), ("yes", "2", "80", "1"), ("yes", "1", "60", "1")]
+
+
 def test_it_is_read_from_what_a_challenge_has_left(tmp_path):
     folder = tmp_path / "mnist/seed3/challenge_standard_mnist"
     folder.mkdir(parents=True)
@@ -47,6 +58,11 @@ def test_it_is_read_from_what_a_challenge_has_left(tmp_path):
         json.dumps({"format": 2, "success": success, "rows": [], "warnings": [
             {"flag": "F12", "sentence": "8 are few.", "numbers": {}}]}))
     provenance.write(folder / "selective_pgd_all_mnist/RCE", "test_adv", flags={"seed": 3}, metrics={})
+    kept = {"rows": [row(0.7, seed=3), row(0.4)], "runs": {
+        "mnist_rce_pgd_seed3": {}, "mnist_rce_pgd_seed0": {}}, "warnings": []}
+    joined = attackers.collect(tmp_path, kept)
+    assert [(one["seed"], one["value"]) for one in joined["rows"]] == [(0, 0.4), (3, 0.5)]
+    assert list(joined["runs"]) == ["mnist_rce_pgd_seed0", "mnist_rce_selective_pgd_all_seed3"]
     found = attackers.collect(tmp_path)
     assert found["rows"] == [{
         "dataset": "mnist", "objective": "rce", "seed": 3, "attacker": "adaptive", "norm": "linf",

@@ -32,6 +32,18 @@ def test_rows_are_of_the_run_records(tmp_path):
     assert set(more["runs"]) == {"train_clp", "mid_clp", "train_lsq", "mid_lsq"}
 
 
+def test_a_shipped_network_has_its_attacks_alone(tmp_path):
+    provenance.write(tmp_path / "attacked/resnet32_rce/mid", "test_adv", flags={}, metrics={
+        "num_per_eps": 1000, "rounds": [{"precision_adv": 0.029}], "num_restarts": 1})
+    found = logit_pairing.collect(tmp_path)
+    assert found["rows"] == [row("resnet32_rce", "mid", 29, num_restarts=1)]
+    head, *rows = logit_pairing.other_rows(found)
+    of = {cells[0]: dict(zip(head, cells, strict=True)) for cells in rows}
+    cells = of["ResNet-32 of RCE as shipped, no pairing"]
+    assert (cells["steps"], cells["clean"], cells["mid"]) == ("-", "not run", "2.9 [2.0, 4.1]")
+    assert set(of) == set(logit_pairing.OTHERS.values())
+
+
 def test_what_was_measured_on_the_way():
     rows = logit_pairing.rows_by_steps({"rows": [row("clp", "baseline_3000", 258)]})
     assert rows[0] == ["steps", "clp", "lsq"] and len(rows) == 7
