@@ -99,15 +99,16 @@ def craft(work: Augmentation, pieces: Sequence[attack_parts.Piece],
       crafters: of each block, traced once; further calls may be given the same ones.
 
     Raises:
-      InputError: images that are unfit, or a network that returns probabilities.
+      InputError: images that are unfit, or a network whose logits are not finite, or probabilities.
     """
     crafters = {} if crafters is None else crafters
     for piece in pieces:
         number = piece.round_number
-        if number not in crafters:
-            crafters[number] = _crafter(work, number)
         x = to_network_input(work.images[piece.rows])
         checks.check_images(x, CLIP_MIN, CLIP_MAX)
+        if number not in crafters:
+            checks.check_logits(work.network.forward(work.strategy)(x)[0])
+            crafters[number] = _crafter(work, number)
         crafted = crafters[number](x, work.image_index[piece.rows], eps=work.eps)
         # Rounded, as the original's PNG files are.
         work.parts.save(piece.name, {"images": from_network_input(crafted["adversarial"])})

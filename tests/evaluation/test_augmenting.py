@@ -219,6 +219,15 @@ IDENTITY = {"weights_sha256": "a" * 64, "dataset": "digits", "variants": VARIANT
 NETWORK = {"weights_sha256": "a" * 64}
 
 
+def test_a_network_that_diverged_is_refused(tmp_path, cpu):
+    model = digits_network(GOLDEN)
+    model.weights[-1].assign(np.full(model.weights[-1].shape, np.nan))
+    work = work_of(tmp_path, cpu, network=Network(model, heads.get("ce")))
+    with pytest.raises(InputError, match="expected finite logits"):
+        augmenting.craft(work, work.pieces)
+    assert len(work.missing) == len(work.pieces)
+
+
 def blocks_of(number=3 * N, seed=0):
     return np.random.default_rng(seed).integers(256, size=(number, 8, 8, 1)).astype(np.uint8)
 
