@@ -2,6 +2,11 @@
 
 Source: selective PGD of Bryniarski et al. 2021, arXiv 2106.15023, with a margin loss, steps that shrink
 and the best of all steps kept.
+
+Differs from the original: every second start goes deep into the other class before it looks at the
+detector. Just across the boundary an image's features lie between the classes, where the slope of a
+density leads nowhere: of 100 MNIST images (RCE, K-density, two starts of 200 steps) 73 are won so and
+63 without at eps 0.1, 100 and 90 at 0.2.
 """
 
 from collections.abc import Callable
@@ -10,7 +15,7 @@ import tensorflow as tf
 
 from attacks.loops import knowing
 from attacks.loops.ascent import GRADIENT_CHUNK
-from attacks.loops.climbing import climb_each
+from attacks.loops.climbing import STEP_SIZES, climb_each
 
 
 def selective_pgd(logits_and_features_fn: Callable, x: tf.Tensor, *, labels: tf.Tensor,
@@ -19,7 +24,7 @@ def selective_pgd(logits_and_features_fn: Callable, x: tf.Tensor, *, labels: tf.
                   clip_min: float = -0.5, clip_max: float = 0.5,
                   chunk: int = GRADIENT_CHUNK) -> dict[str, tf.Tensor]:
     """While an image is right it climbs the margin of the largest wrong class, then the detector's
-    scores.
+    scores; odd restarts climb the margin in any case as long as steps have their first length.
 
     As many parameters as the attack has numbers: each is a keyword, which a flag sets. One backward
     pass per step: each image has the loss that is its turn.
@@ -43,15 +48,16 @@ def selective_pgd(logits_and_features_fn: Callable, x: tf.Tensor, *, labels: tf.
       `knowing.RETURNS` of each row: of all points of its path the one with the largest merit.
     """
     def look(judge, image, number, carried):
-        del number
+        goes_deep = tf.logical_and(carried, number < int(STEP_SIZES[0][0] * num_steps))
         with tf.GradientTape() as tape:
             tape.watch(image)
             judged = judge(image)
             across = knowing.is_across(judged.margin, judged.logits)
-            loss = tf.where(across, knowing.hinge(judged.slacks), judged.margin)
+            loss = tf.where(tf.logical_and(across, ~goes_deep), knowing.hinge(judged.slacks),
+                            judged.margin)
         return judged, tape.gradient(loss, image), carried
 
     return climb_each(
         look, logits_and_features_fn, x, labels=labels, image_index=image_index, restart=restart,
         slack_fn=slack_fn, eps=eps, seed=seed, norm=norm, num_steps=num_steps, clip_min=clip_min,
-        clip_max=clip_max, chunk=chunk)
+        clip_max=clip_max, chunk=chunk, carry=lambda judged, labels, restart: restart % 2 == 1)

@@ -54,13 +54,14 @@ _CARLINI = {"num_steps": 40, "num_search_steps": 5, "learning_rate": 0.1, "initi
 _HARD = {"num_steps": 200, "num_restarts": 2}
 _STANDARD = (
     Task("selective_pgd", ALL_SCORES, _HARD, looked_at_twice=True),
-    Task("selective_pgd", DENSITY, _HARD),
+    # Whose attackers who do not know it win most; of the starts every second goes deep.
+    Task("selective_pgd", DENSITY, _HARD | {"num_restarts": 4}),
     Task("apgd_detector", ALL_SCORES, _HARD), Task("apgd_ce", settings=_HARD),
     Task("apgd_dlr", settings=_HARD), Task("pgd", settings=_HARD),
     Task("square", ALL_SCORES, {"num_steps": 1000}), Task("random"))
 BUDGETS = {
     "quick": Budget((Task("selective_pgd", ALL_SCORES, {"num_steps": 100}),
-                     Task("selective_pgd", DENSITY, {"num_steps": 100}),
+                     Task("selective_pgd", DENSITY, {"num_steps": 100, "num_restarts": 2}),
                      Task("pgd", settings={"num_steps": 100}),
                      Task("square", ALL_SCORES, {"num_steps": 300}), Task("random")),
                     every_eps=False),

@@ -74,6 +74,22 @@ def test_the_optimum_of_linear_network_and_detector_is_reached(name, norm):
     assert near["zero_gradient_steps"].max() == 0
 
 
+def test_every_second_start_goes_deep_before_it_looks_at_the_detector():
+    deepest = 0.3 * REACH["linf"][0]
+
+    def accepts_what_is_deep(logits, features, classes):
+        """Falls from the boundary on: who climbs it from there goes back."""
+        margin = (logits[:, 1] - logits[:, 0])[:, None]
+        return tf.where(margin > 0.5 * deepest, margin, -margin)
+
+    starts = tf.range(NUM) % 4
+    result = tf.function(get("selective_pgd").function)(
+        network(tf.zeros(NUM, tf.float64)), X, labels=LABELS, slack_fn=accepts_what_is_deep, eps=0.3,
+        seed=0, image_index=INDEX, restart=starts, chunk=NUM, num_steps=40)
+    assert result["wrong"].numpy().all()
+    assert result["evaded"].numpy().tolist() == (starts.numpy() % 2 == 1).tolist()
+
+
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("name", CLIMBERS)
 def test_two_half_planes_that_meet_outside_the_ball_are_never_both_reached(name, norm):
