@@ -185,7 +185,7 @@ def _save(output, chosen, found, told):
     """Results, then their record."""
     F, number = flags.FLAGS, len(chosen.stream.labels)
     defended_results.save(output, chosen, found)
-    metrics = told | {"num_per_eps": number, "stream": F.rmc_stream,
+    metrics = told | {"num_per_eps": number, "norm": chosen.norm, "stream": F.rmc_stream,
                       "afterwards": defended_results.afterwards(found)}
     provenance.write(output, "rmc", flags=flags.as_dict(), metrics=metrics)
     for line in defended_results.lines(chosen, found):

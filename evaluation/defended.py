@@ -48,13 +48,15 @@ class Chosen(NamedTuple):
       stream: in the order in which they come.
       heldout: none of them is in the stream.
       variant: what the attack is called.
-      eps: largest change of a pixel; None of an attack without.
+      eps: largest change; None of an attack without.
+      norm: in which eps bounds the change; "" where nothing tells.
     """
 
     stream: Images
     heldout: Images
     variant: str
     eps: float | None
+    norm: str = "linf"
 
 
 class Order(NamedTuple):
@@ -109,7 +111,7 @@ def chosen_from(folder: str, image_set: ImageSet, order: Order, eps: float | Non
     return Chosen(*(Images(source.x[rows], source.labels[rows], source.image_index[rows],
                            crafted["adversarial"][rows], crafted["target"][rows])
                     for rows in (first[part] for part in order.rows(source.labels[first]))),
-                  source.variant, source.eps_values[rounds[0]])
+                  source.variant, source.eps_values[rounds[0]], source.norm)
 
 
 class Transfer:

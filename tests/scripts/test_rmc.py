@@ -290,7 +290,7 @@ def test_images_of_finished_results(evaluate, rmc, work, tmp_path):
                                   np.load(source / "adv_img.npy")[200 + order])
     np.testing.assert_array_equal(found["label"][:POINTS], theirs["label"][order])
     metrics = provenance.read(folder, "rmc")["metrics"]
-    assert (metrics["variant"], metrics["eps"]) == ("fgsm", [0.2])
+    assert (metrics["variant"], metrics["eps"], metrics["norm"]) == ("fgsm", [0.2], "linf")
     for more, words in (((), ["eps must name one round of .*, of 0.1, 0.2", "Received: eps=None"]),
                         (("--eps=0.3",), ["eps must name one round", "Received: eps=0.3"]),
                         (("--eps=0.1", "--rmc_num_eval=201"),
