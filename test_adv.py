@@ -14,30 +14,26 @@ from pathlib import Path
 import flags
 
 from options import attack as attack_options
-from options import dgn as dgn_options
 from options import landscape as landscape_options
 from options import network as network_options
+from options.victim import Victim, crafter_of, identity, job_of, open_victim
 
 flags.start(__name__, network_options.define, network_options.define_keras, attack_options.define)
 
 import numpy as np
-import tensorflow as tf
 from tqdm import tqdm
 
 import attacks
-from data import inputs
 from data.pixels import to_network_input
-from defenses import detector as detectors
 from errors import InputError
 from evaluation import (
-    aims,
     challenges,
     evidence,
     finding,
     first_looks,
-    generated,
     judging,
     landscape,
+    restart_curve,
     second_looks,
     sweep,
     tries,
@@ -46,78 +42,22 @@ from evaluation import (
 )
 from evaluation import transfer as transfers
 from evaluation.budgets import COUNT_BATCH
-from evaluation.crafter import Crafter
 from evaluation.jobs import Job
 from evaluation.progress import Progress
-from evaluation.restart_curve import RestartCurve
-from evaluation.targets import choose_targets
 from figures import drawing
 from figures import landscape as landscapes
 from figures.attacked import draw_grid
 from figures.restarts import panel
 from files import attack_parts, attack_results, judgements, paths, provenance, result_files
-from files.arrays import sha256
 from files.features import save_tsne, tsne_files
-from files.names import RESTARTS_PICTURE, challenge_dir, kernel_dir, results_dir, tsne_dir
-from networks.network import Network
-
-
-@dataclasses.dataclass(frozen=True)
-class Victim:
-    """What is attacked.
-
-    Attributes:
-      network: the network.
-      strategy: whose replicas share the images.
-      image_set: the images there are.
-      detector: by which the images are to be judged; None where none is given.
-      each: the networks of every --log_root, in a mode that draws each.
-    """
-
-    network: Network
-    strategy: tf.distribute.Strategy
-    image_set: inputs.ImageSet
-    detector: detectors.Detector | None
-    each: dict[str, Network] = dataclasses.field(default_factory=dict)
-
-    def images(self, target: str, num_batches: int, batch: int) -> np.ndarray:
-        """Indices of the images of so many batches, int [n], for a kind of target."""
-        if flags.FLAGS.published_subset:
-            return sweep.published_subset(self.image_set)
-        order = sweep.choose_images(self.image_set, flags.FLAGS.seed, target,
-                                    self.detector and self.detector.fitted_images)
-        return order[:flags.num_images(num_batches, batch, len(order), "all of them are attacked once")]
-
-    def chosen(self, job: Job, batch: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """What a job attacks: indices int [n], network inputs float32 [n, h, w, c], labels int [n]; an
-        --eval_batch_count is `batch` images."""
-        indices = self.images(job.target, flags.FLAGS.eval_batch_count, batch)
-        indices = indices[:attack_options.num_images(job.attack) or None]
-        return (indices, to_network_input(self.image_set.images[indices]),
-                self.image_set.labels[indices])
-
-    def targets(self, target: str, indices: np.ndarray, logits: np.ndarray) -> list[np.ndarray]:
-        """Target classes of a kind for the images int [n], whose clean logits [n, L] are given."""
-        labels = self.image_set.labels[indices]
-        return choose_targets(target, labels, logits, indices, flags.FLAGS.seed) if target else []
-
-
-def _crafter(victim, job, num_images):
-    """The attack with the numbers of a job, and what else decides its results, as JSON values."""
-    F = flags.FLAGS
-    crafter = Crafter(victim.network, victim.strategy, job.attack, seed=F.seed, settings=job.keywords(),
-                      batch_size=F.attack_batch_size, most_rows=num_images, chunk=F.attack_chunk,
-                      jit_compile=F.jit_compile)
-    # They change last bits: parts are of another run.
-    changed = {"attack_chunk": F.attack_chunk, "jit_compile": F.jit_compile}
-    return crafter, {name: value for name, value in changed.items() if value}
+from files.names import RESTARTS_PICTURE, challenge_dir, results_dir, tsne_dir
 
 
 def _sweep(victim: Victim, job: Job, batch: int, folder: Path) -> sweep.Sweep:
     """The sweep of a job, whose results go to a folder; an --eval_batch_count is `batch` images."""
     F, network, eps_values = flags.FLAGS, victim.network, job.eps_values
     indices, x, labels = victim.chosen(job, batch)
-    crafter, changed = _crafter(victim, job, len(indices))
+    crafter, changed = crafter_of(victim, job, len(indices))
     print(f"Num of sample per eps is {len(labels)}")
     # Before hours of crafting whose results it is to take.
     _check_output(folder)
@@ -125,7 +65,7 @@ def _sweep(victim: Victim, job: Job, batch: int, folder: Path) -> sweep.Sweep:
     # Only where they are not the usual: a plain run's identity is that of before there were these.
     shards = {"num_shards": F.num_shards} if F.num_shards > 1 else {}
     _check_losses(crafter, len(indices))
-    parts = attack_parts.Parts(folder, _identity(victim, job, x, labels, indices) | changed | shards,
+    parts = attack_parts.Parts(folder, identity(victim, job, x, labels, indices) | changed | shards,
                                overwrite=F.overwrite)
     pieces = attack_parts.cut(len(eps_values), len(x), size, F.num_shards)
     return sweep.Sweep(
@@ -134,27 +74,11 @@ def _sweep(victim: Victim, job: Job, batch: int, folder: Path) -> sweep.Sweep:
         choose_targets=partial(victim.targets, job.classes, indices))
 
 
-def _identity(victim, job, x, labels, indices):
-    """Whatever decides the results: parts of another identity are refused."""
-    F, network = flags.FLAGS, victim.network
-    gpus = tf.config.list_logical_devices("GPU") and F.num_gpus
-    return {"device": "GPU" if gpus else "CPU", "tensorflow": tf.__version__,
-            "attack_method": job.method, "dataset": F.dataset, "eps": job.eps_values,
-            "objective": network.head.name, "seed": F.seed, "target": job.target,
-            "num_images": len(indices), **job.identity(), **network.digests(),
-            "data_sha256": sha256(x, labels, indices)}
-
-
 def _check_losses(crafter, num_images):
     if flags.FLAGS.save_losses and crafter.restarts.number * num_images > attack_options.MOST_LOSSES:
         raise InputError(f"save_losses keeps at most {attack_options.MOST_LOSSES:,} losses: give fewer "
                          f"--num_restarts or images. Received: {crafter.restarts.number} restarts of "
                          f"{num_images} images.")
-
-
-def _folder(victim, job):
-    F = flags.FLAGS
-    return results_dir(job.variant, F.dataset, victim.network.tag, F.save_pwd)
 
 
 def _require(folder):
@@ -171,8 +95,8 @@ def attack(victim: Victim) -> None:
 
     Of several shards only the crafting, saved as parts.
     """
-    job = _job(victim)
-    folder = _folder(victim, job)
+    job = job_of(victim)
+    folder = victim.folder(job.variant)
     work = _sweep(victim, job, job.attack.count_batch, folder)
     if not flags.FLAGS.overwrite:
         _refuse_others(victim, work, folder)
@@ -185,8 +109,8 @@ def attack(victim: Victim) -> None:
 
 def merge(victim: Victim) -> None:
     """--mode=merge: what --mode=attack without shards would have left, from the parts of all shards."""
-    job = _job(victim)
-    folder = _folder(victim, job)
+    job = job_of(victim)
+    folder = victim.folder(job.variant)
     work = _sweep(victim, job, job.attack.count_batch, folder)
     missing = sweep.missing_pieces(work)
     if missing:
@@ -235,7 +159,7 @@ def _run_and_save(victim, job, work, folder, *, more_steps=False, whole_box=Fals
         longer = dataclasses.replace(job, settings=job.settings | {
             "num_steps": 2 * job.attack.num_steps(job.settings)})
         looks["check_steps_gain"] = second_looks.steps_gain(
-            work, attacked, _crafter(victim, longer, second_looks.MOST_IMAGES)[0])
+            work, attacked, crafter_of(victim, longer, second_looks.MOST_IMAGES)[0])
         print(f"Twice the steps raise what is won by {100 * looks['check_steps_gain']:.1f} points.")
     files = _tell_of_restarts(job, work, attacked, folder)
     if whole_box:
@@ -253,21 +177,12 @@ def _tell_of_restarts(job, work, attacked, folder):
     restarts = work.crafter.restarts
     if restarts is None or (restarts.number < 2 and not restarts.losses):
         return ()
-    curves, num_images = {}, len(work.labels)
-    per_image = attacked.per_image
-    for round_number, eps in enumerate(work.eps_values):
-        found = sweep.of_restarts(work, round_number)
-        rows = slice(round_number * num_images, (round_number + 1) * num_images)
-        wrong = per_image["predicted_before"][rows] != work.labels
-        # Wrong before is broken from the start, whatever an attack on its prediction makes of it.
-        curve = RestartCurve(np.where(wrong, 0, found["first_broken"]),
-                             np.where(wrong, restarts.number, found["num_broken"]), restarts.number,
-                             job.attack.num_steps(job.settings), restarts.drop, int(wrong.sum()),
-                             float(found["seconds"].sum()))
-        curves[f"eps {eps:g}"] = curve
+    curves = restart_curve.of_sweep(work, attacked, job.attack.num_steps(job.settings))
+    for curve in curves.values():
         print(*curve.lines(), sep="\n")
-        if "losses" in found:
-            result_files.save_losses(folder, found["losses"].T)
+    if restarts.losses:
+        # Of the one eps that there then is.
+        result_files.save_losses(folder, sweep.of_restarts(work, 0)["losses"].T)
     drawing.panels(os.path.join(folder, RESTARTS_PICTURE), [panel(curves)],
                    f"{job.variant}, worst of its restarts")
     return result_files.RESTART_FILES if restarts.losses else result_files.RESTART_FILES[1:]
@@ -303,7 +218,7 @@ def transfer(victim: Victim) -> None:
     fitted = victim.detector.fitted_images if victim.detector else transfers.NONE_LEFT_OUT
     source = transfers.load(F.transfer_from, victim.image_set, victim.network.identity(), fitted)
     attack_options.check_transferred(source.attack)
-    folder = results_dir(source.variant, F.dataset, victim.network.tag, F.save_pwd)
+    folder = victim.folder(source.variant)
     _check_output(folder)
     if not F.overwrite:
         attack_results.refuse_others(folder, victim.network.identity())
@@ -369,12 +284,12 @@ def _judge(victim, root, tag):
 
 def heatmap(victim: Victim) -> None:
     """--mode=heatmap: accuracy over step sizes and numbers of steps of PGD, from one start."""
-    F, job = flags.FLAGS, _job(victim)
-    folder, (eps,) = _folder(victim, job), job.eps_values
+    F, job = flags.FLAGS, job_of(victim)
+    folder, (eps,) = victim.folder(job.variant), job.eps_values
     step_sizes, iterations = landscape_options.axes()
     _require(folder)
     indices, x, labels = victim.chosen(job, job.attack.count_batch)
-    parts = attack_parts.Parts(folder, _identity(victim, job, x, labels, indices) | {
+    parts = attack_parts.Parts(folder, identity(victim, job, x, labels, indices) | {
         "mode": F.mode, "step_sizes": step_sizes, "iterations": iterations,
         "attack_chunk": F.attack_chunk}, overwrite=F.overwrite)
     identities = [victim.network.identity()]
@@ -417,7 +332,7 @@ def _check_image_index(number, what):
 def loss_surface(victim: Victim) -> None:
     """--mode=loss_surface: the loss over a square around one image, for each network of --log_root."""
     F, images = flags.FLAGS, victim.image_set
-    folder = results_dir("loss_surface", F.dataset, victim.network.tag, F.save_pwd)
+    folder = victim.folder("loss_surface")
     identities = [network.identity() for network in victim.each.values()]
     _require(folder)
     _check_pictures(folder, landscapes.SURFACE_FILES, identities)
@@ -442,8 +357,8 @@ def loss_surface(victim: Victim) -> None:
 
 def loss_histogram(victim: Victim) -> None:
     """--mode=loss_histogram: the cross entropies of one image's restarts, of an earlier attack."""
-    F, job = flags.FLAGS, _job(victim)
-    folder = _folder(victim, job)
+    F, job = flags.FLAGS, job_of(victim)
+    folder = victim.folder(job.variant)
     losses = result_files.load_losses(folder)
     _check_image_index(losses.shape[1], f"of {folder}")
     own = losses[:, F.image_index]
@@ -458,7 +373,7 @@ def loss_histogram(victim: Victim) -> None:
 
 def tsne_features(victim: Victim) -> None:
     """--mode=tSNE_logits: t-SNE of the features of normal and adversarial images together."""
-    F, job = flags.FLAGS, _job(victim)
+    F, job = flags.FLAGS, job_of(victim)
     # --eps counts here, its default, too, as in the original: its attack mode alone ignores it.
     eps = F.eps if job.attack.uses_eps else None
     folder, written = tsne_dir(F.attack_method, F.dataset), tsne_files(victim.network.tag)
@@ -467,7 +382,7 @@ def tsne_features(victim: Victim) -> None:
     num_batches, batch, tenth = job.attack.tsne
     indices = victim.images(job.target, num_batches, batch)
     x, labels = to_network_input(victim.image_set.images[indices]), victim.image_set.labels[indices]
-    crafter, _ = _crafter(victim, job, len(indices))
+    crafter, _ = crafter_of(victim, job, len(indices))
     forward = victim.network.forward(victim.strategy)
     logits, normal = forward(x)
     # Differs from the original: there C&W attacks the true label in this mode, and crashes.
@@ -511,46 +426,13 @@ def main() -> int:
     F = flags.FLAGS
     mode = MODES[flags.check_choice("mode", MODES)]
     attack_options.check()
-    each, opened = network_options.open_each() if mode is loss_surface else (
-        {}, network_options.open_network())
+    victim = open_victim(each=mode is loss_surface)
     # Words of the original here and in evaluation/: users search their logs for them.
     if mode not in (challenge, loss_surface):
         print(f"attacking method is {F.attack_method}")
     print(f"mode is {F.mode}")
-    mode(Victim(*opened, _detector(opened.network), each))
+    mode(victim)
     return 0
-
-
-def _detector(network):
-    """The detector of --detector, of this network."""
-    path = flags.FLAGS.detector
-    if not path:
-        return None
-    detector = detectors.load(path)
-    aims.check_fits(detector, network, path)
-    return detector
-
-
-def _job(victim):
-    """What the flags ask for."""
-    row = attacks.get(flags.FLAGS.attack_method)
-    return Job(flags.FLAGS.attack_method, attack_options.settings(row), attack_options.eps_values(row),
-               attack_options.target(row, victim.image_set.num_classes), _known(row, victim))
-
-
-def _known(attack_row, victim):
-    F = flags.FLAGS
-    if "kernels" in attack_row.takes:
-        return white_box.known_of(
-            victim.network, F.kernel_dir or kernel_dir(F.dataset), flags.warn, victim.detector,
-            *attack_options.density())
-    if attack_row.generators:
-        opened = network_options.Opened(victim.network, victim.strategy, victim.image_set)
-        return generated.Known(dgn_options.generators(opened, attack_row.generators))
-    asked = "scores_if_given" in attack_row.takes and F["against"].present
-    if "scores" in attack_row.takes or asked:
-        return aims.aim(victim.detector, attack_options.against(), F.against_rate, F.detector)
-    return None
 
 
 if __name__ == "__main__":

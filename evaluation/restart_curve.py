@@ -6,6 +6,8 @@ import numpy as np
 
 from evaluation.restarts import TOLD, left_after
 from evaluation.success import Share, share
+from evaluation.sweep import Sweep, of_restarts
+from files.attack_results import Attacked
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,3 +66,24 @@ class RestartCurve:
             mean = 1 - self.num_broken.mean() / self.num_restarts
             found.append(f"Mean accuracy over the restarts: {100 * mean:.1f} %.")
         return found
+
+
+def of_sweep(work: Sweep, attacked: Attacked, num_steps: int) -> dict[str, RestartCurve]:
+    """Of each eps, in words, how the restarts of a finished sweep got on.
+
+    Args:
+      work: the sweep, of an attack with restarts.
+      attacked: what came of it.
+      num_steps: gradients of a restart.
+    """
+    restarts, curves, num_images = work.crafter.restarts, {}, len(work.labels)
+    for round_number, eps in enumerate(work.eps_values):
+        found = of_restarts(work, round_number)
+        rows = slice(round_number * num_images, (round_number + 1) * num_images)
+        wrong = attacked.per_image["predicted_before"][rows] != work.labels
+        # Wrong before is broken from the start, whatever an attack on its prediction makes of it.
+        curves[f"eps {eps:g}"] = RestartCurve(
+            np.where(wrong, 0, found["first_broken"]),
+            np.where(wrong, restarts.number, found["num_broken"]), restarts.number, num_steps,
+            restarts.drop, int(wrong.sum()), float(found["seconds"].sum()))
+    return curves
