@@ -32,9 +32,10 @@ from defenses import PUBLISHED_SCORES, SCORES
 from defenses import detector as detectors
 from defenses.scores import Reference
 from errors import InputError
-from evaluation import evidence, finding, fitting, judging, tries, verdicts
+from evaluation import attackers, evidence, finding, fitting, judging, tries, verdicts
 from evaluation.rounds import check_rounds, rounds_of, successful
-from figures import attackers, curves, detection, drawing
+from figures import attackers as attackers_drawn
+from figures import curves, detection, drawing
 from files import judgements, paths, provenance
 from files.features import KERNEL_MODES, save_kernels
 from files.names import head_of_tag
@@ -232,8 +233,8 @@ def figures(dataset: str, tag: str, kernel_folder: Path) -> None:
     beside = finding.beside(wanted, Path(F.beside)) if F.beside else {}
     networks = {head_of_tag(name): detector.network for name, detector in fitted.items()}
     names = detection_options.network_names(dataset, networks.values())
-    drawn = detection.drawings(attacked, fitted, names, F.seed, beside) | attackers.drawings(
-        {labels[name]: verdicts.rows(rounds, fitted[name]) for name, rounds in tried.items()}, names)
+    drawn = detection.drawings(attacked, fitted, names, F.seed, beside) | attackers_drawn.drawings(
+        {labels[name]: attackers.rows(rounds, fitted[name]) for name, rounds in tried.items()}, names)
     if not drawn:
         raise InputError("expected results of several eps, or with images that are right when normal "
                          "and wrong when adversarial. Received: neither.")

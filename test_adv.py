@@ -167,19 +167,25 @@ def _run_and_save(victim, job, work, folder, *, more_steps=False, whole_box=Fals
         print(f"With the whole box to move in {100 * looks['whole_box_success']:.1f} % are won.")
     _save(victim, work, attacked, averages, folder, job.method,
           {"attack_chunk": work.crafter.chunk, "variant": job.variant, **job.knowledge(), **looks,
-           "identity_sha256": work.parts.digest}, work.parts.discard)
+           **_starts(work), "identity_sha256": work.parts.digest}, work.parts.discard)
     result_files.remove_restart_files(folder, files)  # of results that these replace
+
+
+def _starts(work):
+    """Starts of each image, those of all its target classes."""
+    restarts = work.crafter.restarts
+    return {"num_restarts": restarts.number} if restarts and restarts.number > 1 else {}
 
 
 def _tell_of_restarts(job, work, attacked, folder):
     """What restarts have added, on screen and as a picture; the losses where they are kept. Returns the
     names of the files."""
     restarts = work.crafter.restarts
-    if restarts is None or (restarts.number < 2 and not restarts.losses):
+    if restarts is None or (restarts.number < 2 and not restarts.losses and not restarts.drop):
         return ()
     curves = restart_curve.of_sweep(work, attacked, job.attack.num_steps(job.settings))
-    for curve in curves.values():
-        print(*curve.lines(), sep="\n")
+    for name, curve in curves.items():
+        print(*([f"{name}:"] if len(curves) > 1 else []), *curve.lines(), sep="\n")
     if restarts.losses:
         # Of the one eps that there then is.
         result_files.save_losses(folder, sweep.of_restarts(work, 0)["losses"].T)
@@ -245,6 +251,9 @@ def challenge(victim: Victim) -> None:
         print(f"[{number}/{len(planned)}] {job.variant}")
         folder = root / results_dir(job.variant, F.dataset, tag)
         work = _sweep(victim, job, COUNT_BATCH, folder)
+        if why := challenges.nothing_to_imitate(work):
+            print(why)
+            continue
         if _is_finished(work, folder):
             print(f"Its results are in {folder}.")
             continue
@@ -360,13 +369,22 @@ def loss_histogram(victim: Victim) -> None:
     F, job = flags.FLAGS, job_of(victim)
     folder = victim.folder(job.variant)
     losses = result_files.load_losses(folder)
+    attack_results.refuse_others(folder, victim.network.identity())
     _check_image_index(losses.shape[1], f"of {folder}")
     own = losses[:, F.image_index]
-    # From here on the label has less than an equal share, so that another class wins.
+    found = attack_results.load(victim.network.tag, folder)
+    label, before = (int(values[F.image_index]) for values in (
+        found.labels, found.per_image["predicted_before"]))
+    # PGD climbs that of the class that was predicted before: of another class nothing was kept.
+    of = "the label" if label == before else f"class {before}, predicted before the attack"
+    # From here on the class has less than an equal share, so that another one wins.
     line = float(np.log(victim.image_set.num_classes))
     picture = os.path.join(folder, "loss_histogram.png")
-    drawing.histogram(picture, own, line, "cross entropy of the label",
+    drawing.histogram(picture, own, line, f"cross entropy of {of}",
                       f"{len(own)} restarts of image {F.image_index}, {job.variant}")
+    if label != before:
+        print(f"Image {F.image_index} is of class {label} and was wrong before the attack: its losses "
+              f"are of class {before}.")
     print(f"{np.count_nonzero(own > line)} of {len(own)} restarts of image {F.image_index} lie above "
           f"log {victim.image_set.num_classes} = {line:.4f}. The histogram is in {picture}.")
 

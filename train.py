@@ -38,6 +38,8 @@ def main() -> int:
     sense.check_training(train_set, test_set, classes_given=bool(F.num_classes), note=print,
                          warn=flags.warn)
     run = training_options.run_of(train_set, strategy.num_replicas_in_sync)
+    if told := training_options.told_of_objective(run):
+        print(told)
     exit_code, figures = loop.train(run, strategy, train_set, test_set, options)
     loop.record(options, training_options.as_recorded(run), figures)
     return exit_code

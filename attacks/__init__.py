@@ -91,6 +91,8 @@ class Attack:
         NEAREST_TARGETS.
       generators: the custom loss of those that it takes (attacks/dgn/losses.py); "" of the others.
       settings: flags that set its numbers.
+      version: goes up where the same numbers come to give other results: what is half done, or done, of
+        another one is not gone on with.
       count_batch: images that one of --eval_batch_count stands for, as in the original.
       batch_size: images per call, the fastest measured (benchmarks/attack_throughput.py).
       part_size: images that are saved together while it runs; fixed, whatever runs it.
@@ -114,6 +116,7 @@ class Attack:
     targets: tuple[str, ...] = ()
     generators: str = ""
     settings: tuple[Setting, ...] = ()
+    version: int = 0
     count_batch: int = 200
     batch_size: int = 200
     part_size: int = 1000
@@ -275,7 +278,7 @@ ATTACKS = {
                   path="attacks.loops.ascent:path_length",
                   returns=("adversarial", "wrong", "merit", "cross_entropy"),
                   settings=(_STEPS, _STEP_SIZE, _RESTARTS, _DROP)),
-    "selective_pgd": Attack("selective_pgd", "selective PGD",
+    "selective_pgd": Attack("selective_pgd", "selective PGD", version=1,  # second starts go deep
                             settings=(_STEPS, _RESTARTS, _DROP, _NORM), **_KNOWING),
     "orthogonal_pgd": Attack("orthogonal_pgd", "orthogonal PGD",
                              settings=(_STEPS, _RESTARTS, _DROP, _NORM, _PROJECT), **_KNOWING),

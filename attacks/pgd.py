@@ -66,7 +66,8 @@ def pgd(logits_fn: Callable, x: tf.Tensor, *, eps: float | tf.Tensor, seed: int,
         # Unlike the cross entropy, the margin does not saturate.
         logits = logits_fn(image)
         own, other = own_and_other(logits, tf.argmax(label, axis=-1))
-        return {"adversarial": image, "wrong": other > own, "merit": other - own,
+        # NaN is no robustness.
+        return {"adversarial": image, "wrong": ~(own >= other), "merit": other - own,
                 "cross_entropy": tf.reduce_logsumexp(logits, axis=1) - own}
 
     rows = (x, image_index, restart) if target is None else (x, image_index, restart, target)

@@ -76,4 +76,4 @@ BUDGETS = {
         Task("carliniL2", settings=_CARLINI, target="random"),
         Task("carliniL2_highden", settings={
             name: value if name == "continued" else (value, value) for name, value in _CARLINI.items()
-        }, target="random")))}
+        } | {"distance_from_clean": True}, target="random")))}

@@ -4,9 +4,11 @@ from collections.abc import Callable, Sequence
 
 import attacks
 from defenses.detector import Detector
+from evaluation.accepted import accepted_of
 from evaluation.aims import aim
 from evaluation.budgets import BUDGETS, DENSITY, Task
 from evaluation.jobs import Job
+from evaluation.sweep import Sweep, outputs_of
 from evaluation.white_box import known_of
 from files.names import ALL_SCORES
 from networks.network import Network
@@ -42,6 +44,20 @@ def jobs(budget: str, norm: str, eps_values: Sequence[float], network: Network, 
         made.append((task, Job(task.method, settings, eps_values if row.uses_eps else (None,),
                                task.target, _known(task, row, network, detector, rate, path))))
     return made
+
+
+def nothing_to_imitate(work: Sweep) -> str:
+    """Why an attack that imitates normal images which the detector answers is not run on those of a
+    sweep; "" where it can be, or imitates none."""
+    if not work.crafter.takes_accepted:
+        return ""
+    logits, features = work.network.forward(work.strategy)(work.x)
+    found = accepted_of(work.aim, work.x, work.labels, logits, outputs_of(logits, features))
+    classes = sorted(set(found.classes.tolist()))
+    if len(classes) > 1:
+        return ""
+    return (f"{work.crafter.name} is not run: it imitates normal images of two classes that the "
+            f"detector answers rightly, and there are {len(found.classes)}, of classes {classes}.")
 
 
 def _impossible(task, norm, network, detector):

@@ -29,18 +29,19 @@ class Clean(NamedTuple):
 
     Attributes:
       labels: their classes int [n].
-      wrong: whether the network is wrong there, bool [n].
+      settled: which are broken before any attack, bool [n]: wrong and, where a detector is aimed at,
+        past it.
       accepted: of all images of the run those that the detector in question answers rightly; None where
         nothing asks for them.
     """
 
     labels: np.ndarray
-    wrong: np.ndarray
+    settled: np.ndarray
     accepted: Accepted | None = None
 
     def rows(self, chosen: slice) -> "Clean":
         """The same of some of the images."""
-        return Clean(self.labels[chosen], self.wrong[chosen], self.accepted)
+        return Clean(self.labels[chosen], self.settled[chosen], self.accepted)
 
 
 class Crafter:
@@ -111,7 +112,9 @@ class Crafter:
             return
         self.restarts = Restarts(number, drop, batch_size * len(strategy.extended.worker_devices),
                                  settings.pop("keep_losses", False))
-        if "restarts" in attack.takes and self.restarts.drop:
+        # PGD keeps the columns that it always had.
+        if "restarts" in attack.takes and (self.restarts.drop or (
+                number > 1 and "evaded" in attack.returns)):
             told = ("cross_entropy",) * ("cross_entropy" in attack.returns)
             self.records = tuple(dict.fromkeys((*self.records, "restart", "first_broken", *told)))
         # What it is given of each row, besides the image.
@@ -198,7 +201,7 @@ class Crafter:
             return attack_rows(every, np.zeros_like(every), lambda rows: listener.rows_done(rows, None)
                                ) | {"iterations": np.full(len(x), self._iterations, np.int32)}
         result = worst_of_restarts(
-            attack_rows, x, self.restarts, settled=clean and clean.wrong, saver=saver,
+            attack_rows, x, self.restarts, settled=clean and clean.settled, saver=saver,
             images_done=lambda images: listener.rows_done(images, None),
             restarts_done=lambda number, left: listener.restarts_done(number, left, len(x)))
         told = {"target": targets[0]} if targets else {}

@@ -86,7 +86,7 @@ def look(runs: Sequence[Run], detector: Detector) -> tuple[list[Caveat], set[str
     """Every flaw there is to be seen, in order, and the flags that could not be looked for."""
     rate = float(detector.false_refusal_rates.max())
     found = [*_repeated(runs), *_noise(runs, rate), *_queries(runs, rate), *_whole_box(runs),
-             *_less_wins(runs), *_half_eps(runs, detector, rate)]
+             *_large_budgets(runs, rate), *_less_wins(runs), *_half_eps(runs, detector, rate)]
     for run in runs:
         found += _of_run(run, rate)
     unchecked = {flag for flag in found if isinstance(flag, str)}
@@ -120,17 +120,20 @@ def _noise(runs, rate):
 
 
 def _queries(runs, rate):
-    """F5: attacks that see scores alone, at each eps against those that follow gradients."""
-    asked = [tried for run in runs for tried in run.tried if tried.knowledge == "scores"]
-    followed = [tried for run in runs for tried in run.tried if tried.knowledge == "adaptive"]
+    """F5: attacks that see scores alone, at each eps against the best of those that follow gradients to
+    the same goal."""
+    asked = [(run, tried) for run in runs for tried in run.tried if tried.knowledge == "scores"]
+    followed = [(run, tried) for run in runs for tried in run.tried if tried.knowledge == "adaptive"]
     compared = False
-    for one in asked:
-        others = [tried for tried in followed if (tried.norm, tried.eps) == (one.norm, one.eps)]
+    for run, one in asked:
+        others = [tried for other, tried in followed if (tried.norm, tried.eps) == (one.norm, one.eps)
+                  and set(other.record.get("against", ())) == set(run.record.get("against", ()))]
         images = functools.reduce(np.intersect1d, [tried.image for tried in others], one.image)
         if others and len(images):
             compared = True
-            won = [_won(tried, ALL_SCORES, rate, images) for tried in (one, *others)]
-            yield flaws.queries_beat_gradients(images, won[0], np.any(won[1:], axis=0))
+            goal = _goal(run, rate)
+            won = [_won(tried, *goal, images) for tried in (one, *others)]
+            yield flaws.queries_beat_gradients(images, won[0], max(won[1:], key=np.mean))
     if not compared:
         yield "F5"
 
@@ -144,6 +147,25 @@ def _whole_box(runs):
     elif not any(run.knows and tried.norm == "linf" and tried.eps == 1 for run in runs
                  for tried in run.tried):
         yield "F8"
+
+
+def _large_budgets(runs, rate):
+    """F8 within eps: the best of the attacks that know the detector against showing another image."""
+    rounds = [tried for run in runs for tried in run.tried]
+    for norm, eps in budgets(rounds):
+        case = worst_case(rounds, ALL_SCORES, rate, norm=norm, eps=eps, attacker="adaptive")
+        if norm == "linf" and case and len(case.image):
+            shown = max((share for run in runs for tried, share in _trivial(run)
+                         if (tried.norm, tried.eps) == (norm, eps)), default=0.0)
+            yield flaws.large_budget(eps, case.success.value, shown)
+
+
+def _trivial(run):
+    """Of each eps the share of images that showing another one wins; nothing where it is not told."""
+    # Of images that only some of the scores accept nothing follows for all.
+    at_all = set(run.record.get("against", ())) == set(run.tried[0].accepted) - {ALL_SCORES}
+    told = run.record.get("trivial_success") if run.knows and at_all else None
+    return zip(run.tried, told, strict=True) if told else ()
 
 
 def _half_eps(runs, detector, rate):
@@ -160,10 +182,24 @@ def _half_eps(runs, detector, rate):
         yield "F15"
 
 
-def _won(tried, score, rate, images):
+def _goal(run, rate):
+    """The scores that a run aimed at, and the rate of their thresholds; all, and `rate`, where it tells
+    none that the detector has."""
+    accepted = run.tried[0].accepted
+    against, own = run.record.get("against") or (), run.record.get("against_rate")
+    known = against and all(name in accepted and own in accepted[name] for name in against)
+    return (tuple(against), own) if known else ((ALL_SCORES,), rate)
+
+
+def _passed(tried, names, rate):
+    """bool [n]: wrong, and accepted by each of the scores."""
+    return tried.wrong & np.all([tried.accepted[name][rate] for name in names], axis=0)
+
+
+def _won(tried, names, rate, images):
     """bool [n]: which of the images, those of `images`, are wrong and accepted."""
     rows = tried.order[np.searchsorted(tried.image, images, sorter=tried.order)]
-    return (tried.wrong & tried.accepted[score][rate])[rows]
+    return _passed(tried, names, rate)[rows]
 
 
 def _less_wins(runs):
@@ -174,7 +210,7 @@ def _less_wins(runs):
     for name, tried in ((run.name, tried) for run in own for tried in run.tried):
         others = [other for other in many if (other.norm, other.eps) == (tried.norm, tried.eps)]
         images = functools.reduce(np.intersect1d, [other.image for other in others], tried.image)
-        if tried in many or not others or not len(images):
+        if any(tried is one for one in many) or not others or not len(images):
             continue
         wrong = [each.wrong[each.order[np.searchsorted(each.image, images, sorter=each.order)]]
                  for each in (tried, *others)]
@@ -184,7 +220,7 @@ def _less_wins(runs):
 
 
 def _of_run(run, rate):
-    """F3, F4, F6 to F9, F13 and F16; the flag alone where an attack that knows the detector does not
+    """F3, F4, F6, F7, F9, F13 and F16; the flag alone where an attack that knows the detector does not
     tell what it takes."""
     for flag, check in _checks(run, rate).items():
         if check is not None:
@@ -192,15 +228,9 @@ def _of_run(run, rate):
         # Of an attack without a gradient these have nothing to say.
         elif run.knows and (run.attack is None or run.attack.climbs or flag not in _OF_GRADIENTS):
             yield flag
-    # Of images that only some of the scores accept nothing follows for all.
-    at_all = set(run.record.get("against", ())) == set(run.tried[0].accepted) - {ALL_SCORES}
-    trivial = (run.record.get("trivial_success") if at_all else None) or [0.0] * len(run.tried)
-    for tried, shown in zip(run.tried, trivial, strict=True):
+    for tried in run.tried:
         if tried.eps is not None:
             yield flaws.small_budget(run.name, tried.norm, tried.eps)
-            if run.knows and tried.norm == "linf":
-                won = tried.wrong & tried.accepted[ALL_SCORES][rate]
-                yield flaws.large_budget(tried.eps, float(np.mean(won)), shown)
 
 
 def _checks(run, rate):
@@ -212,7 +242,8 @@ def _checks(run, rate):
     counted = zero is not None and (steps or not np.any(zero))
     gain, by_judge = record.get("check_steps_gain"), aimed(run)
     late = steps and {"best_step", "evaded"} <= set(columns)
-    by_eps = {tried.eps: tried.wrong & tried.accepted[ALL_SCORES][rate] for tried in run.tried}
+    goal = _goal(run, rate)
+    by_eps = {tried.eps: _passed(tried, *goal) for tried in run.tried}
     same = all(np.array_equal(tried.image, run.tried[0].image) for tried in run.tried)
     return {
         "F3": None if at_start is None and not counted else lambda: (

@@ -91,6 +91,8 @@ def loss(name: str, logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def flat_share(losses: np.ndarray) -> float:
-    """The share of the losses [n] that lie within 1 % of the usual one."""
+    """The share of the losses [n] that lie within 1 % of the usual one; 0 of one, which is its own."""
+    if len(losses) < 2:
+        return 0.0
     usual = np.median(losses)
     return float(np.mean(np.abs(losses - usual) <= _SAME * np.abs(usual)))

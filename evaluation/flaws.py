@@ -118,8 +118,9 @@ def not_converged(name: str, best_step: np.ndarray, evaded: np.ndarray, num_step
     if gain is not None and abs(gain) > _RESTART_ADDS:
         return Caveat("F7", f"{name}: twice the steps change what it wins by {_percent(gain)} points.",
                       {"attack": name, "gain": gain})
-    # Twice the steps, where they were tried, say what the late steps only suggest.
-    if gain is not None or late <= _LATE:
+    # Twice the steps, where they were tried, say what the late steps only suggest; of an attack that
+    # wins every image there is nothing that they could add.
+    if gain is not None or late <= _LATE or np.all(evaded):
         return None
     return Caveat("F7", f"{name}: {_percent(late)} % of its successes were still improving in the last "
                   f"tenth of {num_steps} steps: more steps may win more.",

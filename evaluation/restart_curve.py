@@ -20,8 +20,9 @@ class RestartCurve:
       num_restarts: of each image.
       num_steps: gradients of a restart.
       dropped: whether images left once they were broken.
-      settled: how many were wrong before any attack.
+      settled: how many were broken before any attack.
       seconds: all restarts together.
+      kept: what an image is that no restart has broken, in words.
     """
 
     first_broken: np.ndarray
@@ -31,6 +32,7 @@ class RestartCurve:
     dropped: bool
     settled: int
     seconds: float
+    kept: str = "accuracy"
 
     def left(self, restarts: int) -> np.ndarray:
         """bool [n]: images that the first so many restarts have not broken."""
@@ -45,9 +47,13 @@ class RestartCurve:
         tried = np.full(len(self.first_broken), restarts)
         if self.dropped:
             tried = np.where(self.left(restarts), restarts, self.first_broken + 1)
-            # Wrong before the attack: their restart 0 was never run.
+            # Broken before the attack: their restart 0 was never run.
             return int(self.num_steps * (tried.sum() - self.settled))
         return int(self.num_steps * tried.sum())
+
+    @property
+    def _broken(self):
+        return "wrong" if self.kept == "accuracy" else "wrong and accepted"
 
     def lines(self) -> list[str]:
         """What is told on screen."""
@@ -56,15 +62,16 @@ class RestartCurve:
             if number <= self.num_restarts:
                 value, low, high, _ = self.accuracy(number)
                 found.append(
-                    f"After {number} restarts: accuracy {100 * value:.1f} % [{100 * low:.1f}, "
+                    f"After {number} restarts: {self.kept} {100 * value:.1f} % [{100 * low:.1f}, "
                     f"{100 * high:.1f}], {self.left(number).sum()} images left, "
                     f"{self.gradients(number):,} gradients.")
         rate = self.gradients(self.num_restarts) / max(self.seconds, 1e-9)
-        found.append(f"{self.settled} images were wrong before any attack; {rate:,.0f} gradients/s.")
+        found.append(f"{self.settled} images were {self._broken} before any attack; "
+                     f"{rate:,.0f} gradients/s.")
         if not self.dropped:
             # Of images that have left nobody knows.
             mean = 1 - self.num_broken.mean() / self.num_restarts
-            found.append(f"Mean accuracy over the restarts: {100 * mean:.1f} %.")
+            found.append(f"Mean {self.kept} over the restarts: {100 * mean:.1f} %.")
         return found
 
 
@@ -80,10 +87,13 @@ def of_sweep(work: Sweep, attacked: Attacked, num_steps: int) -> dict[str, Resta
     for round_number, eps in enumerate(work.eps_values):
         found = of_restarts(work, round_number)
         rows = slice(round_number * num_images, (round_number + 1) * num_images)
-        wrong = attacked.per_image["predicted_before"][rows] != work.labels
-        # Wrong before is broken from the start, whatever an attack on its prediction makes of it.
+        settled = attacked.per_image["predicted_before"][rows] != work.labels
+        if work.aim:
+            settled &= work.aim.passes(attacked.normal.rows(rows))
+        # Broken before is broken from the start, whatever an attack on its prediction makes of it.
         curves[f"eps {eps:g}"] = RestartCurve(
-            np.where(wrong, 0, found["first_broken"]),
-            np.where(wrong, restarts.number, found["num_broken"]), restarts.number, num_steps,
-            restarts.drop, int(wrong.sum()), float(found["seconds"].sum()))
+            np.where(settled, 0, found["first_broken"]),
+            np.where(settled, restarts.number, found["num_broken"]), restarts.number, num_steps,
+            restarts.drop, int(settled.sum()), float(found["seconds"].sum()),
+            "right or refused" if work.aim else "accuracy")
     return curves

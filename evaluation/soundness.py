@@ -16,8 +16,10 @@ from evaluation.success import (
     ATTACKERS,
     NORMS,
     PARTS,
+    Share,
     Tried,
     budgets,
+    num_images,
     reached,
     share,
     worst_case,
@@ -56,7 +58,7 @@ class Caveat:
 
 def caveats(rounds: Sequence[Tried], detector: Detector) -> list[Caveat]:
     """All that is raised by attacks on the network of a detector."""
-    return [*_incomplete(rounds), *_order(rounds, detector), *_thresholds(detector),
+    return [*_incomplete(rounds), *_order(rounds, detector), *_thresholds(rounds, detector),
             *_false_refusals(rounds, detector), *_few(rounds, detector)]
 
 
@@ -111,32 +113,45 @@ def _alone(rounds, detector, norm) -> Iterator[dict[str, Any]]:
                    "share": float(np.mean(won[0] & ~won[1]))}
 
 
-def _thresholds(detector) -> Iterator[Caveat]:
-    """F10: a threshold that refuses nothing."""
+def _thresholds(rounds, detector) -> Iterator[Caveat]:
+    """F10: a threshold that refuses nothing, by what the score can be or by all that was seen."""
+    number = num_images(rounds)
     for score in detector.score_names:
         for rate in detector.false_refusal_rates.tolist():
             threshold = detector.threshold(score, rate)
+            told = {"score": score, "rate": rate, "threshold": threshold}
             if detector.accepts_everything(score, rate):
                 yield Caveat("F10", f"{score} at {100 * rate:g} %: T is {threshold:g}, which accepts "
-                             "every image: this detector refuses nothing.",
-                             {"score": score, "rate": rate, "threshold": threshold})
+                             "every image: this detector refuses nothing.", told)
+            # Of fewer images none need be refused.
+            elif rate * number >= _FEW_BELOW and all(
+                    answers[score][rate].all() for r in rounds
+                    for answers in (r.accepted, r.accepted_before)):
+                yield Caveat("F10", f"{score} at {100 * rate:g} %: T is {threshold:g}, and none of "
+                             f"{number} images is refused, normal or attacked: this detector "
+                             "refuses nothing.", told | {"images": number})
 
 
-def _false_refusals(rounds, detector) -> Iterator[Caveat]:
-    """F11: more or fewer normal images are refused than T was fitted for."""
+def false_refusals(rounds: Sequence[Tried], detector: Detector
+                   ) -> Iterator[tuple[str, float, Share]]:
+    """Score, rate and the share of normal images that are refused, of the attack with most images."""
     if not rounds:
         return
     largest = max(rounds, key=lambda r: len(np.unique(r.image)))
     first = np.unique(largest.image, return_index=True)[1]
-    for score in detector.score_names:
-        for rate in detector.false_refusal_rates.tolist():
-            found = share(~largest.accepted_before[score][rate][first])
-            if not found.low <= rate <= found.high:
-                yield Caveat(
-                    "F11", f"{score} at {100 * rate:g} %: {100 * found.value:.1f} % of {found.n} "
-                    f"normal images are refused (95 % interval {100 * found.low:.1f} to "
-                    f"{100 * found.high:.1f}).",
-                    {"score": score, "rate": rate, "refused": found.value, "n": found.n})
+    for score, rate in itertools.product(detector.score_names, detector.false_refusal_rates.tolist()):
+        yield score, rate, share(~largest.accepted_before[score][rate][first])
+
+
+def _false_refusals(rounds, detector) -> Iterator[Caveat]:
+    """F11: more or fewer normal images are refused than T was fitted for."""
+    for score, rate, found in false_refusals(rounds, detector):
+        if not found.low <= rate <= found.high:
+            yield Caveat(
+                "F11", f"{score} at {100 * rate:g} %: {100 * found.value:.1f} % of {found.n} "
+                f"normal images are refused (95 % interval {100 * found.low:.1f} to "
+                f"{100 * found.high:.1f}).",
+                {"score": score, "rate": rate, "refused": found.value, "n": found.n})
 
 
 def _few(rounds, detector) -> Iterator[Caveat]:

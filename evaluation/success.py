@@ -16,9 +16,12 @@ from defenses.detector import Detector
 from evaluation.rounds import Round
 from files.names import ALL_SCORES
 
+# Of results that were made to pass another detector: who knows this one might do better, and who knows
+# none would not have made them.
+STALE = "stale"
 # Who is asked about: what an attacker knew → the knowledge of its attacks.
 ATTACKERS = {"oblivious": ("oblivious", "transfer"), "adaptive": ("adaptive", "scores", "answers"),
-             "all": ("oblivious", "transfer", "adaptive", "scores", "answers")}
+             "all": ("oblivious", "transfer", "adaptive", "scores", "answers", STALE)}
 # Of budgets; attacks that measure otherwise have none.
 NORMS = ("linf", "l2")
 # The parts of all images, disjoint; the first three are successes.
@@ -47,7 +50,7 @@ class Tried:
 
     Attributes:
       variant: the attack with what it was told to do, as `files.names.variant_of` names it.
-      knowledge: of `attacks.KNOWLEDGE`.
+      knowledge: of `attacks.KNOWLEDGE`, or STALE.
       norm: in which it measures; "" where nobody told.
       eps: largest change; None of a search, whose distances tell.
       image: which picture each row is, [n].
@@ -211,6 +214,11 @@ def share(values: np.ndarray) -> Share:
     # The normal approximation leaves [0, 1], where these shares lie.
     interval = binomtest(count, n).proportion_ci(method="wilson")
     return Share(count / n, float(interval.low), float(interval.high), n)
+
+
+def num_images(rounds: Sequence[Tried]) -> int:
+    """How many different images some attacks have."""
+    return len(functools.reduce(np.union1d, [r.image for r in rounds], np.zeros(0)))
 
 
 def budgets(rounds: Sequence[Tried]) -> list[tuple[str, float]]:

@@ -231,7 +231,10 @@ def clean_of(subject: Subject, crafter: Crafter, logits: np.ndarray, features: n
     if crafter.takes_accepted:
         accepted = accepted_of(subject.aim, subject.x, subject.labels, logits, outputs)
         check_two_classes(accepted, crafter.name)
-    return Clean(subject.labels, outputs.predicted != subject.labels, accepted)
+    settled = outputs.predicted != subject.labels
+    if subject.aim is not None:
+        settled &= subject.aim.passes(outputs)
+    return Clean(subject.labels, settled, accepted)
 
 
 def _craft_part(work, clean, targets, piece, listener):

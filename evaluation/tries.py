@@ -9,7 +9,7 @@ from attacks import ATTACKS, Attack
 from defenses.detector import Detector
 from evaluation.model_space import KINDS
 from evaluation.rounds import Round
-from evaluation.success import Tried, tried
+from evaluation.success import STALE, Tried, tried
 from files import attack_results
 from files.attack_results import AttackResults
 
@@ -55,8 +55,7 @@ def of_results(results: AttackResults, rounds: list[Round], detector: Detector) 
     # Records of earlier versions tell neither; the row does, where there is no choice.
     knowledge = told.get("knowledge", row.knowledge if row else "oblivious")
     if told.get("detector_sha256", detector.digest()) != detector.digest():
-        # Of this one it knew nothing.
-        knowledge = "oblivious"
+        knowledge = STALE
     norm = told.get("norm", row.norm if row else "")
     distance = results.per_image[norm] if norm in ("linf", "l2") and results.per_image else None
     fitted = np.isin(results.image_digests, detector.fitted_images)

@@ -1,7 +1,6 @@
 """What a detector is worth, in words: the worst that each attacker reaches, and why to doubt it."""
 
 import dataclasses
-import itertools
 import textwrap
 from collections.abc import Sequence
 from typing import Any
@@ -10,10 +9,13 @@ import numpy as np
 
 from defenses import SCORES
 from defenses.detector import Detector
-from evaluation import evidence, metrics, soundness
+from evaluation import attackers, evidence, soundness
 from evaluation.evidence import Run
 from evaluation.markdown import NOT_RUN
-from evaluation.success import ATTACKERS, Tried, budgets, reached, worst_case
+from evaluation.success import (
+    STALE,
+    num_images,
+)
 from files.names import ALL_SCORES
 
 # Difference of shares from which on it is said what 8 bits do.
@@ -21,53 +23,6 @@ _ROUNDING_MATTERS = 0.01
 # Of a screen.
 _COLUMNS = 118
 _NORMS = {"linf": "L-inf", "l2": "L2"}
-
-
-def rows(rounds: Sequence[Tried], detector: Detector) -> list[dict[str, Any]]:
-    """Every figure of every attacker, budget, score and rate, as JSON values.
-
-    Returns:
-      "attacker", "norm", "eps", "score", "rate", "attacks", "images", and under "success",
-      "success_of_answered" and "detected" value, low, high and n; "parts": name → share.
-    """
-    found = []
-    for norm, eps in budgets(rounds):
-        for attacker in ATTACKERS:
-            for score in (*detector.score_names, ALL_SCORES):
-                for rate in detector.false_refusal_rates.tolist():
-                    case = worst_case(rounds, score, rate, norm=norm, eps=eps, attacker=attacker)
-                    # Of a budget beyond those tried nothing is known: what a smaller one won is less.
-                    if case and eps <= reached(rounds, norm, attacker):
-                        found.append({
-                            "attacker": attacker, "norm": norm, "eps": eps, "score": score,
-                            "rate": rate, "attacks": list(case.attacks), "images": len(case.image),
-                            "success": case.success._asdict(),
-                            "success_of_answered": case.of_answered._asdict(),
-                            "detected": case.detected._asdict(), "parts": case.shares()})
-    return found
-
-
-def gains(rounds: Sequence[Tried], detector: Detector) -> list[dict[str, Any]]:
-    """By how much who knows the detector wins more than who does not, of the same images.
-
-    Returns:
-      "norm", "eps", "score", "rate", "images", and under "gain" value, low and high: the difference of
-      shares, by the paired bootstrap of `evaluation.metrics.mean`; of budgets both were tried at.
-    """
-    pair, found = ("adaptive", "oblivious"), []
-    for norm, eps in budgets(rounds):
-        if any(eps > reached(rounds, norm, attacker) for attacker in pair):
-            continue
-        for score, rate in itertools.product((*detector.score_names, ALL_SCORES),
-                                             detector.false_refusal_rates.tolist()):
-            # Both of the images that all attacks have, in one order.
-            cases = [worst_case(rounds, score, rate, norm=norm, eps=eps, attacker=attacker)
-                     for attacker in pair]
-            if all(cases) and len(cases[0].image):
-                knows, not_ = (case.won.astype(float) for case in cases)
-                found.append({"norm": norm, "eps": eps, "score": score, "rate": rate,
-                              "images": len(knows), "gain": metrics.mean(knows - not_)._asdict()})
-    return found
 
 
 def verdict(found: Sequence[dict[str, Any]]) -> str:
@@ -148,6 +103,13 @@ def _in_8_bits(row):
             f"{100 * row['won_rounded']:.1f} % once its images are stored in 8 bits.")
 
 
+def _searched(row):
+    far = "" if row["median_distance"] is None else (
+        f", half of them within {_NORMS[row['norm']]} {row['median_distance']:.3g}")
+    return (f"{row['attack']}, every score: {100 * row['won']:.1f} % of {row['images']} images "
+            f"answered wrongly at any distance{far}.")
+
+
 def _gained(row):
     value, low, high = (100 * number for number in row["gain"].values())
     return (f"{_NORMS[row['norm']]} {row['eps']:.4g}, every score: who knows the detector wins "
@@ -155,12 +117,18 @@ def _gained(row):
 
 
 def told(runs: Sequence[Run], detector: Detector) -> tuple[str, dict[str, Any]]:
-    """What is said on screen of a detector under attack, and the same as JSON values: "success",
-    "gains", "warnings", "rounded", "not_checked", "verdict"."""
+    """What is said on screen of a detector under attack, and the same as JSON values.
+
+    Returns:
+      The text; and "success" of `rows`, "by_attack", "searches", "gains", "false_refusals", "images"
+      (how many different ones), "stale" (attacks made to pass another detector), "warnings",
+      "rounded", "not_checked", "verdict".
+    """
     rounds = [tried for run in runs for tried in run.tried]
-    found, more = rows(rounds, detector), gains(rounds, detector)
+    found, more = attackers.rows(rounds, detector), attackers.gains(rounds, detector)
     flaws, unchecked = evidence.look(runs, detector)
     raised = [*soundness.caveats(rounds, detector), *flaws]
+    stale = sorted({tried.variant for tried in rounds if tried.knowledge == STALE})
     # One rate fits the screen, the laxest for the attacker; the files hold all.
     said = verdict(found)
     lines = [_wrapped(said), ""]
@@ -170,13 +138,24 @@ def told(runs: Sequence[Run], detector: Detector) -> tuple[str, dict[str, Any]]:
                   table(found, rate), ""]
         lines += [_wrapped(_gained(row)) for row in more if (row["score"], row["rate"]) == (
             ALL_SCORES, rate)]
+    sought = attackers.searches(rounds, detector)
+    lines += [_wrapped(_searched(row)) for row in sought if (row["score"], row["rate"]) == (
+        ALL_SCORES, max(detector.false_refusal_rates.tolist()))]
     levels = _rounded(runs)
     lines += [_wrapped(_in_8_bits(row)) for row in levels
               if abs(row["won"] - row["won_rounded"]) > _ROUNDING_MATTERS]
+    if stale:
+        lines.append(_wrapped("Made to pass another detector, and in neither line above: "
+                              f"{', '.join(stale)}."))
     lines += [_wrapped(f"{caveat.flag}: {caveat.sentence}") for caveat in raised]
     lines.append(_wrapped(soundness.not_checked(unchecked)))
     return "\n".join(lines), {
-        "verdict": said, "success": found, "gains": more,
+        "verdict": said, "success": found, "by_attack": attackers.by_attack(rounds, detector),
+        "searches": sought, "gains": more,
+        "false_refusals": [{"score": score, "rate": rate, "refused": refused._asdict()}
+                           for score, rate, refused in soundness.false_refusals(rounds, detector)],
+        "stale": stale,
+        "images": num_images(rounds),
         "warnings": [dataclasses.asdict(caveat) for caveat in raised],
         "rounded": levels,
         "not_checked": sorted(unchecked, key=lambda flag: int(flag[1:]))}

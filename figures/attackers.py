@@ -25,7 +25,7 @@ def drawings(found: Mapping[str, Sequence[Mapping[str, Any]]], networks: str
     """Per norm of budgets the figure `sr_curve_<norm>`: its name → what draws it to a path.
 
     Args:
-      found: tag of the network → rows of `evaluation.verdicts.rows`.
+      found: tag of the network → rows of `evaluation.attackers.rows`.
       networks: what stands in the titles for data set and network.
     """
     norms = dict.fromkeys(row["norm"] for rows in found.values() for row in rows)

@@ -127,6 +127,8 @@ def panels(path: str | os.PathLike, row: Sequence[Panel], title: str) -> None:
         axes.set(title=panel.title, xlabel=panel.xlabel, ylabel=panel.ylabel, ylim=panel.ylim,
                  **({"xlim": panel.ylim, "aspect": "equal"} if panel.is_roc else {}),
                  **({"xscale": "log"} if panel.log_x else {}))
+        if panel.log_x:
+            _write_numbers(axes.xaxis)
         axes.grid(color="0.9")
         # Curves may run along every side and through the middle: no place for a legend there.
         axes.legend(fontsize="x-small", handlelength=3.5, loc="upper center", ncols=2,
@@ -158,10 +160,19 @@ def histogram(path: str | os.PathLike, values: np.ndarray, line: float, xlabel: 
     axes.stairs(counts, edges, fill=True, color="#0072B2")
     axes.axvline(line, color="#D55E00", linewidth=1.6)
     axes.set(yscale="log", xlabel=xlabel, ylabel="count", ylim=(0.7, None), title=title)
+    _write_numbers(axes.yaxis)
     axes.grid(color="0.9")
     _save(figure, path)
     atomic.write_csv(Path(path).with_suffix(".csv"), ("from", "to", "count"),
                      zip(edges[:-1].tolist(), edges[1:].tolist(), counts.tolist(), strict=True))
+
+
+def _write_numbers(axis):
+    """Of a logarithmic axis: its own labels are formulas, which `_plain` shows as they are typed."""
+    from matplotlib import ticker
+
+    axis.set_major_formatter(ticker.StrMethodFormatter("{x:,g}"))
+    axis.set_minor_formatter(ticker.NullFormatter())
 
 
 @_plain

@@ -206,8 +206,23 @@ def run_of(train_set: inputs.ImageSet, num_replicas: int) -> "TrainingRun":
 
 def as_recorded(run: "TrainingRun") -> dict[str, object]:
     """Every flag with its value, for the run record; of those that a recipe decides, the run's."""
-    return flags.as_dict() | {"Optimizer": run.optimizer, "batch_size": run.batch_size,
-                              "total_steps": run.total_steps}
+    weights = dict(run.objective_weights)
+    attack = {f"train_attack_{name}": getattr(run, f"attack_{name}") or None
+              for name in ("eps", "step_size", "iterations")}
+    return flags.as_dict() | {
+        "Optimizer": run.optimizer, "batch_size": run.batch_size, "total_steps": run.total_steps,
+        "noise_std": run.noise_std, **attack,
+        **{flag: weights.get(term, 0.0) for flag, term in TERM_OF_FLAG.items()}}
+
+
+def told_of_objective(run: "TrainingRun") -> str:
+    """One line: what is minimised, with weights, noise and training attack; "" where it is plain."""
+    if run.training_objective == "plain":
+        return ""
+    weights = ", ".join(f"{weight:g} {term}" for term, weight in run.objective_weights)
+    attack = (f"; attacked images: {run.attack_iterations} steps of {run.attack_step_size:.4g} within "
+              f"{run.attack_eps:.4g}" if run.attack_iterations else "")
+    return f"Objective {run.training_objective}: {weights}; noise {run.noise_std:g}{attack}."
 
 
 def _weights():
@@ -279,6 +294,9 @@ def _numbers(recipe, optimizer):
     """What the recipe and --learning_rate say beside the flags, as fields of a TrainingRun."""
     numbers = recipe.numbers(optimizer) if recipe else {}
     rate = flags.FLAGS.learning_rate
+    if rate is None and recipe and optimizer != recipe.optimizer:
+        flags.warn(f"--Optimizer={optimizer} trains --model={flags.FLAGS.model} at a rate of its own, "
+                   f"not at that of its recipe ({recipe.optimizer}): --learning_rate says which.")
     if rate is None:
         return numbers
     if not 0 < rate < float("inf"):

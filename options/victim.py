@@ -159,4 +159,6 @@ def identity(victim: Victim, job: "Job", x: np.ndarray, labels: np.ndarray, indi
             "attack_method": job.method, "dataset": F.dataset, "eps": job.eps_values,
             "objective": network.head.name, "seed": F.seed, "target": job.target,
             "num_images": len(indices), **job.identity(), **network.digests(),
-            "data_sha256": sha256(x, labels, indices)}
+            "data_sha256": sha256(x, labels, indices),
+            # Only where it is not the first.
+            **({"version": job.attack.version} if job.attack.version else {})}

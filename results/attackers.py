@@ -23,6 +23,8 @@ from results.collect import run_of
 PATH = HERE / "attackers.json"
 _WORDS = {"oblivious": "no", "adaptive": "yes"}
 _KEPT = ("attacker", "norm", "eps", "score", "rate", "attacks")
+# Of `collect`: what there is one of for each network and seed, or several.
+_LISTS = ("rows", "warnings", "not_checked")
 # What the table shows: thresholds that refuse so many normal images.
 _RATE, _STRICTER = 0.05, 0.01
 
@@ -36,11 +38,13 @@ def collect(work: Path, kept: dict[str, Any] | None = None) -> dict[str, Any]:
         have.
 
     Returns:
-      {"rows": ..., "runs": ..., "warnings": ...}: per data set, objective, seed and row of
-      `evaluation.verdicts.rows` "value" and "n" of its success; the attacks' runs by name; "flag" and
-      "sentence" of each reason for doubt.
+      {"rows": ..., "runs": ..., "warnings": ..., "not_checked": ...}: per data set, objective, seed and
+      row of `evaluation.attackers.rows` "value", "low", "high" and "n" of its success, "detected" (the
+      share of images made wrong whose every wrong example is refused) and, of all scores at once,
+      "parts"; the attacks' runs by name; "flag" and "sentence" of each reason for doubt; "flags" that
+      nobody could look for.
     """
-    found = {"rows": [], "runs": {}, "warnings": []}
+    found = {"runs": {}, **{name: [] for name in _LISTS}}
     of_work = set()
     for folder in sorted(work.glob("*/seed*")):
         dataset, seed = folder.parent.name, int(folder.name.removeprefix("seed"))
@@ -53,17 +57,28 @@ def collect(work: Path, kept: dict[str, Any] | None = None) -> dict[str, Any]:
             found["warnings"] += [
                 {"dataset": dataset, "objective": objective, "seed": seed, "flag": raised["flag"],
                  "sentence": raised["sentence"]} for raised in evaluation.get("warnings", ())]
-            for row in evaluation.get("success", ()):
-                shown = {key: row[key] for key in _KEPT}
-                found["rows"].append({"dataset": dataset, "objective": objective, "seed": seed, **shown,
-                                      "value": round(row["success"]["value"], 6),
-                                      "n": row["success"]["n"]})
+            found["not_checked"].append({"dataset": dataset, "objective": objective, "seed": seed,
+                                         "flags": evaluation.get("not_checked", [])})
+            found["rows"] += [
+                {"dataset": dataset, "objective": objective, "seed": seed, **_figures(row)}
+                for row in evaluation.get("success", ())]
             for attacked in sorted(path.parent.glob(f"*_{dataset}/{tag}")):
                 record = provenance.read(attacked, "test_adv")
                 if record:
                     name = attacked.parent.name.removesuffix(f"_{dataset}")
                     found["runs"][f"{dataset}_{objective}_{name}_seed{seed}"] = run_of(record)
     return _joined(found, kept, of_work) if kept else found
+
+
+def _figures(row):
+    """What is kept of a row of `evaluation.attackers.rows`."""
+    success, detected = row["success"], row["detected"]["value"]
+    # Where no image was made wrong there is nothing to detect.
+    told = {} if detected is None or detected != detected else {"detected": round(detected, 6)}
+    parts = {"parts": {name: round(value, 6) for name, value in row["parts"].items()}}
+    return {**{key: row[key] for key in _KEPT}, "n": success["n"],
+            **{name: round(success[name], 6) for name in ("value", "low", "high")}, **told,
+            **(parts if row["score"] == ALL_SCORES else {})}
 
 
 def _joined(found, kept, of_work):
@@ -80,7 +95,7 @@ def _joined(found, kept, of_work):
     return {"runs": dict(sorted((found["runs"] | runs).items())), **{
         name: sorted(found[name] + others(name),
                      key=lambda one: (one["dataset"], one["objective"], one["seed"]))
-        for name in ("rows", "warnings")}}
+        for name in _LISTS}}
 
 
 def load() -> dict[str, Any]:
@@ -91,18 +106,20 @@ def load() -> dict[str, Any]:
 def sentence(rows: list[dict[str, Any]]) -> str:
     """The claim, in one sentence with its numbers; NOT_RUN without any."""
     every = [row for row in _of_most_attacks(rows) if row["score"] == ALL_SCORES
-             and row["rate"] == _RATE and row["attacker"] == "adaptive"]
-    if not every:
-        return f"{NOT_RUN}."
+             and row["rate"] == _RATE and row["norm"] == "linf"]
     parts = []
     for key in dict.fromkeys((row["dataset"], row["objective"], row["eps"]) for row in every):
-        values = [row["value"] for row in every
-                  if (row["dataset"], row["objective"], row["eps"]) == key]
-        parts.append(f"{DATASETS[key[0]].split()[0]} {key[1].upper()} at {_eps(key[2])}: "
-                     f"{_range(values)}")
+        of = {who: [row for row in every if row["attacker"] == who and (
+            row["dataset"], row["objective"], row["eps"]) == key] for who in _WORDS}
+        if of["adaptive"]:
+            beside = f", without {_shown(of['oblivious'])}" if of["oblivious"] else ""
+            parts.append(f"{DATASETS[key[0]].split()[0]} {key[1].upper()} at {_eps(key[2])}: "
+                         f"{_shown(of['adaptive'])}{beside}")
+    if not parts:
+        return f"{NOT_RUN}."
     return ("Images that an attacker who knows the detector gets misclassified and accepted by all "
-            f"five scores at once, with thresholds that refuse {100 * _RATE:g} % of normal images, "
-            f"in %: {'; '.join(parts)}.")
+            f"five scores at once, with thresholds that refuse {100 * _RATE:g} % of normal images, in "
+            f"%, beside what one gets without knowing it: {'; '.join(parts)}.")
 
 
 def means(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
@@ -111,9 +128,7 @@ def means(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
     found = {}
     for row in _of_most_attacks(rows):
         if (row["norm"], row["score"], row["rate"]) == ("linf", ALL_SCORES, _RATE):
-            name = (f"{DATASETS[row['dataset']]} {row['objective'].upper()}, L-inf eps "
-                    f"{_eps(row['eps'])}")
-            found.setdefault(name, {}).setdefault(row["attacker"], []).append(row["value"])
+            found.setdefault(_name(row), {}).setdefault(row["attacker"], []).append(row["value"])
     return {name: {attacker: sum(values) / len(values) for attacker, values in by_attacker.items()}
             for name, by_attacker in found.items()}
 
@@ -123,7 +138,8 @@ def table_rows(rows: list[dict[str, Any]]) -> list[list[str]]:
     (range) over the seeds."""
     names = [*SCORES, ALL_SCORES]
     table = [["data", "objective", "L-inf eps", "knows the detector", "attacks", *names,
-              f"{ALL_SCORES}, T of {100 * _STRICTER:g} %", "images", "seeds"]]
+              f"{ALL_SCORES}, T of {100 * _STRICTER:g} %", "refused on every attack", "images",
+              "seeds"]]
     keys = dict.fromkeys((row["dataset"], row["objective"], row["eps"]) for row in rows
                          if row["norm"] == "linf")
     for key in keys:
@@ -140,11 +156,28 @@ def table_rows(rows: list[dict[str, Any]]) -> list[list[str]]:
 def _cells(rows, names):
     """Of one line: what rows of the seeds say by score, of how many images and seeds."""
     def of(score, rate):
-        return [row["value"] for row in rows if (row["score"], row["rate"]) == (score, rate)]
+        return [row for row in rows if (row["score"], row["rate"]) == (score, rate)]
 
     shown = of(ALL_SCORES, _RATE)
-    return [*(_range(of(name, _RATE)) for name in names), _range(of(ALL_SCORES, _STRICTER)),
-            str(rows[0]["n"]) if shown else NOT_RUN, str(len(shown))]
+    detected = [row["detected"] for row in shown if "detected" in row]
+    return [*(_shown(of(name, _RATE)) for name in names), _shown(of(ALL_SCORES, _STRICTER)),
+            _range(detected), str(rows[0]["n"]) if shown else NOT_RUN, str(len(shown))]
+
+
+def parts_of(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """Network and budget in words → name → share of `evaluation.success.PARTS`, for who knows the
+    detector and all scores at once, mean over the seeds with most attacks."""
+    found = {}
+    for row in _of_most_attacks(rows):
+        of = row["norm"], row["attacker"], row["rate"]
+        if of == ("linf", "adaptive", _RATE) and "parts" in row:
+            found.setdefault(_name(row), []).append(row["parts"])
+    return {name: {part: sum(one[part] for one in each) / len(each) for part in each[0]}
+            for name, each in found.items()}
+
+
+def _name(row):
+    return f"{DATASETS[row['dataset']]} {row['objective'].upper()}, L-inf eps {_eps(row['eps'])}"
 
 
 def _of_most_attacks(rows):
@@ -157,6 +190,14 @@ def _of_most_attacks(rows):
     for row in rows:
         most[key(row)] = max(most.get(key(row), 0), len(row["attacks"]))
     return [row for row in rows if len(row["attacks"]) == most[key(row)]]
+
+
+def _shown(rows):
+    """Success (%) of rows of several seeds, mean (range), or of one with its 95 % interval."""
+    if len(rows) == 1 and "low" in rows[0]:
+        value, low, high = (100 * rows[0][name] for name in ("value", "low", "high"))
+        return f"{value:.0f} [{low:.0f}, {high:.0f}]"
+    return _range([row["value"] for row in rows])
 
 
 def _range(values):

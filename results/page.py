@@ -8,7 +8,7 @@ import html
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from evaluation import grid
+from evaluation import grid, soundness
 from evaluation.defended_table import CAUTION
 from evaluation.markdown import NOT_RUN
 from files.names import ALL_SCORES
@@ -39,12 +39,24 @@ caption { text-align: left }
 th, td { border: 1px solid var(--line); padding: .2rem .5rem; text-align: left; vertical-align: top }
 svg { display: block; max-width: 44rem; width: 100% }
 svg text { fill: currentColor; font: 12px system-ui, sans-serif }
+svg .part { fill: var(--knows); stroke: currentColor } svg text.on { fill: var(--paper) }
+svg .evaded_though_refused { fill-opacity: .75 } svg .natural { fill-opacity: .55 }
+svg .refused { fill-opacity: .25 } svg .answered_right { fill-opacity: 0 }
+svg text.refused, svg text.answered_right { fill: currentColor; fill-opacity: 1 }
+svg text.natural, svg text.evaded_though_refused { fill-opacity: 1 }
 svg .adaptive { fill: var(--knows) } svg .oblivious { fill: var(--not); stroke: currentColor }
 code { font-size: .8rem; overflow-wrap: anywhere }
 @media print { .wide { overflow: visible } table { font-size: .6rem } }
 """
 # Of the chart, in units of its own.
 _WIDTH, _BAR, _GROUP, _LEFT, _FULL = 400, 14, 58, 4, 330
+# Of the stacked bars: height of one with its title, and the share from which on it bears its number.
+_PART_GROUP, _LABELLED = 40, 0.07
+# Of `evaluation.success.PARTS`.
+_PARTS = {"natural": "wrong without an attack", "evaded": "wrong and accepted",
+          "evaded_though_refused": "the same though refused when normal",
+          "refused": "refused when normal",
+          "answered_right": "right and answered under every attack"}
 _WHO = {"oblivious": "does not know the detector", "adaptive": "knows the detector"}
 
 
@@ -61,7 +73,8 @@ def page(found: Mapping[str, Any], attacked: Mapping[str, Any],
         _chart(attacked["rows"]),
         _table("Images answered wrongly (%), by who knows what and by score",
                table(rows[0], rows[1:])) if rows else f"<p>{NOT_RUN}</p>",
-        *_warnings(attacked.get("warnings", ())), *_defended(defended), *_generated(made),
+        *_parts(attacked["rows"]), *_warnings(attacked.get("warnings", ())),
+        *_not_checked(attacked.get("not_checked", ())), *_defended(defended), *_generated(made),
         "<h2>Accuracy on normal images</h2>", _table("Accuracy", accuracy_table(found)),
         "<h2>Published tables and ours</h2>", f"<p>{_AUC_NOTE}</p>"]
     for dataset in found:
@@ -146,6 +159,46 @@ def _chart(rows: Sequence[Mapping[str, Any]]) -> str:
     height = 16 + len(means) * _GROUP
     return (f'<svg viewBox="0 0 {_WIDTH} {height}" role="img" aria-label="{label}">\n'
             + "\n".join(bars) + f"\n</svg>\n<p>{legend}</p>")
+
+
+def _parts(rows):
+    """What became of the images under who knows the detector, as stacked bars; nothing without rows."""
+    found = attackers.parts_of(rows)
+    if not found:
+        return []
+    bars, said = [], []
+    for number, (name, parts) in enumerate(found.items()):
+        top, left = 16 + number * _PART_GROUP, _LEFT
+        bars.append(f'<text x="{_LEFT}" y="{top}">{_text(name)}</text>')
+        for part in _PARTS:
+            width = (_WIDTH - 2 * _LEFT) * parts[part]
+            bars.append(f'<rect class="part {part}" x="{left:.1f}" y="{top + 6}" '
+                        f'width="{width:.1f}" height="{_BAR}"/>')
+            if parts[part] >= _LABELLED:
+                bars.append(f'<text class="on {part}" x="{left + 3:.1f}" y="{top + 17}">'
+                            f"{100 * parts[part]:.0f}</text>")
+            left += width
+        told = ", ".join(f"{words} {100 * parts[part]:.0f} %" for part, words in _PARTS.items()
+                         if parts[part])
+        said.append(f"{name}: {told}")
+    height = 16 + len(found) * _PART_GROUP
+    label = html.escape(f"What became of the images. {'; '.join(said)}.")
+    return ["<h3>What becomes of the images, under who knows the detector</h3>",
+            f'<svg viewBox="0 0 {_WIDTH} {height}" role="img" aria-label="{label}">\n'
+            + "\n".join(bars) + "\n</svg>",
+            f"<p>From left to right, in %: {', '.join(_PARTS.values())}. The first three are answered "
+            "wrongly.</p>"]
+
+
+def _not_checked(networks):
+    """What nobody has looked at, each list of flags once."""
+    by_flags = {}
+    for one in networks:
+        if one["flags"]:
+            name = f"{DATASETS[one['dataset']]} {one['objective'].upper()}, seed {one['seed']}"
+            by_flags.setdefault(tuple(one["flags"]), []).append(name)
+    return [f"<p>{_text('; '.join(names))}. {_text(soundness.not_checked(flags))}</p>"
+            for flags, names in by_flags.items()]
 
 
 def _warnings(raised):

@@ -94,11 +94,13 @@ _ATTACKERS = """\
 **Do not rely on these detectors against such an attacker.** The tables of AUCs below are of attacks
 that do not know that there is a detector. Here: the share of images, of 100 that no threshold was
 fitted on, that some attack gets answered wrongly, with thresholds that refuse 5 % of normal images;
-mean over the seeds (smallest to largest). Who does not know the detector has PGD (40 steps, one
-start), with four attacks also APGD of cross entropy and of DLR, and noise. Who does has selective PGD
-against all five scores at once, 200 steps, two starts, with four attacks also against K-density alone,
-APGD on the detector, and Square. Both are lower bounds of what is possible. all: every score has to
-accept. An image that is wrong without any attack counts.
+mean over the seeds (smallest to largest). Of one seed its 95 % interval. One attack of who
+does not know the detector is PGD (40 steps, one start); four are those of the standard challenge: PGD,
+APGD of cross entropy and of DLR (200 steps, two starts each) and noise. One attack of who does is
+selective PGD against all five scores at once (200 steps, two starts); four are that, selective PGD
+against K-density alone, APGD on the detector, and Square. All are lower bounds of what is possible.
+all: every score has to accept. An image that is wrong without any attack counts. Refused on every
+attack: of the images that some attack gets wrong those whose every wrong example is refused.
 """
 _SEEDS = """\
 ## What a seed is worth

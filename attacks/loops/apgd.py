@@ -132,12 +132,11 @@ def apgd_from(start: tf.Tensor, seen_at: Callable, ball: Ball, *, num_steps: int
             tape.watch(image)
             seen = seen_at(image)
         gradient = tape.gradient(seen.climbed, image)
-        is_zero = tf.reduce_all(gradient == 0, axis=[1, 2, 3])
-        return seen, gradient, tf.cast(is_zero, tf.int32)
+        return seen, gradient, knowing.stands_still(gradient, seen.evaded)
 
-    seen, gradient, is_zero = look(start)
+    seen, gradient, still = look(start)
     best = knowing.keep_best(knowing.none_yet(start), start, seen, 0)
-    best["zero_gradient_steps"] += is_zero
+    best["zero_gradient_steps"] += still
     before = seen.loss if loss_before is None else tf.fill(
         tf.shape(seen.loss), tf.cast(loss_before, seen.loss.dtype))
     rule = first_rule(seen.loss, tf.cast(ball.eps, seen.loss.dtype), before)
@@ -152,9 +151,9 @@ def apgd_from(start: tf.Tensor, seen_at: Callable, ball: Ball, *, num_steps: int
         moved = _project(ball, image + size * ball.direction(place["gradient"]))
         point = _project(ball, image + (moved - image) * share
                          + (image - place["previous"]) * (1 - share))
-        seen, gradient, is_zero = look(point)
+        seen, gradient, still = look(point)
         best = knowing.keep_best(best, point, seen, number + 1)
-        best["zero_gradient_steps"] += is_zero
+        best["zero_gradient_steps"] += still
         higher = seen.loss > rule["best_loss"]
         top = keep_rows(higher, point, place["top"])
         top_gradient = keep_rows(higher, gradient, place["top_gradient"])

@@ -88,8 +88,7 @@ def climb(look: Callable, judge: Callable, start: tf.Tensor, ball: Ball, *, num_
     def step(number, image, best, carried):
         judged, gradient, carried = look(image, number, carried)
         best = knowing.keep_best(best, image, judged, number)
-        best["zero_gradient_steps"] += tf.cast(
-            tf.reduce_all(gradient == 0, axis=[1, 2, 3]), tf.int32)
+        best["zero_gradient_steps"] += knowing.stands_still(gradient, judged.evaded)
         size = ball.eps * _step_size(number, num_steps, step_sizes, start.dtype)
         return number + 1, ball.step(image, gradient, size), best, carried
 

@@ -99,6 +99,12 @@ def none_yet(x: tf.Tensor) -> State:
             "zero_gradient_steps": tf.zeros(num, tf.int32)}
 
 
+def stands_still(gradient: tf.Tensor, evaded: tf.Tensor) -> tf.Tensor:
+    """1 for each image [n] whose gradient [n, h, w, c] is exactly zero, though it has not got past the
+    detector yet: from there on nothing need pull."""
+    return tf.cast(tf.reduce_all(gradient == 0, axis=[1, 2, 3]) & ~evaded, tf.int32)
+
+
 def keep_best(best: State, images: tf.Tensor, judged: Judged, step: tf.Tensor | int) -> State:
     """The better of what was best and the images of a step: a wrong one beats a right one, of two alike
     the larger merit counts, of equal ones the earlier."""

@@ -116,6 +116,27 @@ def test_more_room_that_wins_less_is_named():
     assert flags(NOISE, falling) == {"F9"}
 
 
+def test_a_run_is_judged_by_what_it_aimed_at():
+    of_one = knowing({"against": ["confidence"]})
+    # Past all scores it falls from 60 % to none, past its own it does not.
+    none = {name: {RATE: np.full(N, name == "confidence")} for name in (*SCORES, "all")}
+    tried = [of_one.tried[0], dataclasses.replace(of_one.tried[1], accepted=none)]
+    of_one = dataclasses.replace(of_one, tried=tried, columns={
+        **of_one.columns, "evaded": np.concatenate([each.wrong for each in tried])})
+    assert flags(NOISE, of_one) == set()
+    # Queries that beat it there are compared with none that went for all scores.
+    assert flags(NOISE, of_one, asked(0.9, 0.95)) == set()
+
+
+def test_with_the_whole_box_the_best_attack_counts():
+    def whole(share):
+        one = run("selective_pgd", "adaptive", (share,), record=TOLD, columns=COLUMNS)
+        return dataclasses.replace(one, tried=[dataclasses.replace(one.tried[0], eps=1.0)])
+
+    assert flags(whole(1.0), whole(0.5)) == set()
+    assert flags(whole(0.9), whole(0.5)) == {"F8"}
+
+
 def test_what_no_record_tells_is_not_checked():
     bare = run("selective_pgd", "adaptive", (0.6,))
     caveats, unchecked = evidence.look([bare], detector())

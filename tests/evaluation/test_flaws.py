@@ -37,7 +37,7 @@ CASES = [
      lambda: flaws.queries_beat_gradients(np.arange(100), won(60), won(60))),
     ("F6", lambda: flaws.last_restart("a", np.where(won(2), 4, 0), 5),
      lambda: flaws.last_restart("a", np.where(won(1), 4, 0), 5)),
-    ("F7", lambda: flaws.not_converged("a", np.where(won(21), 95, 50), won(100), 100),
+    ("F7", lambda: flaws.not_converged("a", np.where(won(21), 95, 50), won(99), 100),
      lambda: flaws.not_converged("a", np.where(won(20), 95, 50), won(100), 100)),
     ("F7", lambda: flaws.not_converged("a", np.zeros(9), won(9, 9), 3, gain=0.02),
      lambda: flaws.not_converged("a", np.full(9, 99), won(9, 9), 100, gain=0.005)),

@@ -8,7 +8,7 @@ import pytest
 from defenses import detector as detectors
 from defenses.kernels import Kernels
 from defenses.scores import Reference
-from evaluation import soundness, success, verdicts
+from evaluation import attackers, soundness, success, verdicts
 from evaluation.evidence import Run
 from evaluation.rounds import Round
 from evaluation.success import PARTS, Tried, worst_case
@@ -83,6 +83,44 @@ def test_who_knows_what(attacker, value):
               attacked([0, 0, 1, 0], [1] * 4, knowledge="answers")]
     assert worst(rounds, attacker=attacker).success.value == value
     assert worst(rounds[:1], attacker="adaptive") is None
+
+
+def test_what_was_made_to_pass_another_detector_is_nobodys():
+    stale = attacked([1, 1, 0, 0], [1] * 4, knowledge=success.STALE, variant="old")
+    rounds = [stale, attacked([0, 0, 1, 0], [1] * 4)]
+    assert worst(rounds, attacker="adaptive").success.value == 1 / 4
+    assert worst(rounds, attacker="oblivious") is None
+    assert worst(rounds, attacker="all").success.value == 3 / 4
+    of = detector()
+    words, told = verdicts.told(runs(rounds), of)
+    assert "Made to pass another detector, and in neither line above: old." in words
+    assert told["stale"] == ["old"]
+
+
+def test_each_attack_has_figures_of_its_own():
+    pair = [attacked([1, 1, 0, 0], [1] * 4), attacked([0, 0, 1, 0], [0] * 4, variant="b")]
+    found = {(row["attack"], row["score"]): row for row in attackers.by_attack(pair, detector())}
+    assert found["a", "all"]["success"]["value"] == 1 / 2
+    assert found["b", "all"]["success"]["value"] == 0 and found["b", "all"]["detected"]["value"] == 1
+    told = verdicts.told(runs(pair), detector())[1]
+    assert told["images"] == 4 and {row["refused"]["n"] for row in told["false_refusals"]} == {4}
+
+
+def test_a_search_is_told_by_its_distances():
+    search = attacked([1, 1, 1, 0], [1, 1, 0, 1], eps=None, norm="l2", distance=[1.0, 3.0, 0.1, 0.2],
+                      variant="c")
+    words, told = verdicts.told(runs([search]), detector())
+    assert "c, every score: 50.0 % of 4 images answered wrongly at any distance, half of them" in words
+    row, = (row for row in told["searches"] if (row["score"], row["rate"]) == ("all", RATE))
+    assert (row["won"], row["median_distance"]) == (0.5, 2.0)
+
+
+def test_a_threshold_that_refused_nobody_is_told():
+    seen = attacked(np.ones(200, bool), np.ones(200), np.ones(200))
+    raised = [c for c in soundness.caveats([seen], detector()) if c.flag == "F10"]
+    assert raised and "none of 200 images is refused" in raised[0].sentence
+    few = attacked(np.ones(20, bool), np.ones(20), np.ones(20))
+    assert "F10" not in flags([few], detector())
 
 
 def test_budgets_and_norms():

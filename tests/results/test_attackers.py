@@ -20,7 +20,8 @@ ROWS = [row(1.0), row(0.9, seed=1), row(0.1, attacker="oblivious"),
 
 def test_the_claim_has_its_numbers():
     assert attackers.sentence(ROWS).endswith(
-        "in %: MNIST RCE at 0.2: 95 (90 to 100); CIFAR-10 RCE at 8/255: 100.")
+        "knowing it: MNIST RCE at 0.2: 95 (90 to 100), without 20 (10 to 30); CIFAR-10 RCE at 8/255: "
+        "100.")
     assert attackers.sentence([]) == "not run."
     part = report.readme_part({}, ROWS)
     assert part.startswith("**Do not rely on these detectors against an attacker who knows them.**")
@@ -53,10 +54,12 @@ def test_it_is_read_from_what_a_challenge_has_left(tmp_path):
     folder = tmp_path / "mnist/seed3/challenge_standard_mnist"
     folder.mkdir(parents=True)
     success = [{"attacker": "adaptive", "norm": "linf", "eps": 0.1, "score": "all", "rate": 0.05,
-                "attacks": ["a"], "success": {"value": 0.5, "low": 0.4, "high": 0.6, "n": 8}}]
+                "attacks": ["a"], "success": {"value": 0.5, "low": 0.4, "high": 0.6, "n": 8},
+                "detected": {"value": 0.25, "low": 0.1, "high": 0.5, "n": 8},
+                "parts": {"natural": 0.0, "evaded": 0.5, "answered_right": 0.5}}]
     (folder / "evaluation_RCE.json").write_text(
         json.dumps({"format": 2, "success": success, "rows": [], "warnings": [
-            {"flag": "F12", "sentence": "8 are few.", "numbers": {}}]}))
+            {"flag": "F12", "sentence": "8 are few.", "numbers": {}}], "not_checked": ["F15"]}))
     provenance.write(folder / "selective_pgd_all_mnist/RCE", "test_adv", flags={"seed": 3}, metrics={})
     kept = {"rows": [row(0.7, seed=3), row(0.4)], "runs": {
         "mnist_rce_pgd_seed3": {}, "mnist_rce_pgd_seed0": {}}, "warnings": []}
@@ -66,7 +69,10 @@ def test_it_is_read_from_what_a_challenge_has_left(tmp_path):
     found = attackers.collect(tmp_path)
     assert found["rows"] == [{
         "dataset": "mnist", "objective": "rce", "seed": 3, "attacker": "adaptive", "norm": "linf",
-        "eps": 0.1, "score": "all", "rate": 0.05, "attacks": ["a"], "value": 0.5, "n": 8}]
+        "eps": 0.1, "score": "all", "rate": 0.05, "attacks": ["a"], "value": 0.5, "low": 0.4,
+        "high": 0.6, "n": 8, "detected": 0.25,
+        "parts": {"natural": 0.0, "evaded": 0.5, "answered_right": 0.5}}]
+    assert [one["flags"] for one in found["not_checked"]] == [["F15"]]
     assert found["runs"]["mnist_rce_selective_pgd_all_seed3"]["seed"] == 3
     assert found["warnings"] == [{"dataset": "mnist", "objective": "rce", "seed": 3, "flag": "F12",
                                   "sentence": "8 are few."}]

@@ -64,9 +64,10 @@ def test_ours_stand_beside_the_published():
 @pytest.mark.parametrize(("lite", "judged"), [(5, "true"), (100, "false")])
 def test_statements_are_judged_by_the_rows(lite, judged):
     rows = [row(network, "baseline", 600) for network in ("clp", "lsq")]
-    rows += [row(network, "lite", lite) for network in ("clp", "lsq")]
+    rows += [row(network, "strongest", lite) for network in ("clp", "lsq")]
+    rows += [row("resnet32_rce", "baseline", 20), row("resnet32_rce", "strongest", lite)]
     found = dict(logit_pairing.findings({"rows": rows}))
-    assert list(found.values()) == [judged, "not run", "not run"]
+    assert list(found.values()) == [judged, "not run", "not run", judged]
 
 
 def attacked(folder, name, weights):

@@ -5,7 +5,7 @@ from html.parser import HTMLParser
 import pytest
 
 from results import attackers, cells, dgn, page, rmc
-from tests.results.test_attackers import ROWS
+from tests.results.test_attackers import ROWS, row
 
 VOID = {"meta", "rect"}
 RUN = {"command": "python test_adv.py --a='<b>'", "seed": 0, "hardware": "2 cores"}
@@ -68,6 +68,21 @@ def test_the_bars_are_the_numbers():
     widths = [float(given["width"]) for tag, given in found.tags if tag == "rect"]
     assert widths == pytest.approx([66, 313.5, 0, 330])
     assert RUN["command"] in found.text
+
+
+def test_what_becomes_of_the_images_is_drawn_and_told():
+    parts = {"natural": 0.1, "evaded": 0.5, "evaded_though_refused": 0.0, "refused": 0.0,
+             "answered_right": 0.4}
+    rows = [row(0.6) | {"parts": parts}]
+    found = Parsed(page.page({}, {"rows": rows, "runs": {}, "not_checked": [
+        {"dataset": "mnist", "objective": "rce", "seed": 0, "flags": ["F15"]}]}))
+    label = [given["aria-label"] for tag, given in found.tags if tag == "svg"][-1]
+    assert label == ("What became of the images. MNIST RCE, L-inf eps 0.2: wrong without an attack "
+                     "10 %, wrong and accepted 50 %, right and answered under every attack 40 %.")
+    widths = [float(given["width"]) for tag, given in found.tags
+              if tag == "rect" and given["class"].startswith("part")]
+    assert widths == pytest.approx([39.2, 196, 0, 0, 156.8])
+    assert "MNIST RCE, seed 0. Not checked: what eps/2 would imply" in found.text
 
 
 def test_reasons_for_doubt_are_told_once():

@@ -183,3 +183,24 @@ def test_a_sweep_over_kappa_tells_which_one_each_image_took(tiny, tmp_path):
     (("--attack_method=apgd_ce", "--against=all"), "apgd_ce takes no --against")])
 def test_what_does_nothing_is_refused(tiny, tmp_path, arguments, words):
     refused("test_adv", *NETWORK, tiny[0], "--mode=attack", *arguments, cwd=tmp_path, words=[words])
+
+
+# --- The shipped network ---
+
+# Of the workplace, beside the checkout: pictures of MNIST are no part of the project.
+MNIST = script_runner.ROOT.parent / "shared/data/mnist"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not MNIST.is_dir(), reason="needs MNIST")
+def test_the_shipped_detector_is_passed_by_who_knows_it(tmp_path):
+    """The floor of shared/specs/ADAPTIVE.md, section 8: 90 % of 50 images, 100 steps."""
+    shipped = script_runner.ROOT / "pretrained/mnist_resnet32_rce"
+    succeeded("test_adv", "--dataset=mnist", "--num_residual_units=5", "--RCE_train=True",
+              f"--log_root={shipped}", f"--eval_data_path={MNIST}/t10k*",
+              f"--detector={shipped}/detector.npz", "--mode=attack", "--attack_method=selective_pgd",
+              "--against=all", "--eps_sweep=0.2", "--attack_iterations=100",
+              "--eval_batch_count=5", cwd=tmp_path)
+    saved = np.load(tmp_path / "selective_pgd_all_mnist/RCE/results.npz")
+    assert len(saved["label"]) == 50 and np.mean(saved["evaded"]) >= 0.9
+    assert np.mean(saved["zero_gradient_steps"]) < 5
