@@ -86,6 +86,17 @@ def test_terms_and_their_slopes(name, prefix):
     if name == "lp_losses_resnet":
         names = [n.replace("logit_vars", "fc1_vars") for n in names]
     decay = weights_of(arrays)["wd"]
+    for term, value in (("total", total), *values.items()):
+        if f"{prefix}/gradnorm/{term}" in arrays:
+            slopes = tape.gradient(value, model.trainable_variables,
+                                   unconnected_gradients=tf.UnconnectedGradients.ZERO)
+            decayed = [term == "total" and not theirs.endswith("beta") for theirs in names]
+            norms = [np.linalg.norm(np.asarray(slope + decay * variable * has, np.float64))
+                     for slope, variable, has in zip(slopes, model.trainable_variables, decayed,
+                                                     strict=True)]
+            # In whatever order. Pairs cancel in the last bias: what stands there is rounding.
+            np.testing.assert_allclose(sorted(norms), sorted(arrays[f"{prefix}/gradnorm/{term}"]),
+                                       rtol=1e-5, atol=1e-6, err_msg=term)
     for variable, theirs, slope in zip(model.trainable_variables, names,
                                        tape.gradient(total, model.trainable_variables), strict=True):
         key = f"{prefix}/grad_total/{theirs}"
