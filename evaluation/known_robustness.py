@@ -29,6 +29,7 @@ class Known:
 
 
 KNOWN = (
+    Known("mnist", "linf", 0.1, 0.9777, "Gowal et al., arXiv 1810.12715, verified", 2018),
     Known("mnist", "linf", 0.3, 0.9298, "Zhang et al., arXiv 1906.06316, verified", 2019),
     Known("cifar10", "linf", 8 / 255, 0.74, "Bartoldson et al., arXiv 2404.09349, AutoAttack", 2024))
 
