@@ -216,8 +216,8 @@ def as_recorded(run: "TrainingRun") -> dict[str, object]:
 
 
 def told_of_objective(run: "TrainingRun") -> str:
-    """One line: what is minimised, with weights, noise and training attack; "" where it is plain."""
-    if run.training_objective == "plain":
+    """One line: what is minimised, with weights, noise and training attack; "" of the head's loss."""
+    if set(dict(run.objective_weights)) == {"head_loss"} and not run.noise_std:
         return ""
     weights = ", ".join(f"{weight:g} {term}" for term, weight in run.objective_weights)
     attack = (f"; attacked images: {run.attack_iterations} steps of {run.attack_step_size:.4g} within "

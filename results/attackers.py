@@ -112,14 +112,15 @@ def sentence(rows: list[dict[str, Any]]) -> str:
         of = {who: [row for row in every if row["attacker"] == who and (
             row["dataset"], row["objective"], row["eps"]) == key] for who in _WORDS}
         if of["adaptive"]:
-            beside = f", without {_shown(of['oblivious'])}" if of["oblivious"] else ""
+            known = [row["value"] for row in of["oblivious"]]
+            beside = f", without {_range(known)}" if known else ""
             parts.append(f"{DATASETS[key[0]].split()[0]} {key[1].upper()} at {_eps(key[2])}: "
                          f"{_shown(of['adaptive'])}{beside}")
     if not parts:
         return f"{NOT_RUN}."
-    return ("Images that an attacker who knows the detector gets misclassified and accepted by all "
-            f"five scores at once, with thresholds that refuse {100 * _RATE:g} % of normal images, in "
-            f"%, beside what one gets without knowing it: {'; '.join(parts)}.")
+    return ("Images that such an attacker gets wrong and accepted by all five "
+            f"scores, thresholds refusing {100 * _RATE:g} % of normal images, in %, and without "
+            f"knowing it: {'; '.join(parts)}.")
 
 
 def means(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:

@@ -48,8 +48,7 @@ released script takes (the paper names none). ▼: the published value lies abov
 ours. Our CIFAR-10 images have been through JPEG: no others could be had here.
 """
 _README_ATTACKERS = """\
-`test_adv.py --mode=challenge` finds such figures for any network and detector; the table
-is of attacks that do not know the detector.
+`test_adv.py --mode=challenge` finds them for any network. No attack below knows the detector.
 """
 _README_END = """\
 Every network, round, interval, distortion and command, the paper's six statements judged, and what was
