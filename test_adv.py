@@ -167,14 +167,14 @@ def _run_and_save(victim, job, work, folder, *, more_steps=False, whole_box=Fals
         print(f"With the whole box to move in {100 * looks['whole_box_success']:.1f} % are won.")
     _save(victim, work, attacked, averages, folder, job.method,
           {"attack_chunk": work.crafter.chunk, "variant": job.variant, **job.knowledge(), **looks,
-           **_starts(work), "identity_sha256": work.parts.digest}, work.parts.discard)
+           **_starts(job, work), "identity_sha256": work.parts.digest}, work.parts.discard)
     result_files.remove_restart_files(folder, files)  # of results that these replace
 
 
-def _starts(work):
-    """Starts of each image, those of all its target classes."""
-    restarts = work.crafter.restarts
-    return {"num_restarts": restarts.number} if restarts and restarts.number > 1 else {}
+def _starts(job, work):
+    """Starts of each image, those of all its target classes, for the run record."""
+    takes = "restarts" in job.attack.takes
+    return {"num_restarts": work.crafter.restarts.number} if takes else {}
 
 
 def _tell_of_restarts(job, work, attacked, folder):
@@ -251,11 +251,11 @@ def challenge(victim: Victim) -> None:
         print(f"[{number}/{len(planned)}] {job.variant}")
         folder = root / results_dir(job.variant, F.dataset, tag)
         work = _sweep(victim, job, COUNT_BATCH, folder)
-        if why := challenges.nothing_to_imitate(work):
-            print(why)
-            continue
         if _is_finished(work, folder):
             print(f"Its results are in {folder}.")
+            continue
+        if why := challenges.nothing_to_imitate(work):
+            print(why)
             continue
         if not F.overwrite:
             _refuse_others(victim, work, folder)

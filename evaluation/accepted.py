@@ -29,12 +29,17 @@ def accepted_of(aim: Aim, x: np.ndarray, labels: np.ndarray, logits: np.ndarray,
 
 def check_two_classes(accepted: Accepted, name: str) -> None:
     """Raises an InputError unless every image has an accepted one of another class."""
-    classes = sorted(set(accepted.classes.tolist()))
+    classes = classes_of(accepted)
     if len(classes) < 2:
         raise InputError(
             f"{name} imitates normal images of other classes that the detector answers rightly: among "
             f"the images of the run there must be some of two classes. Received: "
             f"{len(accepted.classes)} of classes {classes}.")
+
+
+def classes_of(accepted: Accepted) -> list[int]:
+    """Each class of which there are some, in order."""
+    return sorted(set(accepted.classes.tolist()))
 
 
 def nearest_of_another_class(x: np.ndarray, labels: np.ndarray, accepted: Accepted, norm: str

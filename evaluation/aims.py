@@ -16,6 +16,12 @@ from files.names import ALL_SCORES
 from networks.network import Network
 
 
+def broken(aim: "Aim | None", outputs: Outputs, labels: np.ndarray) -> np.ndarray:
+    """bool [n]: images that are wrong and, where a detector is aimed at, past it."""
+    wrong = outputs.predicted != labels
+    return wrong if aim is None else wrong & aim.passes(outputs)
+
+
 @dataclasses.dataclass(frozen=True)
 class Aim:
     """Scores of a detector that an attack is to pass all at once.

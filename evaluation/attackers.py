@@ -29,11 +29,14 @@ def rows(rounds: Sequence[Tried], detector: Detector) -> list[dict[str, Any]]:
                     if case and eps <= reached(rounds, norm, attacker):
                         found.append({
                             "attacker": attacker, "norm": norm, "eps": eps, "score": score,
-                            "rate": rate, "attacks": list(case.attacks), "images": len(case.image),
-                            "success": case.success._asdict(),
-                            "success_of_answered": case.of_answered._asdict(),
-                            "detected": case.detected._asdict(), "parts": case.shares()})
+                            "rate": rate, "attacks": list(case.attacks), **_shares(case),
+                            "parts": case.shares()})
     return found
+
+
+def _shares(case):
+    return {"images": len(case.image), "success": case.success._asdict(),
+            "success_of_answered": case.of_answered._asdict(), "detected": case.detected._asdict()}
 
 
 def by_attack(rounds: Sequence[Tried], detector: Detector) -> list[dict[str, Any]]:
@@ -53,10 +56,7 @@ def by_attack(rounds: Sequence[Tried], detector: Detector) -> list[dict[str, Any
             if case:
                 found.append({
                     "attack": one.variant, "knowledge": one.knowledge, "norm": norm, "eps": eps,
-                    "score": score, "rate": rate, "images": len(case.image),
-                    "success": case.success._asdict(),
-                    "success_of_answered": case.of_answered._asdict(),
-                    "detected": case.detected._asdict()})
+                    "score": score, "rate": rate, **_shares(case)})
     return found
 
 

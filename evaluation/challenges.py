@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 import attacks
 from defenses.detector import Detector
-from evaluation.accepted import accepted_of
+from evaluation.accepted import accepted_of, classes_of
 from evaluation.aims import aim
 from evaluation.budgets import BUDGETS, DENSITY, Task
 from evaluation.jobs import Job
@@ -53,7 +53,7 @@ def nothing_to_imitate(work: Sweep) -> str:
         return ""
     logits, features = work.network.forward(work.strategy)(work.x)
     found = accepted_of(work.aim, work.x, work.labels, logits, outputs_of(logits, features))
-    classes = sorted(set(found.classes.tolist()))
+    classes = classes_of(found)
     if len(classes) > 1:
         return ""
     return (f"{work.crafter.name} is not run: it imitates normal images of two classes that the "

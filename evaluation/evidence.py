@@ -182,13 +182,19 @@ def _half_eps(runs, detector, rate):
         yield "F15"
 
 
-def _goal(run, rate):
-    """The scores that a run aimed at, and the rate of their thresholds; all, and `rate`, where it tells
-    none that the detector has."""
+def _own_goal(run):
+    """The scores that a run aimed at, and the rate of their thresholds; None where it tells none that
+    the detector has."""
     accepted = run.tried[0].accepted
-    against, own = run.record.get("against") or (), run.record.get("against_rate")
-    known = against and all(name in accepted and own in accepted[name] for name in against)
-    return (tuple(against), own) if known else ((ALL_SCORES,), rate)
+    against, rate = run.record.get("against"), run.record.get("against_rate")
+    if not against or any(name not in accepted or rate not in accepted[name] for name in against):
+        return None
+    return tuple(against), rate
+
+
+def _goal(run, rate):
+    """The same; all scores, and `rate`, where there is none."""
+    return _own_goal(run) or ((ALL_SCORES,), rate)
 
 
 def _passed(tried, names, rate):
@@ -267,10 +273,7 @@ def _checks(run, rate):
 def aimed(run: Run) -> np.ndarray | None:
     """bool [rows]: wrong and past all that was aimed at; None where nothing was, or of another
     detector."""
-    against, rate = run.record.get("against"), run.record.get("against_rate")
-    accepted = run.tried[0].accepted
-    if not run.knows or not against or any(
-            name not in accepted or rate not in accepted[name] for name in against):
+    goal = _own_goal(run)
+    if not run.knows or goal is None:
         return None
-    return run.wrong & np.all([np.concatenate([tried.accepted[name][rate] for tried in run.tried])
-                               for name in against], axis=0)
+    return np.concatenate([_passed(tried, *goal) for tried in run.tried])

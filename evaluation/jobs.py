@@ -83,7 +83,5 @@ class Job:
         tried = {} if steps is None else {"num_steps": steps}
         if row.path:
             tried["path_length"] = min(row.path_length(self.settings, eps) for eps in self.eps_values)
-        if "restarts" in row.takes:
-            tried["num_restarts"] = self.settings.get("num_restarts", 1)
         return {"knowledge": knows, **tried, "norm": self.norm,
                 **(self.aim.identity() if self.aim else {})}

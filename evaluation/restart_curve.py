@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 
+from evaluation.aims import broken
 from evaluation.restarts import TOLD, left_after
 from evaluation.success import Share, share
 from evaluation.sweep import Sweep, of_restarts
@@ -22,7 +23,7 @@ class RestartCurve:
       dropped: whether images left once they were broken.
       settled: how many were broken before any attack.
       seconds: all restarts together.
-      kept: what an image is that no restart has broken, in words.
+      at_detector: whether an image is broken only where it is accepted, too.
     """
 
     first_broken: np.ndarray
@@ -32,7 +33,7 @@ class RestartCurve:
     dropped: bool
     settled: int
     seconds: float
-    kept: str = "accuracy"
+    at_detector: bool = False
 
     def left(self, restarts: int) -> np.ndarray:
         """bool [n]: images that the first so many restarts have not broken."""
@@ -51,27 +52,25 @@ class RestartCurve:
             return int(self.num_steps * (tried.sum() - self.settled))
         return int(self.num_steps * tried.sum())
 
-    @property
-    def _broken(self):
-        return "wrong" if self.kept == "accuracy" else "wrong and accepted"
-
     def lines(self) -> list[str]:
         """What is told on screen."""
+        kept, broken_before = (("right or refused", "wrong and accepted") if self.at_detector else
+                               ("accuracy", "wrong"))
         found = []
         for number in dict.fromkeys((*TOLD, self.num_restarts)):
             if number <= self.num_restarts:
                 value, low, high, _ = self.accuracy(number)
                 found.append(
-                    f"After {number} restarts: {self.kept} {100 * value:.1f} % [{100 * low:.1f}, "
+                    f"After {number} restarts: {kept} {100 * value:.1f} % [{100 * low:.1f}, "
                     f"{100 * high:.1f}], {self.left(number).sum()} images left, "
                     f"{self.gradients(number):,} gradients.")
         rate = self.gradients(self.num_restarts) / max(self.seconds, 1e-9)
-        found.append(f"{self.settled} images were {self._broken} before any attack; "
+        found.append(f"{self.settled} images were {broken_before} before any attack; "
                      f"{rate:,.0f} gradients/s.")
         if not self.dropped:
             # Of images that have left nobody knows.
             mean = 1 - self.num_broken.mean() / self.num_restarts
-            found.append(f"Mean {self.kept} over the restarts: {100 * mean:.1f} %.")
+            found.append(f"Mean {kept} over the restarts: {100 * mean:.1f} %.")
         return found
 
 
@@ -87,13 +86,10 @@ def of_sweep(work: Sweep, attacked: Attacked, num_steps: int) -> dict[str, Resta
     for round_number, eps in enumerate(work.eps_values):
         found = of_restarts(work, round_number)
         rows = slice(round_number * num_images, (round_number + 1) * num_images)
-        settled = attacked.per_image["predicted_before"][rows] != work.labels
-        if work.aim:
-            settled &= work.aim.passes(attacked.normal.rows(rows))
+        settled = broken(work.aim, attacked.normal.rows(rows), work.labels)
         # Broken before is broken from the start, whatever an attack on its prediction makes of it.
         curves[f"eps {eps:g}"] = RestartCurve(
             np.where(settled, 0, found["first_broken"]),
             np.where(settled, restarts.number, found["num_broken"]), restarts.number, num_steps,
-            restarts.drop, int(settled.sum()), float(found["seconds"].sum()),
-            "right or refused" if work.aim else "accuracy")
+            restarts.drop, int(settled.sum()), float(found["seconds"].sum()), work.aim is not None)
     return curves

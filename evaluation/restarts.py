@@ -162,9 +162,8 @@ class _State:
                         "first_broken": np.where(self._settled, 0, -1).astype(np.int32)}
         if "evaded" in result:
             self.arrays["evaded"] = self._settled.copy()
-        if "cross_entropy" in result:  # which nobody has looked at of images that were settled before
-            self.arrays["cross_entropy"] = np.where(self._settled, np.nan, self.arrays["cross_entropy"]
-                                                    ).astype(result["cross_entropy"].dtype)
+        if "cross_entropy" in result:  # nobody looks at that of images that were settled before
+            self.arrays["cross_entropy"] = np.full(num, np.nan, result["cross_entropy"].dtype)
         self.arrays["merit"] = np.full(num, -np.inf, result["merit"].dtype)
         if self._restarts.losses:
             self.arrays["losses"] = np.zeros((num, self._restarts.number), np.float32)

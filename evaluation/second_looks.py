@@ -6,6 +6,7 @@ tell which (F7 and F8 of shared/specs/ADAPTIVE.md, section 5).
 
 import numpy as np
 
+from evaluation.aims import broken
 from evaluation.crafter import Crafter
 from evaluation.sweep import Sweep, clean_of, outputs_of
 from files.attack_results import Attacked
@@ -56,8 +57,5 @@ def _won(subject, normal, adversarial):
     """bool [n]: images answered wrongly, as they are or attacked, by the float64 judge; without a
     detector, those that are wrong when attacked."""
     labels = subject.labels[:len(normal.predicted)]
-    if subject.aim is None:
-        return adversarial.predicted != labels
-    normal, adversarial = (subject.aim.passes(outputs) & (outputs.predicted != labels)
-                           for outputs in (normal, adversarial))
-    return normal | adversarial
+    won = broken(subject.aim, adversarial, labels)
+    return won if subject.aim is None else won | broken(subject.aim, normal, labels)

@@ -15,7 +15,7 @@ from defenses.scores import confidence, non_me
 from errors import InputError
 from evaluation import checks
 from evaluation.accepted import accepted_of, check_two_classes
-from evaluation.aims import Aim
+from evaluation.aims import Aim, broken
 from evaluation.crafter import CLIP_MAX, CLIP_MIN, Clean, Crafter
 from evaluation.listener import Listener
 from evaluation.progress import NOBODY
@@ -231,10 +231,7 @@ def clean_of(subject: Subject, crafter: Crafter, logits: np.ndarray, features: n
     if crafter.takes_accepted:
         accepted = accepted_of(subject.aim, subject.x, subject.labels, logits, outputs)
         check_two_classes(accepted, crafter.name)
-    settled = outputs.predicted != subject.labels
-    if subject.aim is not None:
-        settled &= subject.aim.passes(outputs)
-    return Clean(subject.labels, settled, accepted)
+    return Clean(subject.labels, broken(subject.aim, outputs, subject.labels), accepted)
 
 
 def _craft_part(work, clean, targets, piece, listener):

@@ -12,10 +12,7 @@ from defenses.detector import Detector
 from evaluation import attackers, evidence, soundness
 from evaluation.evidence import Run
 from evaluation.markdown import NOT_RUN
-from evaluation.success import (
-    STALE,
-    num_images,
-)
+from evaluation.success import STALE, num_images
 from files.names import ALL_SCORES
 
 # Difference of shares from which on it is said what 8 bits do.
@@ -120,9 +117,9 @@ def told(runs: Sequence[Run], detector: Detector) -> tuple[str, dict[str, Any]]:
     """What is said on screen of a detector under attack, and the same as JSON values.
 
     Returns:
-      The text; and "success" of `rows`, "by_attack", "searches", "gains", "false_refusals", "images"
-      (how many different ones), "stale" (attacks made to pass another detector), "warnings",
-      "rounded", "not_checked", "verdict".
+      The text; and "success", "by_attack", "searches" and "gains" of evaluation/attackers.py,
+      "false_refusals", "images" (how many different ones), "stale" (attacks made to pass another
+      detector), "warnings", "rounded", "not_checked", "verdict".
     """
     rounds = [tried for run in runs for tried in run.tried]
     found, more = attackers.rows(rounds, detector), attackers.gains(rounds, detector)

@@ -133,6 +133,9 @@ def check() -> None:
     if F.transfer_from:
         raise InputError("--transfer_from needs --mode=transfer. Received: mode="
                          f"{F.mode}.")
+    if F.mode == "tSNE_logits":
+        # Its eps is --eps, whatever is attacked.
+        flags.refuse("tSNE_logits", ("pgd_preset",))
     if not 0 < F.eps <= 1:
         raise InputError(f"eps must lie in (0, 1]. Received: eps={F.eps}.")
     attack = attacks.get(F.attack_method)
@@ -381,9 +384,6 @@ def check_shards() -> None:
     """Raises an InputError where --num_shards and --shard_index are wrong, or not for --mode."""
     F = flags.FLAGS
     num_shards = flags.check_at_least("num_shards", 1)
-    if F.mode == "tSNE_logits":
-        # Its eps is --eps, whatever is attacked.
-        flags.refuse("tSNE_logits", ("pgd_preset",))
     if F.mode == "tSNE_logits" and (num_shards > 1 or F["shard_index"].present):
         raise InputError("tSNE_logits must be one run, without --num_shards and --shard_index. "
                          f"Received: num_shards={num_shards}, shard_index={F.shard_index}.")

@@ -152,13 +152,17 @@ def _chart(rows: Sequence[Mapping[str, Any]]) -> str:
                      f'height="{_BAR}"/>',
                      f'<text x="{_LEFT + width + 6:.1f}" y="{y + 11}">{shown}</text>']
             said.append(f"{name}, an attacker who {words}: {shown}")
-    label = html.escape(f"Images answered wrongly although all scores accept. {'; '.join(said)}.")
+    label = f"Images answered wrongly although all scores accept. {'; '.join(said)}."
     # Told by their places: in dark mode light is dark.
     legend = ("Per budget the upper bar, outlined, is of attackers who do not know the detector, "
               f"the lower of those who do; score: {ALL_SCORES}, every score has to accept.")
     height = 16 + len(means) * _GROUP
-    return (f'<svg viewBox="0 0 {_WIDTH} {height}" role="img" aria-label="{label}">\n'
-            + "\n".join(bars) + f"\n</svg>\n<p>{legend}</p>")
+    return f"{_svg(height, label, bars)}\n<p>{legend}</p>"
+
+
+def _svg(height, label, drawn):
+    return (f'<svg viewBox="0 0 {_WIDTH} {height}" role="img" aria-label="{html.escape(label)}">\n'
+            + "\n".join(drawn) + "\n</svg>")
 
 
 def _parts(rows):
@@ -182,10 +186,9 @@ def _parts(rows):
                          if parts[part])
         said.append(f"{name}: {told}")
     height = 16 + len(found) * _PART_GROUP
-    label = html.escape(f"What became of the images. {'; '.join(said)}.")
+    label = f"What became of the images. {'; '.join(said)}."
     return ["<h3>What becomes of the images, under who knows the detector</h3>",
-            f'<svg viewBox="0 0 {_WIDTH} {height}" role="img" aria-label="{label}">\n'
-            + "\n".join(bars) + "\n</svg>",
+            _svg(height, label, bars),
             f"<p>From left to right, in %: {', '.join(_PARTS.values())}. The first three are answered "
             "wrongly.</p>"]
 
